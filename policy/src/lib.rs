@@ -1,0 +1,1 @@
+//! Who may connect: the pure evaluator of Weft's policies.

@@ -1,0 +1,115 @@
+//! Names and content hashes of resources, the same on both sides of `Discovery`.
+
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
+use crate::v1::{Resource, resource::Body};
+
+/// Bytes of SHA-256 that make a version: 128 bits, so that two contents never share one by chance.
+pub const VERSION_LENGTH: usize = 16;
+
+/// The resource named `settings`: one per mesh.
+pub const SETTINGS: &str = "settings";
+/// The resource named `trust`: one per mesh.
+pub const TRUST: &str = "trust";
+
+#[must_use]
+pub fn workload(uid: &str) -> String {
+    format!("workload/{uid}")
+}
+
+#[must_use]
+pub fn enrolment(uid: &str) -> String {
+    format!("enrolment/{uid}")
+}
+
+#[must_use]
+pub fn service(namespace: &str, name: &str) -> String {
+    format!("service/{namespace}/{name}")
+}
+
+#[must_use]
+pub fn authorization(namespace: &str, name: &str) -> String {
+    format!("authorization/{namespace}/{name}")
+}
+
+/// Makes a resource with its content hash.
+#[must_use]
+pub fn versioned(name: String, requires: Vec<String>, body: Body) -> Resource {
+    let mut resource = Resource {
+        name,
+        version: Vec::new(),
+        requires,
+        body: Some(body),
+    };
+    resource.version = content_version(&resource);
+    resource
+}
+
+/// The version that the content of `resource` has, whatever its `version` field says.
+#[must_use]
+pub fn content_version(resource: &Resource) -> Vec<u8> {
+    let content = Resource {
+        version: Vec::new(),
+        ..resource.clone()
+    };
+    Sha256::digest(content.encode_to_vec())[..VERSION_LENGTH].to_vec()
+}
+
+/// A short name for a whole set of resources: the exclusive-or of their names' and versions' hashes, independent of order.
+#[must_use]
+pub fn snapshot_version<'a>(resources: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut folded = [0_u8; 8];
+    for (name, version) in resources {
+        let digest = Sha256::new()
+            .chain_update(name)
+            .chain_update([0])
+            .chain_update(version)
+            .finalize();
+        for (sum, byte) in folded.iter_mut().zip(digest) {
+            *sum ^= byte;
+        }
+    }
+    folded.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v1::Settings;
+
+    #[test]
+    fn a_version_follows_the_content_alone() {
+        let body = |domain: &str| {
+            Body::Settings(Settings {
+                trust_domain: domain.to_owned(),
+                ..Settings::default()
+            })
+        };
+        let one = versioned(SETTINGS.to_owned(), vec![], body("a"));
+        assert_eq!(
+            one.version,
+            versioned(SETTINGS.to_owned(), vec![], body("a")).version
+        );
+        assert_ne!(
+            one.version,
+            versioned(SETTINGS.to_owned(), vec![], body("b")).version
+        );
+        assert_ne!(
+            one.version,
+            versioned(SETTINGS.to_owned(), vec!["x".to_owned()], body("a")).version
+        );
+        assert_eq!(one.version, content_version(&one));
+    }
+
+    #[test]
+    fn a_snapshot_is_named_by_its_set_not_by_its_order() {
+        let forward = snapshot_version([("a", &[1_u8][..]), ("b", &[2][..])].into_iter());
+        let backward = snapshot_version([("b", &[2_u8][..]), ("a", &[1][..])].into_iter());
+        assert_eq!(forward, backward);
+        assert_ne!(
+            forward,
+            snapshot_version([("a", &[2_u8][..]), ("b", &[1][..])].into_iter())
+        );
+    }
+}
