@@ -1,1 +1,14 @@
-//! Who may connect: the pure evaluator of Weft's policies.
+//! Who may connect: the pure evaluator of Weft's authorization policies.
+//!
+//! The one table (ARCHITECTURE.md, Authorization): enforced Deny, then Deny, then, if any Allow that is
+//! not a dry run selects the pod and none matched, deny; else allow. Audit and dry runs never change
+//! the outcome. Rules OR, fields of a rule AND, values of a field OR; an absent field matches anything,
+//! an empty list nothing. No IO, no clock; agents, the controller and the CLI decide by the same code.
+
+mod evaluate;
+mod policy;
+mod read;
+
+pub use evaluate::{Decision, Peer, Verdict, evaluate};
+pub use policy::{Action, Policy, PortMatch, Rule, Source};
+pub use read::{ReadError, read};

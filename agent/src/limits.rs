@@ -1,0 +1,83 @@
+//! Every bound of the agent, with its reason. Nowhere else in this crate is a bound a literal.
+
+use std::time::Duration;
+
+/// A worker whose heartbeat is older than this counts as stuck in the kernel. Above scheduler throttling and page-fault
+/// stalls (hundreds of milliseconds), below what a person takes for a hang. The kernel's copy is `weft_abi`'s constant.
+pub const HEARTBEAT_STALE: Duration = Duration::from_secs(2);
+/// How often a worker's own loop writes its heartbeat: eight chances before it counts as stale.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
+/// The parent ends an agent whose worker has been silent this long: what waits in that backlog is reset within 6 s in all.
+pub const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(5);
+/// How often the parent looks.
+pub const SUPERVISOR_INTERVAL: Duration = Duration::from_millis(250);
+/// Pause before a crashed agent is started again; doubled up to the maximum so that a crash loop cannot eat a core.
+pub const RESTART_DELAY_FIRST: Duration = Duration::from_millis(50);
+pub const RESTART_DELAY_MAXIMUM: Duration = Duration::from_secs(5);
+
+/// At most this many workers: more cores than this are left to the applications.
+pub const WORKERS_MAXIMUM: u32 = 16;
+
+/// A source's whole attempt to reach one endpoint's agent (TCP connect and TLS handshake): after it another endpoint is tried.
+/// Above one lost SYN or ClientHello (1 s initial retransmission, RFC 6298), below a person's patience.
+pub const PEER_ATTEMPT: Duration = Duration::from_secs(3);
+/// Endpoints tried for one connection, so that a dead service answers in bounded time.
+pub const ENDPOINT_ATTEMPTS: usize = 3;
+/// A plain TCP connect to an application or an uncaptured destination.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Accepted inbound connection until the end of its handshake and preamble: long enough for two lost segments.
+pub const INBOUND_HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long the greeting of an application is held back from a peer that is known to speak mesh TLS (wire, permissive).
+pub const GREETING_HOLD: Duration = Duration::from_millis(1500);
+/// The status must follow the preamble within the application's connect bound and a round trip.
+pub const STATUS_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// A relayed connection on which nothing moved for this long is closed (as Envoy's and HAProxy's tunnels: an hour).
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// One relay buffer, shared by all connections of a worker: a read takes what is there, up to this.
+pub const RELAY_BUFFER: usize = 64 * 1024;
+/// Longest preamble or status, in bytes: names are at most 253 characters each.
+pub const WIRE_MESSAGE_MAXIMUM: usize = 4096;
+/// Bytes of a connection's beginning that are looked at to tell mesh TLS from plaintext: a `ClientHello` with ML-KEM is
+/// about 1.8 KB; 4 KB leave room for a full session ticket.
+pub const SNIFF_MAXIMUM: usize = 4096;
+
+/// Connections of one pod in each direction, so that one tenant cannot take all descriptors.
+pub const CONNECTIONS_PER_POD: usize = 8192;
+/// Listen backlog of the agent's listeners in each pod: the kernel caps it by `net.core.somaxconn`.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// Connections that one accept loop takes before it lets others run.
+pub const ACCEPTS_PER_TURN: usize = 32;
+
+/// TLS sessions kept per (source identity, certificate generation): several tickets for each of some hundred peers.
+pub const SESSIONS_PER_IDENTITY: usize = 1024;
+
+/// Draining: connections that have not ended by themselves by then are reset.
+pub const DRAIN: Duration = Duration::from_secs(30);
+/// The successor must serve within this time, or the old agent goes on.
+pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connection records kept for `weft why`.
+pub const RECORDS_KEPT: usize = 4096;
+/// Lines of the access log that wait for the disk; more are counted and dropped.
+pub const ACCESS_LOG_QUEUE: usize = 8192;
+/// Label sets of one metric family; more are counted under `overflow`.
+pub const METRIC_SERIES: usize = 2000;
+
+/// Reconnect to the controller: first pause, doubled with jitter up to the maximum.
+pub const RECONNECT_FIRST: Duration = Duration::from_millis(200);
+pub const RECONNECT_MAXIMUM: Duration = Duration::from_secs(5);
+/// One unary call to the controller (join, issue).
+pub const CONTROLLER_CALL: Duration = Duration::from_secs(10);
+/// A Discovery message: 16 MiB hold about 80,000 workload rows.
+pub const DISCOVERY_MESSAGE_MAXIMUM: usize = 16 * 1024 * 1024;
+
+/// Certificates are renewed after a third of their life, with this much jitter either way, in percent of that third.
+pub const RENEWAL_JITTER_PERCENT: u32 = 10;
+/// Pause after a failed renewal; the old certificate serves to its end.
+pub const RENEWAL_RETRY: Duration = Duration::from_secs(5);
+/// Clock difference that a fresh certificate forgives.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// One admin request's answer.
+pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,96 @@
+//! A workload as every agent knows it, and as its own node captures and guards it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::Serialize;
+use weft_policy::Policy;
+use weft_proto::names::{Identity, NodeName, WorkloadUid};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MtlsMode {
+    Permissive,
+    Strict,
+}
+
+/// What a pod's traffic does while no worker of its agent lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureMode {
+    Open,
+    Closed,
+}
+
+/// The public row of a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Workload {
+    pub uid: WorkloadUid,
+    /// `namespace/name` of the pod.
+    pub name: Arc<str>,
+    /// The owner's name, for telemetry.
+    pub application: Arc<str>,
+    /// None when its service account is empty: nobody can prove to be it.
+    pub identity: Option<Identity>,
+    pub node: Option<NodeName>,
+    pub addresses: Vec<IpAddr>,
+    pub mesh_capable: bool,
+    pub plaintext_permitted: bool,
+    pub mtls: MtlsMode,
+    pub excluded_inbound_ports: Vec<u16>,
+    pub not_capturable: Option<Arc<str>>,
+}
+
+/// How this node captures and guards one of its own pods.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Enrolment {
+    pub uid: WorkloadUid,
+    pub netns: PathBuf,
+    pub on_agent_failure: FailureMode,
+    pub authentication: Authentication,
+    pub require_mesh_tls: bool,
+    pub excluded_inbound_ports: Vec<u16>,
+    pub excluded_outbound_ports: Vec<u16>,
+    pub excluded_outbound_networks: Vec<IpNet>,
+    /// The policies that select this pod.
+    pub policies: Vec<Arc<Policy>>,
+    /// What its namespace did not permit it, in sentences.
+    pub refused: Vec<String>,
+}
+
+/// Which plaintext an enrolled pod accepts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Authentication {
+    pub default: MtlsMode,
+    pub ports: Vec<(u16, MtlsMode)>,
+    pub exemptions: Vec<Exemption>,
+    /// `namespace/name` of the policy that decided, for people.
+    pub decided_by: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Exemption {
+    /// Empty: every port.
+    pub ports: Vec<u16>,
+    pub networks: Vec<IpNet>,
+    pub anyone: bool,
+    pub reason: Arc<str>,
+}
+
+impl Authentication {
+    #[must_use]
+    pub fn mode(&self, port: u16) -> MtlsMode {
+        self.ports.iter().find(|(declared, _)| *declared == port).map_or(self.default, |(_, mode)| *mode)
+    }
+
+    /// Whether plaintext from `source` may reach a strict `port`.
+    #[must_use]
+    pub fn exempts(&self, port: u16, source: IpAddr) -> Option<&Exemption> {
+        self.exemptions.iter().find(|exemption| {
+            (exemption.ports.is_empty() || exemption.ports.contains(&port))
+                && (exemption.anyone || exemption.networks.iter().any(|network| network.contains(&source)))
+        })
+    }
+}
