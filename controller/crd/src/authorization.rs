@@ -1,0 +1,108 @@
+//! `AuthorizationPolicy`: who may connect to the selected pods.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{PolicyStatus, TargetReference, schema};
+
+/// Policies add up and never override each other: Deny comes first; once an Allow that is no dry run selects a pod,
+/// what no Allow matches is denied; Audit and dry runs change nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomResource, JsonSchema)]
+#[kube(
+    group = "weft.dev",
+    version = "v1alpha1",
+    kind = "AuthorizationPolicy",
+    plural = "authorizationpolicies",
+    singular = "authorizationpolicy",
+    shortname = "weftauthz",
+    category = "weft",
+    namespaced,
+    status = "PolicyStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Action","type":"string","jsonPath":".spec.action"}"#,
+    printcolumn = r#"{"name":"Dry-run","type":"boolean","jsonPath":".spec.dryRun"}"#,
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.ancestors[0].conditions[?(@.type==\"Accepted\")].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuthorizationPolicySpec {
+    #[schemars(length(min = 1, max = 16))]
+    pub target_refs: Vec<TargetReference>,
+    pub action: Action,
+    /// Counted and shown, never enforced.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// One must match. None: the policy matches nothing.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub rules: Vec<Rule>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Action {
+    Allow,
+    Deny,
+    Audit,
+}
+
+/// Both fields must match; an omitted one matches anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::SaysSomething)]
+pub struct Rule {
+    /// One must match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub from: Option<Vec<Source>>,
+    /// One must match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub to: Option<Vec<Destination>>,
+}
+
+/// Every field that is there must match; one value of a list must; a `not` list matches when none of its values does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::SaysSomething)]
+pub struct Source {
+    /// SPIFFE identities, such as `spiffe://cluster.local/ns/shop/sa/web`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::identities")]
+    pub identities: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::names")]
+    pub namespaces: Option<Vec<String>>,
+    /// `namespace/name`, or `name` in the policy's own namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::names")]
+    pub service_accounts: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::ranges")]
+    pub cidrs: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::identities")]
+    pub not_identities: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::names")]
+    pub not_namespaces: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::names")]
+    pub not_service_accounts: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::ranges")]
+    pub not_cidrs: Option<Vec<String>>,
+}
+
+/// Ports of the pod, not of a Service. Both fields must match where both are there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = schema::SaysSomething)]
+pub struct Destination {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::ports")]
+    pub ports: Option<Vec<i32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::ports")]
+    pub not_ports: Option<Vec<i32>>,
+}

@@ -1,0 +1,55 @@
+//! Weft's own Kubernetes kinds: what users write beside Gateway API.
+//!
+//! Every list, string and number here is bounded, and every object of a rule must say something, so that a
+//! mistyped field never becomes "allow all"; `tests/schema.rs` walks the generated schemas and asserts it.
+//! An omitted list means "any", an empty list matches nothing. Nothing here decides anything.
+
+mod authentication;
+mod authorization;
+mod labels;
+mod mesh_config;
+mod schema;
+mod status;
+mod target;
+
+pub use authentication::{
+    AuthenticationPolicy, AuthenticationPolicySpec, ClientAuthentication, Exemption,
+    ExemptionSource, MtlsMode, PortMtls, ServerAuthentication,
+};
+pub use authorization::{
+    Action, AuthorizationPolicy, AuthorizationPolicySpec, Destination, Rule, Source,
+};
+pub use labels::{
+    CAPTURE, EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, NETNS,
+    ON_AGENT_FAILURE,
+};
+pub use mesh_config::{
+    Defaults, Enforced, EnforcedAction, EnforcedRule, Exclusion, FailureMode, MeshConfig,
+    MeshConfigSpec, Networks,
+};
+pub use status::{Ancestor, AncestorReference, Condition, ConditionStatus, PolicyStatus};
+pub use target::{MatchLabels, TargetKind, TargetReference};
+
+/// The API group of Weft's own kinds.
+pub const GROUP: &str = "weft.dev";
+/// The version of Weft's own kinds.
+pub const VERSION: &str = "v1alpha1";
+/// `apiVersion` as objects write it.
+pub const API_VERSION: &str = "weft.dev/v1alpha1";
+/// The one name that a `MeshConfig` may have.
+pub const MESH_CONFIG_NAME: &str = "default";
+/// How the controller signs the conditions that it writes.
+pub const CONTROLLER_NAME: &str = "weft.dev/controller";
+
+/// The definitions of all kinds, as `kubectl apply` takes them.
+#[must_use]
+pub fn definitions()
+-> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
+{
+    use kube::CustomResourceExt as _;
+    vec![
+        MeshConfig::crd(),
+        AuthenticationPolicy::crd(),
+        AuthorizationPolicy::crd(),
+    ]
+}
