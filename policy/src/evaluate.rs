@@ -1,6 +1,7 @@
 //! The one table.
 
 use std::net::IpAddr;
+
 use weft_proto::names::Identity;
 
 use crate::{Action, Policy};
@@ -10,6 +11,7 @@ use crate::{Action, Policy};
 pub struct Peer<'a> {
     /// Proven by a certificate; None for plaintext.
     pub identity: Option<&'a Identity>,
+    /// An IPv4 address that is written as IPv6 (`::ffff:a.b.c.d`) is the IPv4 address.
     pub address: IpAddr,
     /// The port of the pod.
     pub port: u16,
@@ -22,19 +24,84 @@ pub enum Verdict {
     Deny,
 }
 
+/// The row of the table that decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    EnforcedDeny,
+    Deny,
+    /// Allow policies speak of this port, and none of their rules matched.
+    NoAllowMatched,
+    AllowMatched,
+    /// No Allow policy speaks of this port, and no Deny matched.
+    NoPolicy,
+}
+
 /// A verdict with its ground.
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision<'a> {
     pub verdict: Verdict,
+    pub ground: Ground,
     /// The policy and the index of its rule that decided; None when no policy spoke, or no Allow matched.
     pub rule: Option<(&'a Policy, usize)>,
     /// Audit and dry-run policies that matched: for the log alone.
     pub noted: Vec<(&'a Policy, usize)>,
 }
 
-/// Decides by the one table.
-pub fn evaluate<'a>(policies: impl Iterator<Item = &'a Policy> + Clone, peer: &Peer<'_>) -> Decision<'a> {
-    let _ = (policies, peer, Action::Allow);
-    Decision { verdict: Verdict::Deny, rule: None, noted: Vec::new() }
+impl Decision<'_> {
+    /// The deciding rule as `namespace/name[index]`.
+    #[must_use]
+    pub fn rule_name(&self) -> Option<String> {
+        self.rule
+            .map(|(policy, index)| format!("{}[{index}]", policy.name))
+    }
+}
+
+/// Decides by the one table. `policies` are those that select the pod, in any order; the order chooses only which of
+/// several matching rules of the same row is named.
+pub fn evaluate<'a>(policies: impl Iterator<Item = &'a Policy>, peer: &Peer<'_>) -> Decision<'a> {
+    let mut enforced_deny = None;
+    let mut deny = None;
+    let mut allow = None;
+    let mut allow_present = false;
+    let mut noted = Vec::new();
+    for policy in policies.filter(|policy| policy.speaks_of(peer.port)) {
+        let matched = policy.matching_rule(peer).map(|rule| (policy, rule));
+        match policy.action {
+            Action::Audit => noted.extend(matched),
+            Action::Allow | Action::Deny if policy.dry_run => noted.extend(matched),
+            Action::Deny if policy.enforced => enforced_deny = enforced_deny.or(matched),
+            Action::Deny => deny = deny.or(matched),
+            Action::Allow => {
+                allow_present = true;
+                allow = allow.or(matched);
+            }
+        }
+    }
+    let (verdict, ground, rule) = if enforced_deny.is_some() {
+        (Verdict::Deny, Ground::EnforcedDeny, enforced_deny)
+    } else if deny.is_some() {
+        (Verdict::Deny, Ground::Deny, deny)
+    } else if allow.is_some() {
+        (Verdict::Allow, Ground::AllowMatched, allow)
+    } else if allow_present {
+        (Verdict::Deny, Ground::NoAllowMatched, None)
+    } else {
+        (Verdict::Allow, Ground::NoPolicy, None)
+    };
+    Decision {
+        verdict,
+        ground,
+        rule,
+        noted,
+    }
+}
+
+impl Policy {
+    /// The index of the first rule that matches.
+    pub(crate) fn matching_rule(&self, peer: &Peer<'_>) -> Option<usize> {
+        self.rules
+            .iter()
+            .position(|rule| rule.mismatch(peer).is_none())
+    }
 }

@@ -6,9 +6,13 @@
 //! an empty list nothing. No IO, no clock; agents, the controller and the CLI decide by the same code.
 
 mod evaluate;
+mod explain;
 mod policy;
 mod read;
+mod rule;
 
-pub use evaluate::{Decision, Peer, Verdict, evaluate};
+pub use evaluate::{Decision, Ground, Peer, Verdict, evaluate};
+pub use explain::explain;
 pub use policy::{Action, Policy, PortMatch, Rule, Source};
-pub use read::{ReadError, read};
+pub use read::{LIST_MAXIMUM, RULES_MAXIMUM, ReadError, read, read_network};
+pub use rule::Mismatch;

@@ -1,8 +1,19 @@
-//! From the protocol's message to validated types, with the safe reading of what cannot be read.
+//! From the protocol's message to validated types; what cannot be read names its field.
 
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net};
+use weft_proto::names::NamespacedName;
 use weft_proto::v1;
 
-use crate::Policy;
+use crate::{Action, Policy, PortMatch, Rule, Source};
+
+/// Rules of one policy: above what a person writes, so that one policy cannot make each connection slow.
+pub const RULES_MAXIMUM: usize = 1024;
+/// Values of one list, for the same reason.
+pub const LIST_MAXIMUM: usize = 4096;
 
 /// Names the field that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,8 +23,161 @@ pub struct ReadError {
     pub problem: String,
 }
 
+impl ReadError {
+    fn new(field: impl Into<String>, problem: impl fmt::Display) -> Self {
+        Self {
+            field: field.into(),
+            problem: problem.to_string(),
+        }
+    }
+}
+
 /// Reads a policy. On an error the caller applies [`Policy::safe_reading`].
 pub fn read(message: &v1::AuthorizationPolicy) -> Result<Policy, ReadError> {
-    let _ = message;
-    Err(ReadError { field: String::new(), problem: String::new() })
+    let name = NamespacedName::new(&message.namespace, &message.name);
+    bounded("rules", message.rules.len(), RULES_MAXIMUM)?;
+    Ok(Policy {
+        name: name.map_err(|error| ReadError::new("name", error))?,
+        action: action(message.action)?,
+        dry_run: message.dry_run,
+        enforced: message.enforced,
+        target_ports: ports("target_ports", &message.target_ports)?,
+        rules: each("rules", &message.rules, read_rule)?,
+        unread: None,
+    })
+}
+
+/// Reads `address/prefix`, or an address that stands for itself. IPv4 written as IPv6 becomes IPv4, as peers' addresses do.
+pub fn read_network(text: &str) -> Result<IpNet, ReadError> {
+    let network = IpNet::from_str(text).or_else(|_| IpAddr::from_str(text).map(IpNet::from));
+    let network = network
+        .map_err(|_| {
+            ReadError::new(
+                "",
+                format!("{text:?} is not a network of the form ADDRESS/PREFIX"),
+            )
+        })?
+        .trunc();
+    Ok(match network {
+        IpNet::V6(mapped) if mapped.prefix_len() >= 96 => {
+            let inside: Ipv6Addr = mapped.network();
+            let plain = inside.to_ipv4_mapped();
+            let narrowed =
+                plain.and_then(|plain| Ipv4Net::new(plain, mapped.prefix_len() - 96).ok());
+            narrowed.map_or(network, IpNet::V4)
+        }
+        IpNet::V4(_) | IpNet::V6(_) => network,
+    })
+}
+
+pub(crate) fn action(number: i32) -> Result<Action, ReadError> {
+    match v1::Action::try_from(number) {
+        Ok(v1::Action::Allow) => Ok(Action::Allow),
+        Ok(v1::Action::Deny) => Ok(Action::Deny),
+        Ok(v1::Action::Audit) => Ok(Action::Audit),
+        Ok(v1::Action::Unspecified) | Err(_) => Err(ReadError::new(
+            "action",
+            format!("{number} is not a known action"),
+        )),
+    }
+}
+
+pub(crate) fn ports(field: &str, numbers: &[u32]) -> Result<Vec<u16>, ReadError> {
+    each(field, numbers, |field, number| {
+        match u16::try_from(*number) {
+            Ok(port) if port > 0 => Ok(port),
+            Ok(_) | Err(_) => Err(ReadError::new(
+                field,
+                format!("{number} is not a port (1 to 65535)"),
+            )),
+        }
+    })
+}
+
+fn read_rule(field: &str, rule: &v1::AuthorizationRule) -> Result<Rule, ReadError> {
+    let from = rule
+        .from
+        .as_ref()
+        .map(|from| each(&format!("{field}.from.sources"), &from.sources, read_source));
+    let to = rule.to.as_ref().map(|to| {
+        let ports = ports(&format!("{field}.to.ports"), &to.ports)?;
+        Ok(PortMatch {
+            ports,
+            negated: to.not,
+        })
+    });
+    Ok(Rule {
+        from: from.transpose()?,
+        to: to.transpose()?,
+    })
+}
+
+fn read_source(field: &str, source: &v1::Source) -> Result<Source, ReadError> {
+    let networks = |name: &str, list: &Option<v1::StringList>| {
+        list_of(field, name, list.as_ref(), read_network)
+    };
+    Ok(Source {
+        identities: names(field, "identities", source.identities.as_ref())?,
+        namespaces: names(field, "namespaces", source.namespaces.as_ref())?,
+        service_accounts: names(field, "service_accounts", source.service_accounts.as_ref())?,
+        networks: networks("cidrs", &source.cidrs)?,
+        not_identities: names(field, "not_identities", source.not_identities.as_ref())?,
+        not_namespaces: names(field, "not_namespaces", source.not_namespaces.as_ref())?,
+        not_service_accounts: names(
+            field,
+            "not_service_accounts",
+            source.not_service_accounts.as_ref(),
+        )?,
+        not_networks: networks("not_cidrs", &source.not_cidrs)?,
+    })
+}
+
+fn names<T>(
+    field: &str,
+    name: &str,
+    list: Option<&v1::StringList>,
+) -> Result<Option<Vec<T>>, ReadError>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+{
+    list_of(field, name, list, |text| {
+        text.parse().map_err(|error| ReadError::new("", error))
+    })
+}
+
+fn list_of<T>(
+    field: &str,
+    name: &str,
+    list: Option<&v1::StringList>,
+    read: impl Fn(&str) -> Result<T, ReadError>,
+) -> Result<Option<Vec<T>>, ReadError> {
+    let Some(list) = list else { return Ok(None) };
+    let named = |field: &str, value: &String| {
+        read(value).map_err(|error| ReadError::new(field, error.problem))
+    };
+    each(&format!("{field}.{name}"), &list.values, named).map(Some)
+}
+
+/// Reads every element of a list, naming a bad one by its index.
+fn each<T, R>(
+    field: &str,
+    list: &[T],
+    read: impl Fn(&str, &T) -> Result<R, ReadError>,
+) -> Result<Vec<R>, ReadError> {
+    bounded(field, list.len(), LIST_MAXIMUM)?;
+    list.iter()
+        .enumerate()
+        .map(|(index, value)| read(&format!("{field}[{index}]"), value))
+        .collect()
+}
+
+fn bounded(field: &str, length: usize, maximum: usize) -> Result<(), ReadError> {
+    if length > maximum {
+        return Err(ReadError::new(
+            field,
+            format!("{length} elements, at most {maximum} are allowed"),
+        ));
+    }
+    Ok(())
 }
