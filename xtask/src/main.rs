@@ -1,21 +1,34 @@
 //! The developer's commands: `cargo xtask SUBCOMMAND`, one file per subcommand.
 //!
 //! Every command does the set-up it needs itself, says what it does, and prints how long it took.
-#![expect(clippy::print_stdout, reason = "these commands talk to a person or to a build log")]
+#![expect(
+    clippy::print_stdout,
+    reason = "these commands talk to a person or to a build log"
+)]
 
+mod bench;
 mod bpf;
+mod build;
+mod demo;
+mod lint;
 mod proto;
+mod prove;
 mod run;
 mod setup;
 mod step;
 mod table;
+mod test;
 mod workspace;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Build, test and show Weft", disable_help_subcommand = true)]
+#[command(
+    name = "cargo xtask",
+    about = "Build, test and show Weft",
+    disable_help_subcommand = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -30,14 +43,37 @@ enum Command {
     },
     /// Build the BPF programs and print their instruction counts.
     Bpf,
+    /// Build the BPF programs, the agent, the controller and `weft`.
+    Build(build::Arguments),
+    /// Play the demo: a two-node mesh on this machine.
+    Demo(demo::Arguments),
+    /// Run the tiers unit, kernel and netns, or the named ones.
+    Test { tiers: Vec<test::Tier> },
+    /// Run one proof in full, or list the proofs.
+    Prove { name: Option<String> },
+    /// Measure the direct, the one-node and the two-node path in one interleaved run.
+    Bench {
+        /// Arguments of the load generator.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Check format, clippy, spelling, dependencies, file lengths and generated code.
+    Lint,
     /// Regenerate the committed Rust code of proto/weft/v1/*.proto.
     Proto,
 }
 
 fn main() -> Result<()> {
+    run::pass_signals_on()?;
     match Arguments::parse().command {
         Command::Setup { parts } => setup::run(&parts),
         Command::Bpf => bpf::build_and_report(),
+        Command::Build(arguments) => build::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Test { tiers } => test::run(&tiers),
+        Command::Prove { name } => prove::run(name.as_deref()),
+        Command::Bench { arguments } => bench::run(&arguments),
+        Command::Lint => lint::run(),
         Command::Proto => proto::regenerate(),
     }
 }

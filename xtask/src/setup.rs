@@ -5,6 +5,7 @@
 
 mod debian;
 mod kernels;
+mod modules;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ use clap::ValueEnum;
 use super::bpf;
 
 pub use kernels::{Kernel, SERIES as KERNEL_SERIES};
-pub use tools::{BPF_LINKER, CARGO_DENY, CargoTool, tool_path, wheel_path};
+pub use modules::modules_in_order;
+pub use tools::{BPF_LINKER, CARGO_DENY, tool_path, wheel_path};
 
 /// A kind of work, and with it what the work needs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -70,29 +72,78 @@ impl Evidence {
 }
 
 const BPF: &[Need] = &[
-    Need { package: "rustc-web", evidence: Evidence::Check(bpf::toolchain_is_here) },
-    Need { package: "cargo-web", evidence: Evidence::Check(bpf::toolchain_is_here) },
-    Need { package: "rust-web-src", evidence: Evidence::Check(bpf::toolchain_is_here) },
-    Need { package: "llvm-22-dev", evidence: Evidence::File("/usr/lib/llvm-22/lib/libLLVM.so") },
-    Need { package: "libpolly-22-dev", evidence: Evidence::File("/usr/lib/llvm-22/lib/libPolly.a") },
+    Need {
+        package: "rustc-web",
+        evidence: Evidence::Check(bpf::toolchain_is_here),
+    },
+    Need {
+        package: "cargo-web",
+        evidence: Evidence::Check(bpf::toolchain_is_here),
+    },
+    Need {
+        package: "rust-web-src",
+        evidence: Evidence::Check(bpf::toolchain_is_here),
+    },
+    Need {
+        package: "llvm-22-dev",
+        evidence: Evidence::File("/usr/lib/llvm-22/lib/libLLVM.so"),
+    },
+    Need {
+        package: "libpolly-22-dev",
+        evidence: Evidence::File("/usr/lib/llvm-22/lib/libPolly.a"),
+    },
 ];
 
 const DEMO: &[Need] = &[
-    Need { package: "iproute2", evidence: Evidence::Program("ip") },
-    Need { package: "nftables", evidence: Evidence::Program("nft") },
-    Need { package: "nginx-light", evidence: Evidence::Program("nginx") },
-    Need { package: "mariadb-server", evidence: Evidence::Program("mariadbd") },
-    Need { package: "mariadb-client", evidence: Evidence::Program("mariadb") },
-    Need { package: "redis-server", evidence: Evidence::Program("redis-server") },
-    Need { package: "curl", evidence: Evidence::Program("curl") },
-    Need { package: "openssl", evidence: Evidence::Program("openssl") },
+    Need {
+        package: "iproute2",
+        evidence: Evidence::Program("ip"),
+    },
+    Need {
+        package: "nftables",
+        evidence: Evidence::Program("nft"),
+    },
+    Need {
+        package: "nginx-light",
+        evidence: Evidence::Program("nginx"),
+    },
+    Need {
+        package: "mariadb-server",
+        evidence: Evidence::Program("mariadbd"),
+    },
+    Need {
+        package: "mariadb-client",
+        evidence: Evidence::Program("mariadb"),
+    },
+    Need {
+        package: "redis-server",
+        evidence: Evidence::Program("redis-server"),
+    },
+    Need {
+        package: "curl",
+        evidence: Evidence::Program("curl"),
+    },
+    Need {
+        package: "openssl",
+        evidence: Evidence::Program("openssl"),
+    },
 ];
 
-const KERNELS: &[Need] =
-    &[Need { package: "qemu-system-x86", evidence: Evidence::Program("qemu-system-x86_64") }];
+const KERNELS: &[Need] = &[
+    Need {
+        package: "qemu-system-x86",
+        evidence: Evidence::Program("qemu-system-x86_64"),
+    },
+    Need {
+        package: "xz-utils",
+        evidence: Evidence::Program("xz"),
+    },
+];
 
-const LINT: &[Need] =
-    &[Need { package: "python3-venv", evidence: Evidence::Check(tools::python_is_here) }];
+const LINT: &[Need] = &[Need {
+    package: "python3-venv",
+    evidence: Evidence::Check(tools::python_is_here),
+}];
 
 /// Installs what the parts need; nothing named means every part.
 pub fn run(parts: &[Part]) -> Result<()> {
@@ -113,7 +164,10 @@ pub fn ensure(parts: &[Part]) -> Result<()> {
         debian::install(&missing)?;
         let still = missing_packages(parts);
         if !still.is_empty() {
-            bail!("the packages are installed, but what they should bring is not here: {}", still.join(" "));
+            bail!(
+                "the packages are installed, but what they should bring is not here: {}",
+                still.join(" ")
+            );
         }
     }
     for part in parts {

@@ -1,0 +1,147 @@
+//! `cargo xtask lint`: everything that is checked without running Weft.
+//!
+//! Every check runs, also after a failure, so that one run shows everything there is to mend.
+
+mod length;
+mod pattern;
+mod sources;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use owo_colors::{OwoColorize, Stream};
+
+use super::{proto, run, setup, step, workspace};
+
+/// Folders of crates that are no members of the workspace.
+const OUTSIDE: [&str; 1] = ["ebpf/programs"];
+
+/// A check: its name and what it does.
+type Check = (&'static str, fn() -> Result<()>);
+
+/// In order of time, so that the quick ones answer first.
+const CHECKS: [Check; 9] = [
+    ("file length", length::check),
+    ("forbidden patterns", pattern::check),
+    ("generated code", proto::check_fresh),
+    ("format", format),
+    ("spelling", spelling),
+    ("toml format", toml_format),
+    ("dependencies", dependencies),
+    ("dependencies of the BPF programs", outside_dependencies),
+    ("clippy", clippy),
+];
+
+/// Runs every check and prints each one's verdict and time.
+pub fn run() -> Result<()> {
+    setup::ensure(&[setup::Part::Lint])?;
+    let mut verdicts = Vec::new();
+    for (name, check) in CHECKS {
+        println!("{name} ...");
+        let started = Instant::now();
+        let result = check();
+        if let Err(error) = &result {
+            println!("{error:#}");
+        }
+        verdicts.push((name, result.is_ok(), started.elapsed()));
+    }
+    println!();
+    for (name, passed, time) in &verdicts {
+        print_verdict(name, *passed, *time);
+    }
+    let failed = verdicts.iter().filter(|(_, passed, _)| !passed).count();
+    if failed > 0 {
+        bail!("{failed} of {} checks failed", CHECKS.len());
+    }
+    Ok(())
+}
+
+fn print_verdict(name: &str, passed: bool, time: Duration) {
+    let time = step::seconds(time);
+    if passed {
+        println!(
+            "{} {name} ({time})",
+            "ok    ".if_supports_color(Stream::Stdout, |text| text.green())
+        );
+    } else {
+        println!(
+            "{} {name} ({time})",
+            "FAILED".if_supports_color(Stream::Stdout, |text| text.red())
+        );
+    }
+}
+
+fn format() -> Result<()> {
+    run::captured(run::cargo().args(["fmt", "--all", "--check"]))?;
+    for folder in OUTSIDE {
+        let manifest = workspace::path(folder).join("Cargo.toml");
+        run::captured(
+            run::cargo()
+                .args(["fmt", "--check", "--manifest-path"])
+                .arg(manifest),
+        )?;
+    }
+    Ok(())
+}
+
+fn clippy() -> Result<()> {
+    let mut cargo = run::cargo();
+    cargo.args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--keep-going",
+        "--",
+        "-D",
+        "warnings",
+    ]);
+    run::visibly(&mut cargo)
+}
+
+fn spelling() -> Result<()> {
+    let mut typos = Command::new(setup::wheel_path("typos")?);
+    run::captured(
+        typos
+            .current_dir(workspace::root())
+            .args(["--format", "brief"]),
+    )
+    .map(drop)
+}
+
+fn toml_format() -> Result<()> {
+    let mut taplo = Command::new(setup::wheel_path("taplo")?);
+    run::captured(
+        taplo
+            .current_dir(workspace::root())
+            .args(["fmt", "--check", "--diff"]),
+    )
+    .map(drop)
+}
+
+fn dependencies() -> Result<()> {
+    deny("Cargo.toml")
+}
+
+fn outside_dependencies() -> Result<()> {
+    OUTSIDE
+        .into_iter()
+        .try_for_each(|folder| deny(&format!("{folder}/Cargo.toml")))
+}
+
+/// Layering, licences and sources; advisories need a database that not every machine can fetch.
+fn deny(manifest: &str) -> Result<()> {
+    let mut deny = Command::new(setup::tool_path(&setup::CARGO_DENY)?);
+    deny.current_dir(workspace::root())
+        .args([
+            "--log-level",
+            "error",
+            "--all-features",
+            "--manifest-path",
+            manifest,
+        ])
+        .args(["check", "--hide-inclusion-graph", "--config"])
+        .arg(workspace::path("deny.toml"))
+        .args(["bans", "licenses", "sources"]);
+    run::captured(&mut deny).map(drop)
+}

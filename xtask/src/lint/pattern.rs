@@ -1,0 +1,174 @@
+//! Rules that no compiler knows: where the environment may be read, that tests wait for conditions
+//! instead of sleeping, and that names mean something. clippy.toml holds those that clippy can check.
+
+use anyhow::{Result, bail};
+
+use super::sources::{Source, rust_files};
+
+/// A piece of code that is not allowed in some places.
+struct Rule {
+    pattern: &'static str,
+    /// Whether the rule speaks of this line of code in this file.
+    applies: fn(path: &str, in_tests: bool) -> bool,
+    reason: &'static str,
+}
+
+const RULES: [Rule; 3] = [
+    Rule {
+        pattern: "env::var",
+        applies: |path, in_tests| is_product(path) && !path.ends_with("/config.rs") && !in_tests,
+        reason: "only config.rs reads the environment",
+    },
+    Rule {
+        pattern: "env::args",
+        applies: |path, in_tests| is_product(path) && !path.ends_with("/config.rs") && !in_tests,
+        reason: "only config.rs reads the command line",
+    },
+    Rule {
+        pattern: "sleep(",
+        applies: |path, in_tests| (in_tests || path.starts_with("tests/")) && path != WAITING,
+        reason: "tests wait for conditions; a fixed time is too long or too short",
+    },
+];
+
+/// The one place that may sleep between two looks at a condition.
+const WAITING: &str = "tests/rig/src/wait.rs";
+
+/// Words that say nothing about what a type or module is for.
+const EMPTY_WORDS: [&str; 15] = [
+    "Manager",
+    "Handler",
+    "Helper",
+    "Util",
+    "Utils",
+    "Common",
+    "Data",
+    "Info",
+    "Context",
+    "Processor",
+    "Factory",
+    "Wrapper",
+    "Base",
+    "Misc",
+    "Core",
+];
+
+/// Keywords after which a name follows.
+const NAMING: [&str; 5] = ["struct ", "enum ", "trait ", "type ", "mod "];
+
+/// Names every line that breaks a rule.
+pub fn check() -> Result<()> {
+    let found: Vec<String> = rust_files()?.iter().flat_map(objections).collect();
+    if !found.is_empty() {
+        bail!(found.join("\n"));
+    }
+    Ok(())
+}
+
+fn objections(source: &Source) -> Vec<String> {
+    // This file spells the patterns out.
+    if source.path == "xtask/src/lint/pattern.rs" {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let mut in_tests = false;
+    for (position, line) in source.text.lines().enumerate() {
+        // Tests are the last thing in a file.
+        in_tests |= line.trim() == "#[cfg(test)]";
+        let code = line.split("//").next().unwrap_or_default();
+        let broken = RULES.iter().filter(|rule| code.contains(rule.pattern));
+        let broken = broken.filter(|rule| (rule.applies)(&source.path, in_tests));
+        found.extend(
+            broken
+                .map(|rule| rule.reason.to_owned())
+                .chain(empty_name(code))
+                .map(|reason| {
+                    format!(
+                        "{}:{}: {reason}: {}",
+                        source.path,
+                        position + 1,
+                        line.trim()
+                    )
+                }),
+        );
+    }
+    found
+}
+
+/// The objection to a definition whose name is or ends in an empty word.
+fn empty_name(code: &str) -> Option<String> {
+    let code = code.trim_start();
+    let code = code
+        .strip_prefix("pub(crate) ")
+        .or_else(|| code.strip_prefix("pub "))
+        .unwrap_or(code);
+    let rest = NAMING
+        .iter()
+        .find_map(|keyword| code.strip_prefix(keyword))?;
+    let end = rest.find(|character: char| !character.is_alphanumeric() && character != '_');
+    let name = &rest[..end.unwrap_or(rest.len())];
+    let word = EMPTY_WORDS.iter().find(|word| {
+        let module = word.to_lowercase();
+        name.ends_with(**word) || name == module || name.ends_with(&format!("_{module}"))
+    })?;
+    Some(format!("the name {name} says too little ({word})"))
+}
+
+fn is_product(path: &str) -> bool {
+    path.starts_with("agent/src/") || path.starts_with("controller/src/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(path: &str, text: &str, expected: usize) {
+        let source = Source {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        };
+        assert_eq!(objections(&source).len(), expected, "{path}: {text}");
+    }
+
+    #[test]
+    fn the_environment_is_read_in_one_place() {
+        check(
+            "agent/src/admin.rs",
+            "let home = std::env::var(\"HOME\");",
+            1,
+        );
+        check(
+            "agent/src/config.rs",
+            "let home = std::env::var(\"HOME\");",
+            0,
+        );
+        check("agent/src/admin.rs", "// not std::env::var here", 0);
+    }
+
+    #[test]
+    fn tests_do_not_sleep() {
+        check("tests/netns/src/main.rs", "thread::sleep(SECOND);", 1);
+        check(
+            "agent/src/relay.rs",
+            "sleep(pause).await;\n#[cfg(test)]\nmod tests {}",
+            0,
+        );
+        check(
+            "agent/src/relay.rs",
+            "#[cfg(test)]\nmod tests {\nsleep(pause).await;\n}",
+            1,
+        );
+        check("tests/rig/src/wait.rs", "thread::sleep(PAUSE);", 0);
+    }
+
+    #[test]
+    fn names_say_something() {
+        check("a.rs", "pub struct ConnectionManager {", 1);
+        check("a.rs", "mod util;", 1);
+        check(
+            "a.rs",
+            "pub struct Database {\nmod database;\nenum Score {\nmod score;",
+            0,
+        );
+    }
+}

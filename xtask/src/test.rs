@@ -1,0 +1,190 @@
+//! `cargo xtask test [TIER]`: the tiers, one after the other, and one table at the end.
+//!
+//! Nothing is skipped: a tier that cannot run, runs no test or ignores one has failed.
+
+mod counts;
+mod initramfs;
+mod kernels;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use self::counts::Counts;
+use super::{build, run, setup, step, table, workspace};
+
+/// The longest that the kernel or netns tier may take; each takes a few minutes.
+const TIER_LIMIT: Duration = Duration::from_mins(30);
+
+/// The longest that one proof in full may take: the longest run upgrades and kills by the hundred.
+const PROOF_LIMIT: Duration = Duration::from_hours(1);
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Tier {
+    /// Pure logic; needs nothing.
+    Unit,
+    /// Every BPF rule against the running kernel; needs root.
+    Kernel,
+    /// Whole nodes out of network namespaces; needs root.
+    Netns,
+    /// The kernel tier on the oldest supported kernels, inside QEMU; runs by name only.
+    Kernels,
+}
+
+impl Tier {
+    /// What `cargo xtask test` runs when no tier is named.
+    const DEFAULT: [Self; 3] = [Self::Unit, Self::Kernel, Self::Netns];
+
+    /// The word for it on the command line and in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::Kernel => "kernel",
+            Self::Netns => "netns",
+            Self::Kernels => "kernels",
+        }
+    }
+
+    /// The package, and the program of the same name, that holds the tier's tests.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Unit => "cargo",
+            Self::Kernel | Self::Kernels => "weft-kernel-tier",
+            Self::Netns => "weft-netns-tier",
+        }
+    }
+}
+
+/// One row of the closing table.
+struct Outcome {
+    name: String,
+    counts: Counts,
+    time: Duration,
+    /// Why the tier failed, apart from failed tests.
+    failure: Option<String>,
+}
+
+impl Outcome {
+    /// Times a tier and turns whatever went wrong into a row of the table.
+    fn of(name: &str, work: impl FnOnce() -> Result<Counts>) -> Self {
+        let started = Instant::now();
+        let result = step::loud(&format!("tier {name}"), work);
+        let time = started.elapsed();
+        let (counts, failure) = match result {
+            Ok(counts) => (counts, counts.objection()),
+            Err(error) => (Counts::default(), Some(format!("{error:#}"))),
+        };
+        Self {
+            name: name.to_owned(),
+            counts,
+            time,
+            failure,
+        }
+    }
+
+    fn row(&self) -> [String; 4] {
+        let Counts { passed, failed, .. } = self.counts;
+        [
+            self.name.clone(),
+            passed.to_string(),
+            failed.to_string(),
+            step::seconds(self.time),
+        ]
+    }
+}
+
+/// Runs the named tiers, or the default ones, and prints the table.
+pub fn run(tiers: &[Tier]) -> Result<()> {
+    let tiers = if tiers.is_empty() {
+        &Tier::DEFAULT[..]
+    } else {
+        tiers
+    };
+    let mut outcomes = Vec::new();
+    for &tier in tiers {
+        match tier {
+            Tier::Unit => outcomes.push(Outcome::of("unit", unit)),
+            Tier::Kernel | Tier::Netns => {
+                outcomes.push(Outcome::of(tier.name(), || in_namespaces(tier)));
+            }
+            Tier::Kernels => outcomes.extend(kernels::run()),
+        }
+    }
+    report(&outcomes)
+}
+
+/// Runs one proof of a tier in full.
+pub fn run_proof(tier: Tier, name: &str) -> Result<()> {
+    let outcome = Outcome::of(name, || {
+        let mut program = Command::new(workspace::program(tier.program()));
+        count(program.args(["--full", name]), Some(PROOF_LIMIT))
+    });
+    report(&[outcome])
+}
+
+fn unit() -> Result<Counts> {
+    let mut cargo = run::cargo();
+    count(
+        cargo.args(["test", "--no-fail-fast", "--", "--quiet"]),
+        None,
+    )
+}
+
+fn in_namespaces(tier: Tier) -> Result<Counts> {
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "the {} tier makes network namespaces and loads BPF programs: run it as root",
+            tier.name()
+        );
+    }
+    setup::ensure(&[setup::Part::Demo])?;
+    build::for_packages(&[Tier::Kernel.program(), Tier::Netns.program()])?;
+    count(
+        &mut Command::new(workspace::program(tier.program())),
+        Some(TIER_LIMIT),
+    )
+}
+
+/// Runs a program that prints closing lines and adds them up.
+fn count(command: &mut Command, limit: Option<Duration>) -> Result<Counts> {
+    let mut counts = Counts::default();
+    command.current_dir(workspace::root());
+    let status = run::watched(command, limit, |line| {
+        if let Some(closing) = Counts::of_line(line) {
+            counts += closing;
+        }
+    })?;
+    if !status.success() && counts.failed == 0 {
+        bail!(
+            "`{}` ended with {status}, but counted no failure",
+            run::line(command)
+        );
+    }
+    Ok(counts)
+}
+
+fn report(outcomes: &[Outcome]) -> Result<()> {
+    let rows: Vec<_> = outcomes.iter().map(Outcome::row).collect();
+    println!(
+        "\n{}",
+        table::layout(["tier", "passed", "failed", "time"], &rows)
+    );
+    let failures: Vec<String> = outcomes
+        .iter()
+        .filter_map(|outcome| Some(format!("{}: {}", outcome.name, outcome.failure.as_ref()?)))
+        .collect();
+    for failure in &failures {
+        println!("{failure}");
+    }
+    let mut total = Counts::default();
+    for outcome in outcomes {
+        total += outcome.counts;
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    if !failures.is_empty() {
+        bail!("the tests did not pass");
+    }
+    Ok(())
+}
