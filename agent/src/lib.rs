@@ -3,6 +3,10 @@
 //! `outbound` and `inbound` are the two journeys of a connection, one file each; every step they name
 //! is a file below them. `app` puts the parts together.
 
+pub mod admin;
+pub mod balance;
+pub mod discovery;
 pub mod error;
 pub mod limits;
 pub mod model;
+pub mod telemetry;

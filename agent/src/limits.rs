@@ -46,14 +46,18 @@ pub const SNIFF_MAXIMUM: usize = 4096;
 pub const CONNECTIONS_PER_POD: usize = 8192;
 /// Listen backlog of the agent's listeners in each pod: the kernel caps it by `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
-/// Connections that one accept loop takes before it lets others run.
-pub const ACCEPTS_PER_TURN: usize = 32;
+/// Orders that wait for a worker: two listeners of each of some hundred pods at a start.
+pub const WORKER_ORDERS: usize = 1024;
+/// Pause of an accept loop when the process has no descriptor or memory left: some connections end meanwhile.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// TLS sessions kept per (source identity, certificate generation): several tickets for each of some hundred peers.
 pub const SESSIONS_PER_IDENTITY: usize = 1024;
 
 /// Draining: connections that have not ended by themselves by then are reset.
 pub const DRAIN: Duration = Duration::from_secs(30);
+/// A connection that was told to end has this long to do so before its worker's thread ends without it.
+pub const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The successor must serve within this time, or the old agent goes on.
 pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -61,16 +65,63 @@ pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const RECORDS_KEPT: usize = 4096;
 /// Lines of the access log that wait for the disk; more are counted and dropped.
 pub const ACCESS_LOG_QUEUE: usize = 8192;
+/// The recorder collects for this long before it writes: one wake-up for a burst instead of one for each connection, and
+/// still at once to a person. At 800,000 ended connections a second the queue would just fill in it.
+pub const RECORD_BATCH: Duration = Duration::from_millis(10);
+/// Longest text of a record that a peer had a part in, in bytes: several times what Weft itself ever writes there.
+pub const RECORD_DETAIL_MAXIMUM: usize = 512;
+/// Audit and dry-run rules named in one record: more than a person reads.
+pub const RECORD_NOTED_MAXIMUM: usize = 8;
 /// Label sets of one metric family; more are counted under `overflow`.
 pub const METRIC_SERIES: usize = 2000;
+/// Of these, label sets that one workload of this node may have, so that one tenant cannot take all.
+pub const METRIC_SERIES_PER_WORKLOAD: usize = 200;
+/// A label set that nothing touched for this long makes room when the bound is met.
+pub const METRIC_SERIES_IDLE: Duration = Duration::from_secs(3600);
 
 /// Reconnect to the controller: first pause, doubled with jitter up to the maximum.
 pub const RECONNECT_FIRST: Duration = Duration::from_millis(200);
 pub const RECONNECT_MAXIMUM: Duration = Duration::from_secs(5);
 /// One unary call to the controller (join, issue).
 pub const CONTROLLER_CALL: Duration = Duration::from_secs(10);
+/// A connection to the controller that lasted this long was a good one: the next pause is the first again.
+pub const RECONNECT_FORGIVEN: Duration = Duration::from_secs(10);
 /// A Discovery message: 16 MiB hold about 80,000 workload rows.
 pub const DISCOVERY_MESSAGE_MAXIMUM: usize = 16 * 1024 * 1024;
+/// Resources of one agent, held or arriving: twenty times the 10,000 pods that Weft is measured with.
+pub const RESOURCES_MAXIMUM: usize = 200_000;
+/// Parts of one change that wait for its end, in bytes as encoded: all resources at 1 KiB each.
+pub const CHANGE_MAXIMUM: usize = 200 * 1024 * 1024;
+/// Longest name of a resource: a kind, a namespace and a name of at most 253 characters each.
+pub const RESOURCE_NAME_MAXIMUM: usize = 600;
+/// Longest content hash that is kept: a whole SHA-512.
+pub const RESOURCE_VERSION_MAXIMUM: usize = 64;
+/// Roots of the trust bundle: two at once in a rotation, and some supplied by hand.
+pub const ROOTS_MAXIMUM: usize = 64;
+/// Longest sentence of a nack, in bytes: a field, a value that may be a name, and what is wrong with it.
+pub const NACK_REASON_MAXIMUM: usize = 1024;
+/// Nacks in one acknowledgement; the first ones by name. More say no more: the controller is at fault.
+pub const NACKS_MAXIMUM: usize = 1000;
+/// The snapshot on disk, in bytes: as one change.
+pub const SNAPSHOT_FILE_MAXIMUM: u64 = 256 * 1024 * 1024;
+/// Pause between two writes of the snapshot to disk, so that a busy mesh does not wear it out: after a crash the agent
+/// starts from a state at most this old and resumes from there.
+pub const SNAPSHOT_WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// Heartbeats in one lease: three are promised, one may be late.
+pub const HEARTBEATS_PER_LEASE: u32 = 4;
+/// The lease that is assumed until the controller names one, as short as in tests.
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(10);
+/// Shortest lease that is believed, so that a controller's mistake does not become a storm of heartbeats.
+pub const LEASE_MINIMUM: Duration = Duration::from_millis(400);
+/// Messages that wait for one stream to the controller; newer ones replace what has not been asked for yet.
+pub const CONTROLLER_QUEUE: usize = 8;
+/// How long the last snapshot and the last words of a stream may take at the agent's end.
+pub const DISCOVERY_FAREWELL: Duration = Duration::from_secs(1);
+
+/// Sets of at most this many endpoints are looked at whole; of larger ones two random ones.
+pub const BALANCE_SCAN_MAXIMUM: usize = 16;
+/// Endpoints that one worker keeps counts and latencies of, about 200 bytes each.
+pub const BALANCED_ENDPOINTS: usize = 4096;
 
 /// Certificates are renewed after a third of their life, with this much jitter either way, in percent of that third.
 pub const RENEWAL_JITTER_PERCENT: u32 = 10;
@@ -81,3 +132,7 @@ pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// One admin request's answer.
 pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Admin and metrics connections at the same time: a person, a scraper, and their mistakes.
+pub const ADMIN_CONNECTIONS: usize = 32;
+/// Records in one answer when nobody says how many.
+pub const ADMIN_RECORDS_DEFAULT: usize = 100;

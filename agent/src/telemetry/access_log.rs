@@ -1,0 +1,113 @@
+//! The access log: one JSON object per connection end and line, appended.
+//!
+//! A file that was renamed or removed (rotation) is noticed by its inode at the next write and opened
+//! anew; a file that was truncated in place goes on at its end, since every write appends.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::ConnectionRecord;
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    Off,
+    /// Written `-` on the command line.
+    Stdout,
+    File(PathBuf),
+}
+
+#[derive(Debug)]
+pub(super) enum AccessLog {
+    Off,
+    Stdout,
+    File { path: PathBuf, file: File },
+}
+
+impl AccessLog {
+    pub(super) fn open(target: &AccessLogTarget) -> io::Result<Self> {
+        Ok(match target {
+            AccessLogTarget::Off => Self::Off,
+            AccessLogTarget::Stdout => Self::Stdout,
+            AccessLogTarget::File(path) => Self::File {
+                path: path.clone(),
+                file: append_to(path)?,
+            },
+        })
+    }
+
+    /// Writes a batch in one call, so that lines of several writers never mix.
+    pub(super) fn write<'a>(
+        &mut self,
+        records: impl Iterator<Item = &'a ConnectionRecord>,
+    ) -> io::Result<()> {
+        if matches!(self, Self::Off) {
+            return Ok(());
+        }
+        let mut lines = Vec::new();
+        for record in records {
+            serde_json::to_writer(&mut lines, record)?;
+            lines.push(b'\n');
+        }
+        match self {
+            Self::Off => Ok(()),
+            Self::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(&lines)?;
+                stdout.flush()
+            }
+            Self::File { path, file } => {
+                if was_rotated(path, file) {
+                    *file = append_to(path)?;
+                }
+                file.write_all(&lines)
+            }
+        }
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    // Names and addresses of a whole node's traffic are nobody else's business.
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)
+}
+
+fn was_rotated(path: &Path, file: &File) -> bool {
+    let (Ok(named), Ok(open)) = (std::fs::metadata(path), file.metadata()) else {
+        return true;
+    };
+    (named.dev(), named.ino()) != (open.dev(), open.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Direction;
+    use super::*;
+    use crate::model::SnapshotVersion;
+
+    #[test]
+    fn a_rotated_file_is_followed_and_no_line_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let mut log = AccessLog::open(&AccessLogTarget::File(path.clone())).unwrap();
+        let record = ConnectionRecord::begin(Direction::Inbound, SnapshotVersion("v".into()));
+        log.write([&record, &record].into_iter()).unwrap();
+        std::fs::rename(&path, directory.path().join("access.log.1")).unwrap();
+        log.write([&record].into_iter()).unwrap();
+        let lines = |name: &str| {
+            std::fs::read_to_string(directory.path().join(name))
+                .unwrap()
+                .lines()
+                .count()
+        };
+        assert_eq!((lines("access.log.1"), lines("access.log")), (2, 1));
+        File::create(&path).unwrap();
+        log.write([&record].into_iter()).unwrap();
+        assert_eq!(lines("access.log"), 1);
+    }
+}

@@ -1,0 +1,129 @@
+//! What the agent tells about connections: access log, metrics, and the records that `weft why` reads.
+//!
+//! Workers hand over one [`ConnectionRecord`] per ended connection and never wait: the queue is bounded,
+//! what does not fit is counted and dropped. One thread of its own writes, counts and keeps. No label and
+//! no log field is longer than its bound; nothing that a client sends becomes a label.
+
+mod access_log;
+mod kept;
+pub mod logs;
+mod metrics;
+mod node_metrics;
+mod record;
+mod recorder;
+mod series;
+
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use access_log::AccessLogTarget;
+pub use kept::RecordFilter;
+pub use record::{ConnectionId, ConnectionRecord, Direction, Party, Security, Verdict};
+pub use recorder::Recorder;
+
+pub(crate) use record::namespace_of;
+
+use crate::admin::NodeStatus;
+use crate::limits;
+use kept::Kept;
+use metrics::Metrics;
+use recorder::Message;
+
+/// The handle that journeys report through. Cheap to clone, callable from any thread.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: SyncSender<Message>,
+    metrics: Metrics,
+    kept: Mutex<Kept>,
+}
+
+impl Telemetry {
+    /// Opens the access log and starts the thread that writes. The recorder ends with [`Recorder::finish`].
+    ///
+    /// # Errors
+    /// The access log cannot be opened, or no thread can be started.
+    pub fn start(access_log: &AccessLogTarget) -> std::io::Result<(Self, Recorder)> {
+        let (queue, arrivals) = sync_channel(limits::ACCESS_LOG_QUEUE);
+        let shared = Shared {
+            queue: queue.clone(),
+            metrics: Metrics::new(),
+            kept: Mutex::new(Kept::new()),
+        };
+        let telemetry = Self {
+            shared: Arc::new(shared),
+        };
+        let recorder = Recorder::start(access_log, telemetry.clone(), arrivals, queue)?;
+        Ok((telemetry, recorder))
+    }
+
+    /// Counts a connection as open until the answer is dropped.
+    #[must_use]
+    pub fn opened(&self, direction: Direction) -> OpenConnection {
+        self.shared.metrics.opened(direction);
+        OpenConnection {
+            shared: Arc::clone(&self.shared),
+            direction,
+        }
+    }
+
+    /// Takes the record of an ended connection. Never waits: a record that finds the queue full is counted and dropped.
+    pub fn record(&self, record: ConnectionRecord) {
+        if self
+            .shared
+            .queue
+            .try_send(Message::Record(Box::new(record)))
+            .is_err()
+        {
+            self.shared.metrics.record_dropped();
+        }
+    }
+
+    /// Kept records that fit the filter, newest first.
+    #[must_use]
+    pub fn records(&self, filter: &RecordFilter) -> Vec<Arc<ConnectionRecord>> {
+        self.shared
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .find(filter)
+    }
+
+    /// Everything counted, in the Prometheus text format (OpenMetrics 1.0).
+    #[must_use]
+    pub fn metrics_text(&self, status: &NodeStatus) -> String {
+        let mut text = self.shared.metrics.text();
+        node_metrics::append(&mut text, status);
+        text
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    fn keep(&self, records: Vec<Arc<ConnectionRecord>>) {
+        self.shared
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(records);
+    }
+}
+
+/// An open connection in the gauge of active ones.
+#[derive(Debug)]
+#[must_use = "the connection counts as open only as long as this lives"]
+pub struct OpenConnection {
+    shared: Arc<Shared>,
+    direction: Direction,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.shared.metrics.ended(self.direction);
+    }
+}

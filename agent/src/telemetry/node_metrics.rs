@@ -1,0 +1,158 @@
+//! The node's state as metrics, made anew from its status at each scrape.
+
+use std::sync::atomic::AtomicU64;
+
+use jiff::Timestamp;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::admin::NodeStatus;
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PodLabels {
+    namespace: String,
+    pod: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    namespace: String,
+    pod: String,
+    event: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WorkerLabels {
+    worker: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    /// `namespace/name` of the pod, or the node's name.
+    holder: String,
+}
+
+/// Adds the node's families and the end mark.
+pub(super) fn append(out: &mut String, status: &NodeStatus) {
+    let mut registry = Registry::with_prefix("weft");
+    register_node(&mut registry, status);
+    register_pods(&mut registry, status);
+    register_certificates(&mut registry, status);
+    let written = text::encode_registry(out, &registry).and_then(|()| text::encode_eof(out));
+    if written.is_err() {
+        tracing::error!("the node's metrics cannot be written as text");
+    }
+}
+
+fn register_node(registry: &mut Registry, status: &NodeStatus) {
+    let mut flag = |name: &str, help: &str, on: bool| {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(i64::from(on));
+        registry.register(name, help, gauge);
+    };
+    flag("ready", "1 while the agent serves", status.ready);
+    flag(
+        "draining",
+        "1 while the agent only ends what it carries",
+        status.draining,
+    );
+    flag(
+        "controller_connected",
+        "1 while the Discovery stream is open",
+        status.controller.connected,
+    );
+    if let Some(applied) = status.snapshot_applied {
+        let age = Seconds::default();
+        age.set((Timestamp::now().duration_since(applied)).as_secs_f64());
+        registry.register(
+            "snapshot_age_seconds",
+            "Since the snapshot in use was published",
+            age,
+        );
+    }
+    let nacks: Gauge = Gauge::default();
+    nacks.set(count(status.nacks.len()));
+    registry.register(
+        "snapshot_nacks",
+        "Resources that could not be read; their safe reading is in force",
+        nacks,
+    );
+    let workers = Family::<WorkerLabels, Gauge>::default();
+    for worker in &status.workers {
+        workers
+            .get_or_create(&WorkerLabels {
+                worker: worker.index,
+            })
+            .set(i64::from(worker.alive));
+    }
+    registry.register(
+        "worker_alive",
+        "1 while the worker's heartbeat is fresh",
+        workers,
+    );
+}
+
+fn register_pods(registry: &mut Registry, status: &NodeStatus) {
+    let uncaptured: Gauge = Gauge::default();
+    uncaptured.set(count(
+        status.pods.iter().filter(|pod| !pod.enrolled).count(),
+    ));
+    registry.register(
+        "uncaptured_pods",
+        "Pods of this node that are meant to be captured and are not",
+        uncaptured,
+    );
+    let enrolled = Family::<PodLabels, Gauge>::default();
+    let events = Family::<EventLabels, Counter>::default();
+    for pod in &status.pods {
+        let (namespace, name) = pod.name.split_once('/').unwrap_or(("", &pod.name));
+        let labels = PodLabels {
+            namespace: namespace.to_owned(),
+            pod: name.to_owned(),
+        };
+        enrolled.get_or_create(&labels).set(i64::from(pod.enrolled));
+        for (event, value) in pod.counters.each() {
+            let labels = EventLabels {
+                namespace: namespace.to_owned(),
+                pod: name.to_owned(),
+                event,
+            };
+            events.get_or_create(&labels).inc_by(value);
+        }
+    }
+    registry.register(
+        "pod_enrolled",
+        "1 while the pod's connections are captured",
+        enrolled,
+    );
+    registry.register(
+        "kernel_connections",
+        "Connections that the hooks decided, by pod and event",
+        events,
+    );
+}
+
+fn register_certificates(registry: &mut Registry, status: &NodeStatus) {
+    let expiry = Family::<CertificateLabels, Gauge>::default();
+    for certificate in &status.certificates {
+        let labels = CertificateLabels {
+            holder: certificate.name.clone(),
+        };
+        let end = certificate.not_after.map_or(0, Timestamp::as_second);
+        expiry.get_or_create(&labels).set(end);
+    }
+    registry.register(
+        "certificate_not_after_timestamp_seconds",
+        "End of each certificate's validity; 0 while there is none",
+        expiry,
+    );
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,108 @@
+//! The one thread that writes, counts and keeps records.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::thread::{Builder, JoinHandle, sleep};
+use std::time::Instant;
+
+use super::access_log::{AccessLog, AccessLogTarget};
+use super::series::SeriesBudgets;
+use super::{ConnectionRecord, Telemetry};
+use crate::limits;
+
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Boxed: the queue's slots are made at start, and eight thousand whole records would be megabytes of an idle agent.
+    Record(Box<ConnectionRecord>),
+    Stop,
+}
+
+/// Owns the thread. Dropping it without [`Recorder::finish`] leaves the last records unwritten.
+#[derive(Debug)]
+pub struct Recorder {
+    thread: JoinHandle<()>,
+    queue: SyncSender<Message>,
+}
+
+impl Recorder {
+    pub(super) fn start(
+        target: &AccessLogTarget,
+        telemetry: Telemetry,
+        arrivals: Receiver<Message>,
+        queue: SyncSender<Message>,
+    ) -> io::Result<Self> {
+        let mut log = AccessLog::open(target)?;
+        let thread = Builder::new()
+            .name("weft-records".to_owned())
+            .spawn(move || {
+                let mut budgets = SeriesBudgets::new();
+                while let Some(batch) = next_batch(&arrivals) {
+                    settle(&telemetry, &mut log, &mut budgets, &batch.records);
+                    telemetry.keep(batch.records);
+                    if batch.last {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Self { thread, queue })
+    }
+
+    /// Writes what was recorded until now and ends the thread. Waits for the disk: not for a worker thread.
+    pub fn finish(self) {
+        // A queue whose receiver is gone belongs to a thread that has ended already.
+        let _ = self.queue.send(Message::Stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that writes records had panicked");
+        }
+    }
+}
+
+struct Batch {
+    records: Vec<Arc<ConnectionRecord>>,
+    last: bool,
+}
+
+/// Waits for a record, then lets a burst gather, so that workers wake this thread once for all of them.
+fn next_batch(arrivals: &Receiver<Message>) -> Option<Batch> {
+    let mut batch = Batch {
+        records: Vec::new(),
+        last: false,
+    };
+    batch.take(arrivals.recv().ok()?);
+    if !batch.last {
+        sleep(limits::RECORD_BATCH);
+    }
+    while batch.records.len() < limits::ACCESS_LOG_QUEUE {
+        match arrivals.try_recv() {
+            Ok(message) => batch.take(message),
+            Err(_) => break,
+        }
+    }
+    Some(batch)
+}
+
+impl Batch {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Record(record) => self.records.push(Arc::from(record.bounded())),
+            Message::Stop => self.last = true,
+        }
+    }
+}
+
+fn settle(
+    telemetry: &Telemetry,
+    log: &mut AccessLog,
+    budgets: &mut SeriesBudgets,
+    records: &[Arc<ConnectionRecord>],
+) {
+    let now = Instant::now();
+    for record in records {
+        telemetry.metrics().closed(record, budgets, now);
+    }
+    if let Err(error) = log.write(records.iter().map(|record| &**record)) {
+        telemetry.metrics().access_log_failed(records.len());
+        tracing::warn!(%error, records = records.len(), "the access log cannot be written");
+    }
+}

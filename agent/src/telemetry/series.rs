@@ -1,0 +1,280 @@
+//! Label sets and how many of them there may be.
+//!
+//! Every value of a label comes from the snapshot or from a closed list of words. When a budget is
+//! spent, a connection is counted under `overflow` and nothing is lost but the detail.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Instant;
+
+use prometheus_client::encoding::EncodeLabelSet;
+
+use super::{ConnectionRecord, Direction, Party, namespace_of};
+use crate::limits;
+
+pub(super) type Label = Cow<'static, str>;
+
+const UNKNOWN: Label = Cow::Borrowed("unknown");
+const OVERFLOW: Label = Cow::Borrowed("overflow");
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ConnectionLabels {
+    pub direction: &'static str,
+    pub source_namespace: Label,
+    pub source_workload: Label,
+    pub destination_namespace: Label,
+    pub destination_workload: Label,
+    pub security: &'static str,
+    pub verdict: &'static str,
+    pub reason: &'static str,
+}
+
+/// Fewer labels: each set of a histogram is a dozen series.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct EdgeLabels {
+    pub direction: &'static str,
+    pub source_namespace: Label,
+    pub source_workload: Label,
+    pub destination_namespace: Label,
+    pub destination_workload: Label,
+    pub security: &'static str,
+}
+
+#[derive(Debug)]
+pub(super) struct SeriesBudgets {
+    pub connections: Budget<ConnectionLabels>,
+    pub edges: Budget<EdgeLabels>,
+}
+
+impl SeriesBudgets {
+    pub(super) fn new() -> Self {
+        Self {
+            connections: Budget::new(),
+            edges: Budget::new(),
+        }
+    }
+}
+
+/// The workload of this node that a label set is charged to.
+type Owner = (Label, Label);
+
+/// Which label sets of one family exist.
+#[derive(Debug)]
+pub(super) struct Budget<Labels> {
+    touched: HashMap<Labels, (Owner, Instant)>,
+    of_owner: HashMap<Owner, usize>,
+}
+
+/// The answer of a budget.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Admitted<Labels> {
+    pub labels: Labels,
+    /// Sets that nobody touched for long and that must be removed from the family.
+    pub expired: Vec<Labels>,
+    pub overflowed: bool,
+}
+
+impl<Labels: Clone + Eq + Hash> Budget<Labels> {
+    fn new() -> Self {
+        Self {
+            touched: HashMap::new(),
+            of_owner: HashMap::new(),
+        }
+    }
+
+    /// Decides which set `wanted` is counted under: itself, the owner's overflow, or the overflow of all.
+    pub(super) fn admit(
+        &mut self,
+        owner: Owner,
+        wanted: [Labels; 3],
+        now: Instant,
+    ) -> Admitted<Labels> {
+        let [labels, owner_overflow, overflow] = wanted;
+        if let Some((_, touched)) = self.touched.get_mut(&labels) {
+            *touched = now;
+            return Admitted {
+                labels,
+                expired: Vec::new(),
+                overflowed: false,
+            };
+        }
+        // The last of the budget is the overflow of all itself.
+        let full = |have: usize| have + 1 >= limits::METRIC_SERIES;
+        let expired = if full(self.touched.len()) {
+            self.expire(now)
+        } else {
+            Vec::new()
+        };
+        let spent = self.of_owner.get(&owner).copied().unwrap_or(0);
+        let chosen = if full(self.touched.len()) {
+            overflow
+        } else if spent >= limits::METRIC_SERIES_PER_WORKLOAD {
+            owner_overflow
+        } else {
+            *self.of_owner.entry(owner.clone()).or_default() += 1;
+            self.touched.insert(labels.clone(), (owner, now));
+            return Admitted {
+                labels,
+                expired,
+                overflowed: false,
+            };
+        };
+        self.touched.entry(chosen.clone()).or_insert((owner, now)).1 = now;
+        Admitted {
+            labels: chosen,
+            expired,
+            overflowed: true,
+        }
+    }
+
+    fn expire(&mut self, now: Instant) -> Vec<Labels> {
+        let idle =
+            |touched: Instant| now.saturating_duration_since(touched) >= limits::METRIC_SERIES_IDLE;
+        let gone: Vec<_> = self
+            .touched
+            .extract_if(|_, (_, touched)| idle(*touched))
+            .map(|(labels, (owner, _))| (labels, owner))
+            .collect();
+        for (_, owner) in &gone {
+            if let Some(count) = self.of_owner.get_mut(owner) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        self.of_owner.retain(|_, count| *count > 0);
+        gone.into_iter().map(|(labels, _)| labels).collect()
+    }
+}
+
+/// The workload of this node: the one whose connection it was here.
+pub(super) fn owner(record: &ConnectionRecord) -> Owner {
+    names(match record.direction {
+        Direction::Outbound => &record.source,
+        Direction::Inbound => &record.destination,
+    })
+}
+
+/// The labels of a record, those with the far side folded, and those with everything folded.
+pub(super) fn connection_labels(record: &ConnectionRecord) -> [ConnectionLabels; 3] {
+    let [edge, far_folded, folded] = edge_labels(record);
+    let with = |edge: EdgeLabels, reason| ConnectionLabels {
+        direction: edge.direction,
+        source_namespace: edge.source_namespace,
+        source_workload: edge.source_workload,
+        destination_namespace: edge.destination_namespace,
+        destination_workload: edge.destination_workload,
+        security: edge.security,
+        verdict: record.verdict().word(),
+        reason,
+    };
+    [
+        with(edge, record.reason.code()),
+        with(far_folded, "overflow"),
+        with(folded, "overflow"),
+    ]
+}
+
+/// As [`connection_labels`], for histograms.
+pub(super) fn edge_labels(record: &ConnectionRecord) -> [EdgeLabels; 3] {
+    let with = |source: (Label, Label), destination: (Label, Label)| EdgeLabels {
+        direction: record.direction.word(),
+        source_namespace: source.0,
+        source_workload: source.1,
+        destination_namespace: destination.0,
+        destination_workload: destination.1,
+        security: record.security.word(),
+    };
+    let (source, destination) = (names(&record.source), names(&record.destination));
+    let folded = || (OVERFLOW, OVERFLOW);
+    let far_folded = match record.direction {
+        Direction::Outbound => with(source.clone(), folded()),
+        Direction::Inbound => with(folded(), destination.clone()),
+    };
+    [
+        with(source, destination),
+        far_folded,
+        with(folded(), folded()),
+    ]
+}
+
+fn names(party: &Party) -> (Label, Label) {
+    party.workload.as_deref().map_or((UNKNOWN, UNKNOWN), |row| {
+        (
+            Cow::Owned(namespace_of(row).to_owned()),
+            Cow::Owned(row.application.to_string()),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn admit(
+        budget: &mut Budget<String>,
+        owner: &str,
+        labels: &str,
+        now: Instant,
+    ) -> Admitted<String> {
+        let owner_key = (Cow::Borrowed("shop"), Cow::Owned(owner.to_owned()));
+        budget.admit(
+            owner_key,
+            [
+                labels.to_owned(),
+                format!("{owner} overflow"),
+                "overflow".to_owned(),
+            ],
+            now,
+        )
+    }
+
+    #[test]
+    fn one_tenant_cannot_take_the_labels_of_all() {
+        let (mut budget, now) = (Budget::new(), Instant::now());
+        for index in 0..limits::METRIC_SERIES_PER_WORKLOAD * 2 {
+            admit(&mut budget, "loud", &format!("loud {index}"), now);
+        }
+        assert_eq!(
+            admit(&mut budget, "loud", "loud new", now).labels,
+            "loud overflow"
+        );
+        assert_eq!(admit(&mut budget, "loud", "loud 0", now).labels, "loud 0");
+        assert_eq!(admit(&mut budget, "quiet", "quiet", now).labels, "quiet");
+    }
+
+    #[test]
+    fn a_family_never_outgrows_its_bound() {
+        let (mut budget, now) = (Budget::new(), Instant::now());
+        for index in 0..limits::METRIC_SERIES * 2 {
+            admit(
+                &mut budget,
+                &format!("workload {index}"),
+                &format!("{index}"),
+                now,
+            );
+        }
+        assert!(budget.touched.len() <= limits::METRIC_SERIES);
+        let last = admit(&mut budget, "late", "late", now);
+        assert!(last.overflowed);
+        assert_eq!(last.labels, "overflow");
+    }
+
+    #[test]
+    fn what_nobody_touches_makes_room() {
+        let (mut budget, start) = (Budget::new(), Instant::now());
+        for index in 0..limits::METRIC_SERIES {
+            admit(
+                &mut budget,
+                &format!("workload {index}"),
+                &format!("{index}"),
+                start,
+            );
+        }
+        let later = start + limits::METRIC_SERIES_IDLE + Duration::from_secs(1);
+        let admitted = admit(&mut budget, "late", "late", later);
+        assert_eq!(admitted.labels, "late");
+        assert!(admitted.expired.len() >= limits::METRIC_SERIES - 1);
+    }
+}
