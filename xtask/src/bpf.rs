@@ -36,13 +36,10 @@ pub fn build_and_report() -> Result<()> {
 pub fn build() -> Result<()> {
     setup::ensure(&[setup::Part::Bpf])?;
     let toolchain = Toolchain::find()?;
-    step::loud(
-        &format!("build the BPF programs with {}", toolchain.name),
-        || {
-            let built = compile(&toolchain)?;
-            install(&built)
-        },
-    )
+    step::loud(&format!("build the BPF programs with {}", toolchain.name), || {
+        let built = compile(&toolchain)?;
+        install(&built)
+    })
 }
 
 /// Whether a compiler for the BPF programs is here.
@@ -69,12 +66,10 @@ impl Toolchain {
     }
 
     fn from_rustup() -> Option<Self> {
-        let home = std::env::var_os("RUSTUP_HOME")
-            .map(PathBuf::from)
-            .or_else(|| {
-                let home = PathBuf::from(std::env::var_os("HOME")?);
-                Some(home.join(".rustup"))
-            })?;
+        let home = std::env::var_os("RUSTUP_HOME").map(PathBuf::from).or_else(|| {
+            let home = PathBuf::from(std::env::var_os("HOME")?);
+            Some(home.join(".rustup"))
+        })?;
         let entries = std::fs::read_dir(home.join("toolchains")).ok()?;
         entries.flatten().find_map(|entry| {
             let directory = entry.path();
@@ -106,23 +101,14 @@ impl Toolchain {
     }
 
     fn ask(&self, arguments: &[&str]) -> Option<String> {
-        let output = isolated(&self.rustc)
-            .args(arguments)
-            .stderr(Stdio::null())
-            .output()
-            .ok()?;
-        output
-            .status
-            .success()
-            .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        let output = isolated(&self.rustc).args(arguments).stderr(Stdio::null()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 
 /// The major version in the line `LLVM version: 22.1.2` of `rustc -vV`.
 fn llvm_major(version: &str) -> Option<u32> {
-    let version = version
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    let version = version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
     version.split('.').next()?.parse().ok()
 }
 
@@ -151,13 +137,7 @@ fn compile(toolchain: &Toolchain) -> Result<PathBuf> {
     let mut cargo = isolated(&toolchain.cargo);
     cargo
         .current_dir(workspace::path("ebpf/programs"))
-        .args([
-            "build",
-            "--release",
-            "--target",
-            "bpfel-unknown-none",
-            "-Zbuild-std=core",
-        ])
+        .args(["build", "--release", "--target", "bpfel-unknown-none", "-Zbuild-std=core"])
         .args(["--message-format", "json-render-diagnostics"])
         .env("RUSTC", &toolchain.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
@@ -184,8 +164,7 @@ fn install(built: &Path) -> Result<()> {
         return Ok(());
     }
     let written = target.with_extension("new");
-    std::fs::write(&written, &bytes)
-        .with_context(|| format!("cannot write {}", written.display()))?;
+    std::fs::write(&written, &bytes).with_context(|| format!("cannot write {}", written.display()))?;
     std::fs::rename(&written, &target)?;
     println!("{OBJECT}: written, {} bytes", bytes.len());
     Ok(())
@@ -197,10 +176,7 @@ fn print_instruction_counts(file: &Path) -> Result<()> {
         .into_iter()
         .map(|(program, section, instructions)| [program, section, instructions.to_string()])
         .collect();
-    println!(
-        "{}",
-        table::layout(["program", "section", "instructions"], &rows)
-    );
+    println!("{}", table::layout(["program", "section", "instructions"], &rows));
     Ok(())
 }
 
@@ -208,21 +184,15 @@ fn print_instruction_counts(file: &Path) -> Result<()> {
 fn instruction_counts(bytes: &[u8]) -> Result<Vec<(String, String, u64)>> {
     let object = object::File::parse(bytes).context("the BPF object is not an ELF file")?;
     let mut counts = Vec::new();
-    for symbol in object
-        .symbols()
-        .filter(|symbol| symbol.kind() == SymbolKind::Text)
-    {
+    for symbol in object.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text) {
         let Some(index) = symbol.section_index() else {
             continue;
         };
         let section = object.section_by_index(index)?;
         if section.kind() == SectionKind::Text && symbol.size() > 0 {
-            let name = symbol.name()?.to_owned();
-            counts.push((
-                name,
-                section.name()?.to_owned(),
-                symbol.size() / INSTRUCTION_BYTES,
-            ));
+            // `{:#}` leaves the hash out.
+            let name = format!("{:#}", rustc_demangle::demangle(symbol.name()?));
+            counts.push((name, section.name()?.to_owned(), symbol.size() / INSTRUCTION_BYTES));
         }
     }
     counts.sort_by(|left, right| (&left.1, &left.0).cmp(&(&right.1, &right.0)));

@@ -22,22 +22,27 @@ type Check = (&'static str, fn() -> Result<()>);
 
 /// In order of time, so that the quick ones answer first.
 const CHECKS: [Check; 9] = [
-    ("file length", length::check),
-    ("forbidden patterns", pattern::check),
-    ("generated code", proto::check_fresh),
+    ("length", length::check),
+    ("patterns", pattern::check),
+    ("generated", proto::check_fresh),
     ("format", format),
     ("spelling", spelling),
-    ("toml format", toml_format),
+    ("toml", toml_format),
     ("dependencies", dependencies),
-    ("dependencies of the BPF programs", outside_dependencies),
+    ("bpf-dependencies", outside_dependencies),
     ("clippy", clippy),
 ];
 
-/// Runs every check and prints each one's verdict and time.
-pub fn run() -> Result<()> {
+/// Runs the named checks, or every check, and prints each one's verdict and time.
+pub fn run(names: &[String]) -> Result<()> {
+    if let Some(unknown) = names.iter().find(|name| CHECKS.iter().all(|(known, _)| known != name)) {
+        let known = CHECKS.map(|(name, _)| name).join(" ");
+        bail!("there is no check {unknown}; the checks are: {known}");
+    }
     setup::ensure(&[setup::Part::Lint])?;
     let mut verdicts = Vec::new();
-    for (name, check) in CHECKS {
+    let chosen = CHECKS.into_iter().filter(|(name, _)| names.is_empty() || names.iter().any(|wanted| wanted == name));
+    for (name, check) in chosen {
         println!("{name} ...");
         let started = Instant::now();
         let result = check();
@@ -52,7 +57,7 @@ pub fn run() -> Result<()> {
     }
     let failed = verdicts.iter().filter(|(_, passed, _)| !passed).count();
     if failed > 0 {
-        bail!("{failed} of {} checks failed", CHECKS.len());
+        bail!("{failed} of {} checks failed", verdicts.len());
     }
     Ok(())
 }
@@ -60,63 +65,38 @@ pub fn run() -> Result<()> {
 fn print_verdict(name: &str, passed: bool, time: Duration) {
     let time = step::seconds(time);
     if passed {
-        println!(
-            "{} {name} ({time})",
-            "ok    ".if_supports_color(Stream::Stdout, |text| text.green())
-        );
+        println!("{} {name} ({time})", "ok    ".if_supports_color(Stream::Stdout, |text| text.green()));
     } else {
-        println!(
-            "{} {name} ({time})",
-            "FAILED".if_supports_color(Stream::Stdout, |text| text.red())
-        );
+        println!("{} {name} ({time})", "FAILED".if_supports_color(Stream::Stdout, |text| text.red()));
     }
 }
 
 fn format() -> Result<()> {
-    run::captured(run::cargo().args(["fmt", "--all", "--check"]))?;
+    run::captured(run::cargo().args(["fmt", "--all", "--check", "--", "--color", "never"]))?;
     for folder in OUTSIDE {
         let manifest = workspace::path(folder).join("Cargo.toml");
-        run::captured(
-            run::cargo()
-                .args(["fmt", "--check", "--manifest-path"])
-                .arg(manifest),
-        )?;
+        let mut cargo = run::cargo();
+        cargo.args(["fmt", "--check", "--manifest-path"]).arg(manifest).args(["--", "--color", "never"]);
+        run::captured(&mut cargo)?;
     }
     Ok(())
 }
 
 fn clippy() -> Result<()> {
     let mut cargo = run::cargo();
-    cargo.args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--keep-going",
-        "--",
-        "-D",
-        "warnings",
-    ]);
+    cargo.args(["clippy", "--workspace", "--all-targets", "--keep-going", "--", "-D", "warnings"]);
     run::visibly(&mut cargo)
 }
 
 fn spelling() -> Result<()> {
     let mut typos = Command::new(setup::wheel_path("typos")?);
-    run::captured(
-        typos
-            .current_dir(workspace::root())
-            .args(["--format", "brief"]),
-    )
-    .map(drop)
+    run::captured(typos.current_dir(workspace::root()).args(["--format", "brief"])).map(drop)
 }
 
 fn toml_format() -> Result<()> {
     let mut taplo = Command::new(setup::wheel_path("taplo")?);
-    run::captured(
-        taplo
-            .current_dir(workspace::root())
-            .args(["fmt", "--check", "--diff"]),
-    )
-    .map(drop)
+    taplo.current_dir(workspace::root()).env("RUST_LOG", "error");
+    run::captured(taplo.args(["fmt", "--check", "--diff", "--colors", "never"])).map(drop)
 }
 
 fn dependencies() -> Result<()> {
@@ -124,24 +104,15 @@ fn dependencies() -> Result<()> {
 }
 
 fn outside_dependencies() -> Result<()> {
-    OUTSIDE
-        .into_iter()
-        .try_for_each(|folder| deny(&format!("{folder}/Cargo.toml")))
+    OUTSIDE.into_iter().try_for_each(|folder| deny(&format!("{folder}/Cargo.toml")))
 }
 
 /// Layering, licences and sources; advisories need a database that not every machine can fetch.
 fn deny(manifest: &str) -> Result<()> {
     let mut deny = Command::new(setup::tool_path(&setup::CARGO_DENY)?);
     deny.current_dir(workspace::root())
-        .args([
-            "--log-level",
-            "error",
-            "--all-features",
-            "--manifest-path",
-            manifest,
-        ])
-        .args(["check", "--hide-inclusion-graph", "--config"])
+        .args(["--log-level", "error", "--all-features", "--manifest-path", manifest, "--config"])
         .arg(workspace::path("deny.toml"))
-        .args(["bans", "licenses", "sources"]);
+        .args(["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]);
     run::captured(&mut deny).map(drop)
 }

@@ -1,10 +1,7 @@
 //! The developer's commands: `cargo xtask SUBCOMMAND`, one file per subcommand.
 //!
 //! Every command does the set-up it needs itself, says what it does, and prints how long it took.
-#![expect(
-    clippy::print_stdout,
-    reason = "these commands talk to a person or to a build log"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "these commands talk to a person or to a build log")]
 
 mod bench;
 mod bpf;
@@ -20,15 +17,14 @@ mod table;
 mod test;
 mod workspace;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use owo_colors::{OwoColorize, Stream};
 
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    about = "Build, test and show Weft",
-    disable_help_subcommand = true
-)]
+#[command(name = "cargo xtask", about = "Build, test and show Weft", disable_help_subcommand = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -58,14 +54,27 @@ enum Command {
         arguments: Vec<String>,
     },
     /// Check format, clippy, spelling, dependencies, file lengths and generated code.
-    Lint,
+    Lint {
+        /// Only these checks; all of them by default.
+        checks: Vec<String>,
+    },
     /// Regenerate the committed Rust code of proto/weft/v1/*.proto.
     Proto,
 }
 
-fn main() -> Result<()> {
-    run::pass_signals_on()?;
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run::pass_signals_on().and_then(|()| dispatch(arguments.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{} {error:#}", "error:".if_supports_color(Stream::Stderr, |text| text.red()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<()> {
+    match command {
         Command::Setup { parts } => setup::run(&parts),
         Command::Bpf => bpf::build_and_report(),
         Command::Build(arguments) => build::run(&arguments),
@@ -73,7 +82,7 @@ fn main() -> Result<()> {
         Command::Test { tiers } => test::run(&tiers),
         Command::Prove { name } => prove::run(name.as_deref()),
         Command::Bench { arguments } => bench::run(&arguments),
-        Command::Lint => lint::run(),
+        Command::Lint { checks } => lint::run(&checks),
         Command::Proto => proto::regenerate(),
     }
 }

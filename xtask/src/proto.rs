@@ -23,8 +23,7 @@ pub fn regenerate() -> Result<()> {
         if std::fs::read_to_string(&file).is_ok_and(|old| old == content) {
             println!("{GENERATED}/{name}: unchanged");
         } else {
-            std::fs::write(&file, content)
-                .with_context(|| format!("cannot write {}", file.display()))?;
+            std::fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))?;
             println!("{GENERATED}/{name}: written");
         }
     }
@@ -34,8 +33,7 @@ pub fn regenerate() -> Result<()> {
 /// Fails when the committed code is not what the .proto files give.
 pub fn check_fresh() -> Result<()> {
     for (name, content) in generate()? {
-        let committed =
-            std::fs::read_to_string(workspace::path(GENERATED).join(&name)).unwrap_or_default();
+        let committed = std::fs::read_to_string(workspace::path(GENERATED).join(&name)).unwrap_or_default();
         if committed != content {
             bail!("{GENERATED}/{name} is not what the .proto files give: run `cargo xtask proto`");
         }
@@ -47,32 +45,21 @@ pub fn check_fresh() -> Result<()> {
 fn generate() -> Result<Vec<(String, String)>> {
     let root = workspace::path("proto");
     let sources = sources(&root.join("weft/v1"))?;
-    let descriptors =
-        protox::compile(&sources, [&root]).context("the .proto files do not compile")?;
+    let descriptors = protox::compile(&sources, [&root]).context("the .proto files do not compile")?;
     let output = tempfile::tempdir()?;
-    tonic_prost_build::configure()
-        .out_dir(output.path())
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().out_dir(output.path()).compile_fds(descriptors)?;
     let mut files = Vec::new();
     for file in listed(output.path())? {
         format_in_place(&file)?;
-        let name = file
-            .file_name()
-            .context("a generated file without a name")?;
-        files.push((
-            name.to_string_lossy().into_owned(),
-            std::fs::read_to_string(&file)?,
-        ));
+        let name = file.file_name().context("a generated file without a name")?;
+        files.push((name.to_string_lossy().into_owned(), std::fs::read_to_string(&file)?));
     }
     Ok(files)
 }
 
 fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut sources = listed(directory)?;
-    sources.retain(|file| {
-        file.extension()
-            .is_some_and(|extension| extension == "proto")
-    });
+    sources.retain(|file| file.extension().is_some_and(|extension| extension == "proto"));
     if sources.is_empty() {
         bail!("no .proto file in {}", directory.display());
     }
@@ -80,11 +67,8 @@ fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn listed(directory: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(directory)
-        .with_context(|| format!("cannot read {}", directory.display()))?;
-    let mut paths = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<Vec<_>>>()?;
+    let entries = std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     paths.sort();
     Ok(paths)
 }
@@ -92,10 +76,7 @@ fn listed(directory: &Path) -> Result<Vec<PathBuf>> {
 fn format_in_place(file: &Path) -> Result<()> {
     let configuration = workspace::path("rustfmt.toml");
     let mut rustfmt = Command::new("rustfmt");
-    rustfmt
-        .args(["--edition", "2024", "--config-path"])
-        .arg(configuration)
-        .arg(file);
+    rustfmt.args(["--edition", "2024", "--config-path"]).arg(configuration).arg(file);
     rustfmt.current_dir(workspace::root());
     run::captured(&mut rustfmt)?;
     Ok(())

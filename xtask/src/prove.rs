@@ -23,10 +23,7 @@ pub fn run(name: Option<&str>) -> Result<()> {
     }
     let Some(name) = name else {
         let rows: Vec<_> = proofs.into_iter().map(Proof::row).collect();
-        println!(
-            "{}",
-            table::layout(["proof", "tier", "what it proves"], &rows)
-        );
+        println!("{}", table::layout(["proof", "tier", "what it proves"], &rows));
         return Ok(());
     };
     let Some(proof) = proofs.into_iter().find(|proof| proof.name == name) else {
@@ -51,16 +48,9 @@ fn listed(tier: Tier) -> Result<Vec<Proof>> {
     let mut program = Command::new(workspace::program(tier.program()));
     let printed = run::captured(program.arg("--proofs"))
         .with_context(|| format!("the {} tier does not list its proofs", tier.name()))?;
-    let proofs = printed
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .map(|line| {
-            let (name, claim) = line.split_once('\t').unwrap_or((line, ""));
-            Proof {
-                name: name.trim().to_owned(),
-                tier,
-                claim: claim.trim().to_owned(),
-            }
-        });
+    let proofs = printed.lines().filter(|line| !line.trim().is_empty()).map(|line| {
+        let (name, claim) = line.split_once('\t').unwrap_or((line, ""));
+        Proof { name: name.trim().to_owned(), tier, claim: claim.trim().to_owned() }
+    });
     Ok(proofs.collect())
 }

@@ -67,27 +67,15 @@ pub fn visibly(command: &mut Command) -> Result<()> {
 pub fn captured(command: &mut Command) -> Result<String> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = start(command)?;
-    let errors = child
-        .stderr
-        .take()
-        .map(|stream| std::thread::spawn(|| std::io::read_to_string(stream)));
+    let errors = child.stderr.take().map(|stream| std::thread::spawn(|| std::io::read_to_string(stream)));
     let mut printed = String::new();
     let status = finish(child, |child| {
-        printed = child
-            .stdout
-            .take()
-            .map_or_else(|| Ok(String::new()), read_lossily)?;
+        printed = child.stdout.take().map_or_else(|| Ok(String::new()), read_lossily)?;
         Ok(())
     })?;
     if !status.success() {
-        let errors = errors
-            .and_then(|thread| thread.join().ok()?.ok())
-            .unwrap_or_default();
-        bail!(
-            "`{}` ended with {status}\n{}",
-            line(command),
-            last_lines(&format!("{printed}{errors}"))
-        );
+        let errors = errors.and_then(|thread| thread.join().ok()?.ok()).unwrap_or_default();
+        bail!("`{}` ended with {status}\n{}", line(command), last_lines(&format!("{printed}{errors}")));
     }
     Ok(printed)
 }
@@ -97,10 +85,7 @@ pub fn piped(command: &mut Command) -> Result<String> {
     command.stdout(Stdio::piped());
     let mut printed = String::new();
     let status = finish(start(command)?, |child| {
-        printed = child
-            .stdout
-            .take()
-            .map_or_else(|| Ok(String::new()), read_lossily)?;
+        printed = child.stdout.take().map_or_else(|| Ok(String::new()), read_lossily)?;
         Ok(())
     })?;
     succeeded(command, status)?;
@@ -109,11 +94,7 @@ pub fn piped(command: &mut Command) -> Result<String> {
 
 /// Runs a program, shows every line that it prints and gives the line to `watch`. After `limit` the
 /// program's group is killed.
-pub fn watched(
-    command: &mut Command,
-    limit: Option<Duration>,
-    mut watch: impl FnMut(&str),
-) -> Result<ExitStatus> {
+pub fn watched(command: &mut Command, limit: Option<Duration>, mut watch: impl FnMut(&str)) -> Result<ExitStatus> {
     command.stdout(Stdio::piped());
     let child = start(command)?;
     let group = Pid::from_child(&child);
@@ -133,24 +114,16 @@ pub fn watched(
             return Ok(());
         };
         for line in BufReader::new(output).split(b'\n') {
-            let line = String::from_utf8_lossy(&line?)
-                .trim_end_matches('\r')
-                .to_owned();
+            let line = String::from_utf8_lossy(&line?).trim_end_matches('\r').to_owned();
             println!("{line}");
             watch(&line);
         }
         Ok(())
     })?;
     drop(ended);
-    let late = killer
-        .and_then(|thread| thread.join().ok())
-        .unwrap_or(false);
+    let late = killer.and_then(|thread| thread.join().ok()).unwrap_or(false);
     if late && status.signal().is_some() {
-        bail!(
-            "`{}` was ended after its time limit of {} s",
-            line(command),
-            limit.unwrap_or_default().as_secs()
-        );
+        bail!("`{}` was ended after its time limit of {} s", line(command), limit.unwrap_or_default().as_secs());
     }
     Ok(status)
 }
@@ -166,11 +139,7 @@ pub fn succeeded(command: &Command, status: ExitStatus) -> Result<()> {
 /// The command as one would type it.
 pub fn line(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(
-        command
-            .get_args()
-            .map(|argument| argument.to_string_lossy().into_owned()),
-    );
+    words.extend(command.get_args().map(|argument| argument.to_string_lossy().into_owned()));
     words.join(" ")
 }
 
@@ -210,10 +179,6 @@ fn read_lossily(mut stream: impl std::io::Read) -> Result<String> {
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let hidden = lines.len().saturating_sub(SHOWN_LINES);
-    let heading = if hidden > 0 {
-        format!("... {hidden} lines before\n")
-    } else {
-        String::new()
-    };
+    let heading = if hidden > 0 { format!("... {hidden} lines before\n") } else { String::new() };
     format!("{heading}{}", lines[hidden..].join("\n"))
 }

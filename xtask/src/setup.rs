@@ -72,78 +72,30 @@ impl Evidence {
 }
 
 const BPF: &[Need] = &[
-    Need {
-        package: "rustc-web",
-        evidence: Evidence::Check(bpf::toolchain_is_here),
-    },
-    Need {
-        package: "cargo-web",
-        evidence: Evidence::Check(bpf::toolchain_is_here),
-    },
-    Need {
-        package: "rust-web-src",
-        evidence: Evidence::Check(bpf::toolchain_is_here),
-    },
-    Need {
-        package: "llvm-22-dev",
-        evidence: Evidence::File("/usr/lib/llvm-22/lib/libLLVM.so"),
-    },
-    Need {
-        package: "libpolly-22-dev",
-        evidence: Evidence::File("/usr/lib/llvm-22/lib/libPolly.a"),
-    },
+    Need { package: "rustc-web", evidence: Evidence::Check(bpf::toolchain_is_here) },
+    Need { package: "cargo-web", evidence: Evidence::Check(bpf::toolchain_is_here) },
+    Need { package: "rust-web-src", evidence: Evidence::Check(bpf::toolchain_is_here) },
+    Need { package: "llvm-22-dev", evidence: Evidence::File("/usr/lib/llvm-22/lib/libLLVM.so") },
+    Need { package: "libpolly-22-dev", evidence: Evidence::File("/usr/lib/llvm-22/lib/libPolly.a") },
 ];
 
 const DEMO: &[Need] = &[
-    Need {
-        package: "iproute2",
-        evidence: Evidence::Program("ip"),
-    },
-    Need {
-        package: "nftables",
-        evidence: Evidence::Program("nft"),
-    },
-    Need {
-        package: "nginx-light",
-        evidence: Evidence::Program("nginx"),
-    },
-    Need {
-        package: "mariadb-server",
-        evidence: Evidence::Program("mariadbd"),
-    },
-    Need {
-        package: "mariadb-client",
-        evidence: Evidence::Program("mariadb"),
-    },
-    Need {
-        package: "redis-server",
-        evidence: Evidence::Program("redis-server"),
-    },
-    Need {
-        package: "curl",
-        evidence: Evidence::Program("curl"),
-    },
-    Need {
-        package: "openssl",
-        evidence: Evidence::Program("openssl"),
-    },
+    Need { package: "iproute2", evidence: Evidence::Program("ip") },
+    Need { package: "nftables", evidence: Evidence::Program("nft") },
+    Need { package: "nginx-light", evidence: Evidence::Program("nginx") },
+    Need { package: "mariadb-server", evidence: Evidence::Program("mariadbd") },
+    Need { package: "mariadb-client", evidence: Evidence::Program("mariadb") },
+    Need { package: "redis-server", evidence: Evidence::Program("redis-server") },
+    Need { package: "curl", evidence: Evidence::Program("curl") },
+    Need { package: "openssl", evidence: Evidence::Program("openssl") },
 ];
 
 const KERNELS: &[Need] = &[
-    Need {
-        package: "qemu-system-x86",
-        evidence: Evidence::Program("qemu-system-x86_64"),
-    },
-    Need {
-        package: "xz-utils",
-        evidence: Evidence::Program("xz"),
-    },
+    Need { package: "qemu-system-x86", evidence: Evidence::Program("qemu-system-x86_64") },
+    Need { package: "xz-utils", evidence: Evidence::Program("xz") },
 ];
 
-const LINT: &[Need] = &[Need {
-    package: "python3-venv",
-    evidence: Evidence::Check(tools::python_is_here),
-}];
+const LINT: &[Need] = &[Need { package: "python3-venv", evidence: Evidence::Check(tools::python_is_here) }];
 
 /// Installs what the parts need; nothing named means every part.
 pub fn run(parts: &[Part]) -> Result<()> {
@@ -164,10 +116,7 @@ pub fn ensure(parts: &[Part]) -> Result<()> {
         debian::install(&missing)?;
         let still = missing_packages(parts);
         if !still.is_empty() {
-            bail!(
-                "the packages are installed, but what they should bring is not here: {}",
-                still.join(" ")
-            );
+            bail!("the packages are installed, but what they should bring is not here: {}", still.join(" "));
         }
     }
     for part in parts {
@@ -198,10 +147,7 @@ fn missing_packages(parts: &[Part]) -> Vec<&'static str> {
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(system)
-        .map(|directory| directory.join(name))
-        .find(|file| file.is_file())
+    std::env::split_paths(&path).chain(system).map(|directory| directory.join(name)).find(|file| file.is_file())
 }
 
 fn explanation(missing: &[&str]) -> String {

@@ -37,10 +37,7 @@ pub fn quiet<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Runs work whose programs write to the screen themselves.
 pub fn loud<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    println!(
-        "{}",
-        format!("==> {title}").if_supports_color(Stream::Stdout, |text| text.bold())
-    );
+    println!("{}", format!("==> {title}").if_supports_color(Stream::Stdout, |text| text.bold()));
     let started = Instant::now();
     let outcome = work();
     close(title, started, outcome.is_ok());
@@ -55,25 +52,15 @@ pub fn seconds(duration: Duration) -> String {
     } else if total < 60.0 {
         format!("{total:.1} s")
     } else {
-        format!(
-            "{} min {:02} s",
-            duration.as_secs() / 60,
-            duration.as_secs() % 60
-        )
+        format!("{} min {:02} s", duration.as_secs() / 60, duration.as_secs() % 60)
     }
 }
 
 fn close(title: &str, started: Instant, succeeded: bool) {
     let time = seconds(started.elapsed());
     if succeeded {
-        println!(
-            "{} {title} ({time})",
-            "done".if_supports_color(Stream::Stdout, |text| text.green())
-        );
+        println!("{} {title} ({time})", "done".if_supports_color(Stream::Stdout, |text| text.green()));
     } else {
-        println!(
-            "{} {title} ({time})",
-            "FAILED".if_supports_color(Stream::Stdout, |text| text.red())
-        );
+        println!("{} {title} ({time})", "FAILED".if_supports_color(Stream::Stdout, |text| text.red()));
     }
 }

@@ -76,32 +76,18 @@ impl Outcome {
             Ok(counts) => (counts, counts.objection()),
             Err(error) => (Counts::default(), Some(format!("{error:#}"))),
         };
-        Self {
-            name: name.to_owned(),
-            counts,
-            time,
-            failure,
-        }
+        Self { name: name.to_owned(), counts, time, failure }
     }
 
     fn row(&self) -> [String; 4] {
         let Counts { passed, failed, .. } = self.counts;
-        [
-            self.name.clone(),
-            passed.to_string(),
-            failed.to_string(),
-            step::seconds(self.time),
-        ]
+        [self.name.clone(), passed.to_string(), failed.to_string(), step::seconds(self.time)]
     }
 }
 
 /// Runs the named tiers, or the default ones, and prints the table.
 pub fn run(tiers: &[Tier]) -> Result<()> {
-    let tiers = if tiers.is_empty() {
-        &Tier::DEFAULT[..]
-    } else {
-        tiers
-    };
+    let tiers = if tiers.is_empty() { &Tier::DEFAULT[..] } else { tiers };
     let mut outcomes = Vec::new();
     for &tier in tiers {
         match tier {
@@ -126,25 +112,16 @@ pub fn run_proof(tier: Tier, name: &str) -> Result<()> {
 
 fn unit() -> Result<Counts> {
     let mut cargo = run::cargo();
-    count(
-        cargo.args(["test", "--no-fail-fast", "--", "--quiet"]),
-        None,
-    )
+    count(cargo.args(["test", "--no-fail-fast", "--", "--quiet"]), None)
 }
 
 fn in_namespaces(tier: Tier) -> Result<Counts> {
     if !rustix::process::geteuid().is_root() {
-        bail!(
-            "the {} tier makes network namespaces and loads BPF programs: run it as root",
-            tier.name()
-        );
+        bail!("the {} tier makes network namespaces and loads BPF programs: run it as root", tier.name());
     }
     setup::ensure(&[setup::Part::Demo])?;
     build::for_packages(&[Tier::Kernel.program(), Tier::Netns.program()])?;
-    count(
-        &mut Command::new(workspace::program(tier.program())),
-        Some(TIER_LIMIT),
-    )
+    count(&mut Command::new(workspace::program(tier.program())), Some(TIER_LIMIT))
 }
 
 /// Runs a program that prints closing lines and adds them up.
@@ -157,20 +134,14 @@ fn count(command: &mut Command, limit: Option<Duration>) -> Result<Counts> {
         }
     })?;
     if !status.success() && counts.failed == 0 {
-        bail!(
-            "`{}` ended with {status}, but counted no failure",
-            run::line(command)
-        );
+        bail!("`{}` ended with {status}, but counted no failure", run::line(command));
     }
     Ok(counts)
 }
 
 fn report(outcomes: &[Outcome]) -> Result<()> {
     let rows: Vec<_> = outcomes.iter().map(Outcome::row).collect();
-    println!(
-        "\n{}",
-        table::layout(["tier", "passed", "failed", "time"], &rows)
-    );
+    println!("\n{}", table::layout(["tier", "passed", "failed", "time"], &rows));
     let failures: Vec<String> = outcomes
         .iter()
         .filter_map(|outcome| Some(format!("{}: {}", outcome.name, outcome.failure.as_ref()?)))

@@ -7,9 +7,7 @@ use anyhow::{Context, Result};
 /// The root of the repository.
 pub fn root() -> &'static Path {
     // xtask/Cargo.toml is one level below the root; this is fixed when xtask is compiled.
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("."))
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
 /// A path below the root of the repository.

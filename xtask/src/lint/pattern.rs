@@ -82,14 +82,7 @@ fn objections(source: &Source) -> Vec<String> {
             broken
                 .map(|rule| rule.reason.to_owned())
                 .chain(empty_name(code))
-                .map(|reason| {
-                    format!(
-                        "{}:{}: {reason}: {}",
-                        source.path,
-                        position + 1,
-                        line.trim()
-                    )
-                }),
+                .map(|reason| format!("{}:{}: {reason}: {}", source.path, position + 1, line.trim())),
         );
     }
     found
@@ -98,13 +91,8 @@ fn objections(source: &Source) -> Vec<String> {
 /// The objection to a definition whose name is or ends in an empty word.
 fn empty_name(code: &str) -> Option<String> {
     let code = code.trim_start();
-    let code = code
-        .strip_prefix("pub(crate) ")
-        .or_else(|| code.strip_prefix("pub "))
-        .unwrap_or(code);
-    let rest = NAMING
-        .iter()
-        .find_map(|keyword| code.strip_prefix(keyword))?;
+    let code = code.strip_prefix("pub(crate) ").or_else(|| code.strip_prefix("pub ")).unwrap_or(code);
+    let rest = NAMING.iter().find_map(|keyword| code.strip_prefix(keyword))?;
     let end = rest.find(|character: char| !character.is_alphanumeric() && character != '_');
     let name = &rest[..end.unwrap_or(rest.len())];
     let word = EMPTY_WORDS.iter().find(|word| {
@@ -123,41 +111,22 @@ mod tests {
     use super::*;
 
     fn check(path: &str, text: &str, expected: usize) {
-        let source = Source {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
+        let source = Source { path: path.to_owned(), text: text.to_owned() };
         assert_eq!(objections(&source).len(), expected, "{path}: {text}");
     }
 
     #[test]
     fn the_environment_is_read_in_one_place() {
-        check(
-            "agent/src/admin.rs",
-            "let home = std::env::var(\"HOME\");",
-            1,
-        );
-        check(
-            "agent/src/config.rs",
-            "let home = std::env::var(\"HOME\");",
-            0,
-        );
+        check("agent/src/admin.rs", "let home = std::env::var(\"HOME\");", 1);
+        check("agent/src/config.rs", "let home = std::env::var(\"HOME\");", 0);
         check("agent/src/admin.rs", "// not std::env::var here", 0);
     }
 
     #[test]
     fn tests_do_not_sleep() {
         check("tests/netns/src/main.rs", "thread::sleep(SECOND);", 1);
-        check(
-            "agent/src/relay.rs",
-            "sleep(pause).await;\n#[cfg(test)]\nmod tests {}",
-            0,
-        );
-        check(
-            "agent/src/relay.rs",
-            "#[cfg(test)]\nmod tests {\nsleep(pause).await;\n}",
-            1,
-        );
+        check("agent/src/relay.rs", "sleep(pause).await;\n#[cfg(test)]\nmod tests {}", 0);
+        check("agent/src/relay.rs", "#[cfg(test)]\nmod tests {\nsleep(pause).await;\n}", 1);
         check("tests/rig/src/wait.rs", "thread::sleep(PAUSE);", 0);
     }
 
@@ -165,10 +134,6 @@ mod tests {
     fn names_say_something() {
         check("a.rs", "pub struct ConnectionManager {", 1);
         check("a.rs", "mod util;", 1);
-        check(
-            "a.rs",
-            "pub struct Database {\nmod database;\nenum Score {\nmod score;",
-            0,
-        );
+        check("a.rs", "pub struct Database {\nmod database;\nenum Score {\nmod score;", 0);
     }
 }

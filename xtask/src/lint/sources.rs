@@ -15,22 +15,12 @@ pub struct Source {
 pub fn rust_files() -> Result<Vec<Source>> {
     let mut git = std::process::Command::new("git");
     git.current_dir(workspace::root());
-    let listed = run::captured(git.args([
-        "ls-files",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-        "--",
-        "*.rs",
-    ]))?;
+    let listed = run::captured(git.args(["ls-files", "--cached", "--others", "--exclude-standard", "--", "*.rs"]))?;
     let mut sources = Vec::new();
     for path in listed.lines().filter(|path| !path.contains("/generated/")) {
         // A file may be deleted but still listed in the index.
         if let Ok(text) = std::fs::read_to_string(workspace::path(path)) {
-            sources.push(Source {
-                path: path.to_owned(),
-                text,
-            });
+            sources.push(Source { path: path.to_owned(), text });
         }
     }
     Ok(sources)

@@ -44,9 +44,7 @@ pub fn can_install() -> bool {
 pub fn install(packages: &[&str]) -> Result<()> {
     step::quiet(&format!("install {}", packages.join(" ")), || {
         let mut shell = Command::new("sh");
-        shell
-            .args(["-c", INSTALL, "sh", POLICY, MARK])
-            .args(packages);
+        shell.args(["-c", INSTALL, "sh", POLICY, MARK]).args(packages);
         shell.env("DEBIAN_FRONTEND", "noninteractive");
         run::captured(&mut shell).map(drop)
     })
@@ -65,9 +63,7 @@ pub fn packages_named(prefix: &str) -> Result<Vec<String>> {
     if !found.is_empty() || !can_install() {
         return Ok(found);
     }
-    step::quiet("refresh the package index", || {
-        run::captured(Command::new("apt-get").arg("update")).map(drop)
-    })?;
+    step::quiet("refresh the package index", || run::captured(Command::new("apt-get").arg("update")).map(drop))?;
     search(prefix)
 }
 
@@ -85,9 +81,5 @@ fn search(prefix: &str) -> Result<Vec<String>> {
     let mut search = Command::new("apt-cache");
     search.args(["search", "--names-only", &pattern]);
     let printed = run::captured(&mut search)?;
-    Ok(printed
-        .lines()
-        .filter_map(|line| line.split(' ').next())
-        .map(str::to_owned)
-        .collect())
+    Ok(printed.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
 }

@@ -35,12 +35,7 @@ impl Kernel {
         if !image.exists() {
             bail!("{} is missing", image.display());
         }
-        Ok(Self {
-            series,
-            package,
-            image,
-            modules,
-        })
+        Ok(Self { series, package, image, modules })
     }
 }
 
@@ -48,9 +43,7 @@ impl Kernel {
 pub fn ensure() -> Result<()> {
     for series in SERIES {
         if Kernel::find(series).is_err() {
-            step::quiet(&format!("download a Debian kernel {series}"), || {
-                unpack(series)
-            })?;
+            step::quiet(&format!("download a Debian kernel {series}"), || unpack(series))?;
         }
     }
     Ok(())
@@ -68,16 +61,8 @@ fn unpack(series: &'static str) -> Result<()> {
     std::fs::create_dir_all(&folder)?;
     let download = tempfile::tempdir_in(&folder)?;
     debian::download(&package, download.path())?;
-    let archive = std::fs::read_dir(download.path())?
-        .next()
-        .context("apt downloaded nothing")??
-        .path();
-    run::captured(
-        Command::new("dpkg-deb")
-            .arg("--extract")
-            .arg(archive)
-            .arg(&folder),
-    )?;
+    let archive = std::fs::read_dir(download.path())?.next().context("apt downloaded nothing")??.path();
+    run::captured(Command::new("dpkg-deb").arg("--extract").arg(archive).arg(&folder))?;
     // Written last: its presence says that everything before it succeeded.
     std::fs::write(folder.join("package"), &package)?;
     Kernel::find(series).map(drop)
@@ -101,9 +86,7 @@ fn newest(series: &str) -> Result<String> {
 
 /// The numbers of a version in order, so that versions compare as people read them.
 fn numbers(name: &str) -> Vec<u64> {
-    name.split(|character: char| !character.is_ascii_digit())
-        .filter_map(|digits| digits.parse().ok())
-        .collect()
+    name.split(|character: char| !character.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
 fn folder(series: &str) -> Result<PathBuf> {
@@ -116,13 +99,7 @@ mod tests {
 
     #[test]
     fn versions_compare_by_number() {
-        assert!(
-            numbers("linux-image-6.1.0-9-cloud-amd64")
-                < numbers("linux-image-6.1.0-56-cloud-amd64")
-        );
-        assert!(
-            numbers("linux-image-6.12.99+deb12-cloud-amd64")
-                < numbers("linux-image-6.12.117+deb12-cloud-amd64")
-        );
+        assert!(numbers("linux-image-6.1.0-9-cloud-amd64") < numbers("linux-image-6.1.0-56-cloud-amd64"));
+        assert!(numbers("linux-image-6.12.99+deb12-cloud-amd64") < numbers("linux-image-6.12.117+deb12-cloud-amd64"));
     }
 }

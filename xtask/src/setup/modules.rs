@@ -27,10 +27,7 @@ fn add_with_dependencies(
     files: &BTreeMap<String, PathBuf>,
     ordered: &mut Vec<(String, Vec<u8>)>,
 ) -> Result<()> {
-    let Some(file) = files
-        .get(name)
-        .filter(|_| ordered.iter().all(|(present, _)| present != name))
-    else {
+    let Some(file) = files.get(name).filter(|_| ordered.iter().all(|(present, _)| present != name)) else {
         return Ok(());
     };
     let content = uncompressed(file)?;
@@ -61,10 +58,7 @@ fn uncompressed(file: &Path) -> Result<Vec<u8>> {
     }
     let plain = tempfile::NamedTempFile::new()?;
     let mut shell = Command::new("sh");
-    shell
-        .args(["-c", r#"xz --decompress --stdout "$1" > "$2""#, "sh"])
-        .arg(file)
-        .arg(plain.path());
+    shell.args(["-c", r#"xz --decompress --stdout "$1" > "$2""#, "sh"]).arg(file).arg(plain.path());
     run::captured(&mut shell)?;
     Ok(std::fs::read(plain.path())?)
 }
@@ -72,17 +66,8 @@ fn uncompressed(file: &Path) -> Result<Vec<u8>> {
 /// The line `depends=a,b` of a module's description of itself.
 fn dependencies(module: &[u8]) -> Result<Vec<String>> {
     let object = object::File::parse(module).context("a module is not an ELF file")?;
-    let description = object
-        .section_by_name(".modinfo")
-        .context("a module does not describe itself")?;
+    let description = object.section_by_name(".modinfo").context("a module does not describe itself")?;
     let description = String::from_utf8_lossy(description.data()?).into_owned();
-    let listed = description
-        .split('\0')
-        .find_map(|entry| entry.strip_prefix("depends="))
-        .unwrap_or_default();
-    Ok(listed
-        .split(',')
-        .filter(|name| !name.is_empty())
-        .map(|name| name.replace('-', "_"))
-        .collect())
+    let listed = description.split('\0').find_map(|entry| entry.strip_prefix("depends=")).unwrap_or_default();
+    Ok(listed.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect())
 }

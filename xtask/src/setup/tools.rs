@@ -25,12 +25,8 @@ pub const BPF_LINKER: CargoTool = CargoTool {
 };
 
 /// Checks dependencies: layering, licences, sources.
-pub const CARGO_DENY: CargoTool = CargoTool {
-    name: "cargo-deny",
-    version: "0.20.2",
-    arguments: &["--no-default-features"],
-    environment: &[],
-};
+pub const CARGO_DENY: CargoTool =
+    CargoTool { name: "cargo-deny", version: "0.20.2", arguments: &["--no-default-features"], environment: &[] };
 
 /// Spelling and TOML formatting: Python wheels that bring a program each.
 const WHEELS: [(&str, &str); 2] = [("typos", "1.52.0"), ("taplo", "0.9.3")];
@@ -46,31 +42,12 @@ pub fn ensure_cargo_tool(tool: &CargoTool) -> Result<()> {
         return Ok(());
     }
     let folder = tool_folder(tool)?;
-    step::quiet(
-        &format!(
-            "build {} {} into {}",
-            tool.name,
-            tool.version,
-            folder.display()
-        ),
-        || {
-            let mut cargo = run::cargo();
-            cargo
-                .args([
-                    "install",
-                    tool.name,
-                    "--version",
-                    tool.version,
-                    "--locked",
-                    "--root",
-                ])
-                .arg(&folder);
-            cargo
-                .args(tool.arguments)
-                .envs(tool.environment.iter().copied());
-            run::captured(&mut cargo).map(drop)
-        },
-    )
+    step::quiet(&format!("build {} {} into {}", tool.name, tool.version, folder.display()), || {
+        let mut cargo = run::cargo();
+        cargo.args(["install", tool.name, "--version", tool.version, "--locked", "--root"]).arg(&folder);
+        cargo.args(tool.arguments).envs(tool.environment.iter().copied());
+        run::captured(&mut cargo).map(drop)
+    })
 }
 
 /// Where the program of a wheel is, once it is installed.
@@ -86,26 +63,13 @@ pub fn ensure_wheels() -> Result<()> {
     if std::fs::read_to_string(&installed).is_ok_and(|text| text == requirements.join("\n")) {
         return Ok(());
     }
-    step::quiet(
-        &format!(
-            "install {} into {}",
-            requirements.join(" "),
-            folder.display()
-        ),
-        || {
-            run::captured(
-                Command::new("python3")
-                    .args(["-m", "venv", "--clear"])
-                    .arg(&folder),
-            )?;
-            let mut pip = Command::new(folder.join("bin/pip"));
-            pip.args(["install", "--quiet", "--no-deps", "--only-binary", ":all:"])
-                .args(&requirements);
-            run::captured(&mut pip)?;
-            std::fs::write(&installed, requirements.join("\n"))
-                .context("cannot note the installed wheels")
-        },
-    )
+    step::quiet(&format!("install {} into {}", requirements.join(" "), folder.display()), || {
+        run::captured(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+        let mut pip = Command::new(folder.join("bin/pip"));
+        pip.args(["install", "--quiet", "--no-deps", "--only-binary", ":all:"]).args(&requirements);
+        run::captured(&mut pip)?;
+        std::fs::write(&installed, requirements.join("\n")).context("cannot note the installed wheels")
+    })
 }
 
 /// Whether this machine's Python can make a private environment.
@@ -116,9 +80,7 @@ pub fn python_is_here() -> bool {
 }
 
 fn tool_folder(tool: &CargoTool) -> Result<PathBuf> {
-    Ok(workspace::cache()?
-        .join("tools")
-        .join(format!("{}-{}", tool.name, tool.version)))
+    Ok(workspace::cache()?.join("tools").join(format!("{}-{}", tool.name, tool.version)))
 }
 
 fn wheel_folder() -> Result<PathBuf> {

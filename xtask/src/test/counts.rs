@@ -39,10 +39,7 @@ impl Counts {
         if self.failed > 0 {
             Some(format!("{} failed", self.failed))
         } else if self.ignored > 0 {
-            Some(format!(
-                "{} ignored: a test either runs or is not there",
-                self.ignored
-            ))
+            Some(format!("{} ignored: a test either runs or is not there", self.ignored))
         } else if self.passed == 0 {
             Some("no test ran".to_owned())
         } else {
@@ -64,11 +61,7 @@ mod tests {
     use super::*;
 
     fn check(line: &str, expected: Option<(u64, u64, u64)>) {
-        let expected = expected.map(|(passed, failed, ignored)| Counts {
-            passed,
-            failed,
-            ignored,
-        });
+        let expected = expected.map(|(passed, failed, ignored)| Counts { passed, failed, ignored });
         assert_eq!(Counts::of_line(line), expected, "{line}");
     }
 
@@ -78,10 +71,7 @@ mod tests {
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
             Some((12, 0, 1)),
         );
-        check(
-            "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out",
-            Some((3, 2, 0)),
-        );
+        check("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out", Some((3, 2, 0)));
         check("7 passed, 1 failed", Some((7, 1, 0)));
         check("7 passed, 1 failed, in 12 s", Some((7, 1, 0)));
         check("7 connections passed, 1 failed", None);
@@ -93,23 +83,7 @@ mod tests {
     #[test]
     fn a_tier_without_tests_and_an_ignored_test_are_failures() {
         assert!(Counts::default().objection().is_some());
-        assert!(
-            Counts {
-                passed: 3,
-                failed: 0,
-                ignored: 1
-            }
-            .objection()
-            .is_some()
-        );
-        assert_eq!(
-            Counts {
-                passed: 3,
-                failed: 0,
-                ignored: 0
-            }
-            .objection(),
-            None
-        );
+        assert!(Counts { passed: 3, failed: 0, ignored: 1 }.objection().is_some());
+        assert_eq!(Counts { passed: 3, failed: 0, ignored: 0 }.objection(), None);
     }
 }

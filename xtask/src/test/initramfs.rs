@@ -23,11 +23,7 @@ pub struct Initramfs {
 
 impl Initramfs {
     pub fn new() -> Self {
-        Self {
-            bytes: Vec::new(),
-            folders: BTreeSet::new(),
-            entries: 0,
-        }
+        Self { bytes: Vec::new(), folders: BTreeSet::new(), entries: 0 }
     }
 
     /// Adds an executable file.
@@ -49,11 +45,7 @@ impl Initramfs {
     }
 
     fn add_folders_of(&mut self, path: &str) {
-        let Some(parent) = Path::new(path)
-            .parent()
-            .and_then(Path::to_str)
-            .filter(|parent| !parent.is_empty())
-        else {
+        let Some(parent) = Path::new(path).parent().and_then(Path::to_str).filter(|parent| !parent.is_empty()) else {
             return;
         };
         if self.folders.insert(parent.to_owned()) {
@@ -108,16 +100,9 @@ mod tests {
         archive.add_file("lib/x/two", b"22222");
         let bytes = archive.finish();
         let text = String::from_utf8_lossy(&bytes);
-        assert_eq!(
-            text.matches("070701").count(),
-            5,
-            "two folders, two files, the end"
-        );
+        assert_eq!(text.matches("070701").count(), 5, "two folders, two files, the end");
         assert_eq!(bytes.len() % 4, 0);
-        assert!(
-            text.find("lib/x\0") < text.find("lib/x/one\0"),
-            "a folder comes before what is in it"
-        );
+        assert!(text.find("lib/x\0") < text.find("lib/x/one\0"), "a folder comes before what is in it");
         assert!(text.contains(END));
     }
 }

@@ -36,19 +36,13 @@ pub fn run() -> Vec<Outcome> {
     if let Err(error) = prepared {
         return vec![Outcome::of("kernels", || Err(error))];
     }
-    let boot_one = |series| {
-        Outcome::of(&format!("kernels {series}"), || {
-            boot(&Kernel::find(series)?)
-        })
-    };
+    let boot_one = |series| Outcome::of(&format!("kernels {series}"), || boot(&Kernel::find(series)?));
     setup::KERNEL_SERIES.into_iter().map(boot_one).collect()
 }
 
 fn boot(kernel: &Kernel) -> Result<Counts> {
     println!("{} from {}", kernel.series, kernel.package);
-    let image = tempfile::Builder::new()
-        .prefix("weft-initramfs-")
-        .tempfile()?;
+    let image = tempfile::Builder::new().prefix("weft-initramfs-").tempfile()?;
     std::fs::write(image.path(), initramfs(kernel)?)?;
     let mut closing = None;
     run::watched(&mut machine(kernel, image.path()), Some(LIMIT), |line| {
@@ -65,13 +59,7 @@ fn machine(kernel: &Kernel, initramfs: &Path) -> Command {
     let command_line = "console=ttyS0 quiet panic=-1 rdinit=/init -- --init";
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", MEMORY])
-        .args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-        ])
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-serial", "stdio", "-append", command_line])
         .arg("-kernel")
         .arg(&kernel.image)
@@ -82,25 +70,17 @@ fn machine(kernel: &Kernel, initramfs: &Path) -> Command {
 
 fn initramfs(kernel: &Kernel) -> Result<Vec<u8>> {
     if std::env::consts::ARCH != "x86_64" {
-        bail!(
-            "the kernels tier emulates an x86-64 machine and boots the tier's program of this one"
-        );
+        bail!("the kernels tier emulates an x86-64 machine and boots the tier's program of this one");
     }
     let tier = workspace::program(Tier::Kernel.program());
     let mut archive = Initramfs::new();
     archive.add_console();
-    archive.add_file(
-        "init",
-        &std::fs::read(&tier).with_context(|| tier.display().to_string())?,
-    );
+    archive.add_file("init", &std::fs::read(&tier).with_context(|| tier.display().to_string())?);
     for library in shared_libraries(&tier)? {
         let content = std::fs::read(&library).with_context(|| library.clone())?;
         archive.add_file(library.trim_start_matches('/'), &content);
     }
-    for (position, (name, module)) in setup::modules_in_order(kernel, &MODULES)?
-        .iter()
-        .enumerate()
-    {
+    for (position, (name, module)) in setup::modules_in_order(kernel, &MODULES)?.iter().enumerate() {
         archive.add_file(&format!("modules/{position:02}-{name}.ko"), module);
     }
     Ok(archive.finish())
@@ -109,8 +89,6 @@ fn initramfs(kernel: &Kernel) -> Result<Vec<u8>> {
 /// The absolute paths that `ldd` names: the libraries and the loader itself.
 fn shared_libraries(program: &Path) -> Result<Vec<String>> {
     let printed = run::captured(Command::new("ldd").arg(program))?;
-    let paths = printed
-        .split_whitespace()
-        .filter(|word| word.starts_with('/'));
+    let paths = printed.split_whitespace().filter(|word| word.starts_with('/'));
     Ok(paths.map(str::to_owned).collect())
 }
