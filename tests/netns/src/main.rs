@@ -1,0 +1,84 @@
+//! The netns tier: whole nodes with real agents, controller and applications, one test per promise.
+//!
+//! The outer process only lists and starts: every test runs in a process and a sandbox of its own, so
+//! none can see what another left, and one that hangs is ended with everything it made.
+//! `--full NAME` runs the long form of a proof in the open.
+
+mod promises;
+mod rig;
+mod scene;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use libtest_mimic::{Arguments, Failed, Trial};
+use weft_rig::place::Launch;
+use weft_rig::{Isolation, sandbox};
+
+use scene::{Promise, Scale, Scene};
+
+/// Names the test that a started process is to run.
+const RUN: &str = "--run-one";
+/// Runs a proof in full.
+const FULL: &str = "--full";
+/// A proof in full may take this long.
+const FULL_LIMIT: Duration = Duration::from_mins(45);
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match arguments.get(1).and_then(|flag| flag.to_str()) {
+        Some(RUN) => exit_code(name_in(&arguments).and_then(|name| run(&name, Scale::Short))),
+        Some(FULL) => exit_code(name_in(&arguments).and_then(|name| run(&name, Scale::Full))),
+        Some(_) | None => list(),
+    }
+}
+
+fn list() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Two processors carry two nodes, a controller and their clients: tests side by side would disturb each other.
+    arguments.test_threads.get_or_insert(1);
+    let trials = all().map(|promise| Trial::test(promise.name, move || start(&promise))).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn start(promise: &Promise) -> Result<(), Failed> {
+    let outcome = Launch::new("/proc/self/exe").args([RUN, promise.name]).within(promise.limit).run();
+    let outcome = outcome.map_err(|error| format!("{error:#}"))?;
+    if outcome.success() { Ok(()) } else { Err(format!("{}{}", outcome.stdout, outcome.stderr).into()) }
+}
+
+fn run(name: &str, scale: Scale) -> Result<()> {
+    let promise = all().find(|promise| promise.name == name).with_context(|| format!("there is no test {name}"))?;
+    if scale == Scale::Full && !promise.has_full_form {
+        bail!("{name} has no longer form; those that have: {}", proofs().join(", "));
+    }
+    let sandbox = sandbox::enter(Isolation::Private)?;
+    let limit = if scale == Scale::Full { FULL_LIMIT } else { promise.limit };
+    (promise.run)(&Scene::new(sandbox, scale, limit))
+}
+
+fn all() -> impl Iterator<Item = Promise> {
+    rig::promises().into_iter().chain(promises::all())
+}
+
+fn proofs() -> Vec<&'static str> {
+    all().filter(|promise| promise.has_full_form).map(|promise| promise.name).collect()
+}
+
+fn name_in(arguments: &[OsString]) -> Result<String> {
+    let name = arguments.get(2).and_then(|name| name.to_str());
+    Ok(name.with_context(|| format!("name one of: {}", proofs().join(", ")))?.to_owned())
+}
+
+#[expect(clippy::print_stderr, reason = "the reason of a failure is the output of this program")]
+fn exit_code(outcome: Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What a test is given, and what describes it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use weft_rig::{Binaries, Sandbox};
+
+/// How much of a proof is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// At most a minute, in every run of the tier.
+    Short,
+    /// The numbers of the work order.
+    Full,
+}
+
+/// A test.
+pub struct Promise {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// A test that takes longer hangs.
+    pub limit: Duration,
+    /// Whether `cargo xtask prove` knows it.
+    pub has_full_form: bool,
+    /// The test itself.
+    pub run: fn(&Scene) -> Result<()>,
+}
+
+impl Promise {
+    /// A test of at most a minute.
+    pub fn new(name: &'static str, run: fn(&Scene) -> Result<()>) -> Self {
+        Self { name, limit: Duration::from_mins(1), has_full_form: false, run }
+    }
+
+    /// The same, with a longer form.
+    pub fn with_full_form(self) -> Self {
+        Self { has_full_form: true, ..self }
+    }
+}
+
+/// Where a test plays.
+#[derive(Debug)]
+pub struct Scene {
+    /// The place of namespaces and folders.
+    pub sandbox: Sandbox,
+    /// Short or full.
+    pub scale: Scale,
+    /// The longest this test may take.
+    pub limit: Duration,
+}
+
+impl Scene {
+    pub fn new(sandbox: Sandbox, scale: Scale, limit: Duration) -> Self {
+        Self { sandbox, scale, limit }
+    }
+
+    /// Weft's programs; an error names what is not built.
+    pub fn binaries(&self) -> Result<Binaries> {
+        Binaries::beside_this_program()
+    }
+
+    /// One of two values by the scale.
+    pub fn pick<T>(&self, short: T, full: T) -> T {
+        match self.scale {
+            Scale::Short => short,
+            Scale::Full => full,
+        }
+    }
+}
