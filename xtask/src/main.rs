@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{} {error:#}", "error:".if_supports_color(Stream::Stderr, |text| text.red()));
-            ExitCode::FAILURE
+            ExitCode::from(run::failure_status())
         }
     }
 }

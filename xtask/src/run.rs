@@ -24,7 +24,7 @@ use super::workspace;
 const SHOWN_LINES: usize = 60;
 
 /// What a shell reports for a program that Ctrl-C ended.
-const INTERRUPTED_STATUS: i32 = 130;
+const INTERRUPTED_STATUS: u8 = 130;
 
 /// The process group of the program that runs now.
 static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
@@ -40,13 +40,18 @@ pub fn pass_signals_on() -> Result<()> {
             INTERRUPTED.store(true, Ordering::SeqCst);
             let group = *running();
             let (Some(group), Some(signal)) = (group, Signal::from_named_raw(number)) else {
-                std::process::exit(INTERRUPTED_STATUS);
+                std::process::exit(INTERRUPTED_STATUS.into());
             };
             // A group that ended in this moment needs nothing from us.
             let _ = kill_process_group(group, signal);
         }
     });
     Ok(())
+}
+
+/// How xtask ends after an error.
+pub fn failure_status() -> u8 {
+    if INTERRUPTED.load(Ordering::SeqCst) { INTERRUPTED_STATUS } else { 1 }
 }
 
 /// Cargo of the toolchain that rust-toolchain.toml names, at the root of the repository.
@@ -181,4 +186,25 @@ fn last_lines(text: &str) -> String {
     let hidden = lines.len().saturating_sub(SHOWN_LINES);
     let heading = if hidden > 0 { format!("... {hidden} lines before\n") } else { String::new() };
     format!("{heading}{}", lines[hidden..].join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_watched_and_ended_after_its_limit() {
+        let mut lines = Vec::new();
+        let mut endless = Command::new("sh");
+        endless.args(["-c", "echo one; echo two; exec sleep infinity"]);
+        let outcome = watched(&mut endless, Some(Duration::from_millis(300)), |line| lines.push(line.to_owned()));
+        assert!(format!("{:#}", outcome.unwrap_err()).contains("time limit"));
+        assert_eq!(lines, ["one", "two"]);
+    }
+
+    #[test]
+    fn a_failure_names_the_command_and_shows_what_it_printed() {
+        let error = captured(Command::new("sh").args(["-c", "echo why >&2; exit 3"])).unwrap_err().to_string();
+        assert!(error.contains("exit 3") && error.contains("status: 3") && error.contains("why"), "{error}");
+    }
 }

@@ -55,8 +55,6 @@ pub struct Need {
 enum Evidence {
     /// A program of this name on the path or in a system folder.
     Program(&'static str),
-    /// This file.
-    File(&'static str),
     /// Whatever this finds.
     Check(fn() -> bool),
 }
@@ -65,7 +63,6 @@ impl Evidence {
     fn is_here(&self) -> bool {
         match self {
             Self::Program(name) => program(name).is_some(),
-            Self::File(path) => Path::new(path).exists(),
             Self::Check(check) => check(),
         }
     }
@@ -75,8 +72,8 @@ const BPF: &[Need] = &[
     Need { package: "rustc-web", evidence: Evidence::Check(bpf::toolchain_is_here) },
     Need { package: "cargo-web", evidence: Evidence::Check(bpf::toolchain_is_here) },
     Need { package: "rust-web-src", evidence: Evidence::Check(bpf::toolchain_is_here) },
-    Need { package: "llvm-22-dev", evidence: Evidence::File("/usr/lib/llvm-22/lib/libLLVM.so") },
-    Need { package: "libpolly-22-dev", evidence: Evidence::File("/usr/lib/llvm-22/lib/libPolly.a") },
+    Need { package: "llvm-22-dev", evidence: Evidence::Check(llvm_is_here) },
+    Need { package: "libpolly-22-dev", evidence: Evidence::Check(polly_is_here) },
 ];
 
 const DEMO: &[Need] = &[
@@ -96,6 +93,15 @@ const KERNELS: &[Need] = &[
 ];
 
 const LINT: &[Need] = &[Need { package: "python3-venv", evidence: Evidence::Check(tools::python_is_here) }];
+
+/// LLVM is for building the linker only; one that runs needs no more of it.
+fn llvm_is_here() -> bool {
+    Path::new("/usr/lib/llvm-22/lib/libLLVM.so").exists() || tools::runs(&BPF_LINKER)
+}
+
+fn polly_is_here() -> bool {
+    Path::new("/usr/lib/llvm-22/lib/libPolly.a").exists() || tools::runs(&BPF_LINKER)
+}
 
 /// Installs what the parts need; nothing named means every part.
 pub fn run(parts: &[Part]) -> Result<()> {

@@ -50,6 +50,11 @@ pub fn ensure_cargo_tool(tool: &CargoTool) -> Result<()> {
     })
 }
 
+/// Whether a tool is installed and finds its libraries.
+pub fn runs(tool: &CargoTool) -> bool {
+    tool_path(tool).is_ok_and(|path| path.exists() && run::captured(Command::new(path).arg("--version")).is_ok())
+}
+
 /// Where the program of a wheel is, once it is installed.
 pub fn wheel_path(name: &str) -> Result<PathBuf> {
     Ok(wheel_folder()?.join("bin").join(name))
