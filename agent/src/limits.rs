@@ -51,8 +51,17 @@ pub const WORKER_ORDERS: usize = 1024;
 /// Pause of an accept loop when the process has no descriptor or memory left: some connections end meanwhile.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// TLS sessions kept per (source identity, certificate generation): several tickets for each of some hundred peers.
+/// TLS sessions kept per (source identity, certificate generation): eight tickets for each of 128 peers.
 pub const SESSIONS_PER_IDENTITY: usize = 1024;
+/// Tickets that a full handshake asks for, so that connections made side by side can all resume (RFC 9149).
+pub const TICKETS_AFTER_FULL_HANDSHAKE: u8 = 4;
+/// A resumed handshake replaces the ticket that it used up.
+pub const TICKETS_AFTER_RESUMPTION: u8 = 1;
+/// Bytes that rustls may keep for a slow peer, each way: one relay buffer, so that a whole one is sent in one turn. Nothing
+/// is set aside before it is needed.
+pub const TLS_BUFFER: usize = RELAY_BUFFER;
+/// A connection's name in a preamble: a UUID with room for a prefix.
+pub const CONNECTION_NAME_MAXIMUM: usize = 64;
 
 /// Draining: connections that have not ended by themselves by then are reset.
 pub const DRAIN: Duration = Duration::from_secs(30);
@@ -86,6 +95,14 @@ pub const RECONNECT_MAXIMUM: Duration = Duration::from_secs(5);
 pub const CONTROLLER_CALL: Duration = Duration::from_secs(10);
 /// A connection to the controller that lasted this long was a good one: the next pause is the first again.
 pub const RECONNECT_FORGIVEN: Duration = Duration::from_secs(10);
+/// TCP and TLS connect to the controller, within one call.
+pub const CONTROLLER_CONNECT: Duration = Duration::from_secs(5);
+/// A controller that does not answer a ping within this time, sent as often, is taken for gone: streams end and begin anew.
+pub const CONTROLLER_KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Certificates asked for at the same time: a node's 250 pods in some round trips, without flooding the controller.
+pub const ISSUES_AT_ONCE: usize = 8;
+/// A kept key with its chain and roots is some 4 KB; a longer file is not ours.
+pub const KEY_FILE_MAXIMUM: u64 = 256 * 1024;
 /// A Discovery message: 16 MiB hold about 80,000 workload rows.
 pub const DISCOVERY_MESSAGE_MAXIMUM: usize = 16 * 1024 * 1024;
 /// Resources of one agent, held or arriving: twenty times the 10,000 pods that Weft is measured with.
@@ -136,3 +153,13 @@ pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 pub const ADMIN_CONNECTIONS: usize = 32;
 /// Records in one answer when nobody says how many.
 pub const ADMIN_RECORDS_DEFAULT: usize = 100;
+/// The self-test of one enrolment, process start included.
+pub const SELF_TEST: Duration = Duration::from_secs(2);
+/// How often the kernel's state is compared with the wanted one even when nothing seems to have changed.
+pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(1);
+/// Listeners in one hand-over: two for each worker of each pod, for the 250 pods that a node may have.
+pub const HANDOVER_LISTENERS: usize = 2 * 16 * 256;
+/// One hand-over message: names of a listener.
+pub const HANDOVER_MESSAGE: usize = 1024;
+/// Commands that wait for the thread that keeps the kernel side: one wake and one hand-over are enough.
+pub const KEEPER_COMMANDS: usize = 4;

@@ -8,5 +8,6 @@ mod snapshot;
 mod workload;
 
 pub use endpoint::{Endpoint, Service, ServicePort};
+pub(crate) use snapshot::default_trust_domain;
 pub use snapshot::{Destination, Parts, Snapshot, SnapshotVersion};
 pub use workload::{Authentication, Enrolment, Exemption, FailureMode, MtlsMode, Workload};

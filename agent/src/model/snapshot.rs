@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::Serialize;
-use weft_proto::names::{TrustDomain, WorkloadUid};
+use weft_proto::names::{Identity, TrustDomain, WorkloadUid};
 
 use super::{Endpoint, Enrolment, Service, ServicePort, Workload};
 
@@ -14,10 +14,26 @@ use super::{Endpoint, Enrolment, Service, ServicePort, Workload};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct SnapshotVersion(pub Arc<str>);
 
+impl SnapshotVersion {
+    /// The version of a state that no controller has sent.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(Arc::from("none"))
+    }
+
+    /// False until a controller's state, now or kept on disk, is in force.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        &*self.0 != "none"
+    }
+}
+
 #[derive(Debug, Clone, Serialize)]
 pub struct Snapshot {
     pub version: SnapshotVersion,
     pub trust_domain: TrustDomain,
+    /// Other names of the same mesh, as long as certificates with them live.
+    pub trust_domain_aliases: Vec<TrustDomain>,
     /// Roots to trust, DER.
     #[serde(skip)]
     pub roots: Arc<[Vec<u8>]>,
@@ -32,16 +48,22 @@ pub struct Snapshot {
     pub enrolments: HashMap<WorkloadUid, Arc<Enrolment>>,
     #[serde(skip)]
     by_address: HashMap<IpAddr, WorkloadUid>,
+    /// Several Services may share an external address, with different ports.
     #[serde(skip)]
-    by_service_address: HashMap<IpAddr, usize>,
+    by_service_address: HashMap<IpAddr, Vec<usize>>,
 }
 
 /// What an original destination means.
 #[derive(Debug, Clone)]
 pub enum Destination<'a> {
-    Service { service: &'a Service, port: &'a ServicePort },
+    Service {
+        service: &'a Service,
+        port: &'a ServicePort,
+    },
     /// A Service's address with a port that it does not have.
-    UnknownPort { service: &'a Service },
+    UnknownPort {
+        service: &'a Service,
+    },
     Workload(&'a Arc<Workload>),
     /// Nothing that the mesh knows.
     Foreign,
@@ -52,6 +74,8 @@ pub enum Destination<'a> {
 pub struct Parts {
     pub version: SnapshotVersion,
     pub trust_domain: TrustDomain,
+    /// Other names of the same mesh, as long as certificates with them live.
+    pub trust_domain_aliases: Vec<TrustDomain>,
     pub roots: Arc<[Vec<u8>]>,
     pub captured_networks: Vec<IpNet>,
     pub never_captured: Vec<(IpAddr, Option<u16>)>,
@@ -62,22 +86,36 @@ pub struct Parts {
 }
 
 impl Snapshot {
+    /// What an agent knows that has heard nothing yet: no pod is captured, nobody is trusted.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::new(Parts {
+            version: SnapshotVersion::none(),
+            trust_domain: default_trust_domain(),
+            trust_domain_aliases: Vec::new(),
+            roots: Arc::from([]),
+            captured_networks: Vec::new(),
+            never_captured: Vec::new(),
+            lease_milliseconds: 0,
+            workloads: Vec::new(),
+            services: Vec::new(),
+            enrolments: Vec::new(),
+        })
+    }
+
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let by_address = parts
-            .workloads
-            .iter()
-            .flat_map(|workload| workload.addresses.iter().map(|address| (*address, workload.uid.clone())))
-            .collect();
-        let by_service_address = parts
-            .services
-            .iter()
-            .enumerate()
-            .flat_map(|(index, service)| service.addresses.iter().map(move |address| (*address, index)))
-            .collect();
+        let mut by_service_address: HashMap<IpAddr, Vec<usize>> = HashMap::new();
+        for (index, service) in parts.services.iter().enumerate() {
+            for address in &service.addresses {
+                by_service_address.entry(*address).or_default().push(index);
+            }
+        }
+        let by_address = owners(&parts.workloads);
         Self {
             version: parts.version,
             trust_domain: parts.trust_domain,
+            trust_domain_aliases: parts.trust_domain_aliases,
             roots: parts.roots,
             captured_networks: parts.captured_networks,
             never_captured: parts.never_captured,
@@ -93,17 +131,23 @@ impl Snapshot {
     /// Whose address this is now. A hint for telemetry and routing, never an identity.
     #[must_use]
     pub fn workload_at(&self, address: IpAddr) -> Option<&Arc<Workload>> {
-        self.workloads.get(self.by_address.get(&address)?)
+        self.workloads.get(self.by_address.get(&address.to_canonical())?)
     }
 
     /// What a connection to `address` is meant for.
     #[must_use]
     pub fn destination(&self, address: SocketAddr) -> Destination<'_> {
-        if let Some(service) = self.by_service_address.get(&address.ip()).and_then(|index| self.services.get(*index)) {
-            return match service.ports.iter().find(|port| port.port == address.port()) {
-                Some(port) => Destination::Service { service, port },
-                None => Destination::UnknownPort { service },
-            };
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let mut known = None;
+        for index in self.by_service_address.get(&address.ip()).into_iter().flatten() {
+            let Some(service) = self.services.get(*index) else { continue };
+            if let Some(port) = service.ports.iter().find(|port| port.port == address.port()) {
+                return Destination::Service { service, port };
+            }
+            known = known.or(Some(service));
+        }
+        if let Some(service) = known {
+            return Destination::UnknownPort { service };
         }
         self.workload_at(address.ip()).map_or(Destination::Foreign, Destination::Workload)
     }
@@ -117,9 +161,45 @@ impl Snapshot {
     /// Service addresses and ports without a usable endpoint: the kernel refuses these at once.
     pub fn empty_service_ports(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.services.iter().flat_map(|service| {
-            service.ports.iter().filter(|port| port.endpoints.is_empty()).flat_map(move |port| {
-                service.addresses.iter().map(move |address| SocketAddr::new(*address, port.port))
-            })
+            service
+                .ports
+                .iter()
+                .filter(|port| port.endpoints.is_empty())
+                .flat_map(move |port| service.addresses.iter().map(move |address| SocketAddr::new(*address, port.port)))
         })
     }
+
+    /// The identity under the mesh's present name: policies and expectations are written in it, while certificates of a
+    /// renamed mesh still carry an alias. None when it belongs to another mesh.
+    #[must_use]
+    pub fn canonical(&self, identity: &Identity) -> Option<Identity> {
+        let ours =
+            identity.trust_domain == self.trust_domain || self.trust_domain_aliases.contains(&identity.trust_domain);
+        ours.then(|| Identity { trust_domain: self.trust_domain.clone(), ..identity.clone() })
+    }
+}
+
+/// The trust domain of a mesh that names none. Harmless as long as no root is trusted.
+#[must_use]
+pub(crate) fn default_trust_domain() -> TrustDomain {
+    #[expect(clippy::expect_used, reason = "a constant that a test reads")]
+    "cluster.local".parse().expect("cluster.local is a name")
+}
+
+/// Who owns each address. One that is claimed twice is nobody's: a stale claim must not steal another's connections.
+fn owners(workloads: &[Arc<Workload>]) -> HashMap<IpAddr, WorkloadUid> {
+    let mut claims: HashMap<IpAddr, Option<WorkloadUid>> = HashMap::new();
+    for workload in workloads {
+        for address in &workload.addresses {
+            claims
+                .entry(*address)
+                .and_modify(|owner| {
+                    if owner.as_ref() != Some(&workload.uid) {
+                        *owner = None;
+                    }
+                })
+                .or_insert_with(|| Some(workload.uid.clone()));
+        }
+    }
+    claims.into_iter().filter_map(|(address, owner)| Some((address, owner?))).collect()
 }

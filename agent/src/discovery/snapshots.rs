@@ -1,0 +1,82 @@
+//! The snapshot in force, for everybody who decides by it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::model::{Snapshot, SnapshotVersion};
+
+/// A resource that could not be applied as written; its kind's safe reading is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Nack {
+    pub resource: String,
+    #[serde(skip)]
+    pub version: Vec<u8>,
+    pub reason: String,
+}
+
+/// What is known of the snapshot in force besides its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Applied {
+    pub version: SnapshotVersion,
+    /// When it came into force here; None before the first one.
+    pub at: Option<Timestamp>,
+    /// All that stand now, by name; at most `limits::NACKS_MAXIMUM`.
+    pub nacks: Vec<Nack>,
+}
+
+/// Reads the snapshot in force. Cheap to clone; every clone sees every later snapshot.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    current: Arc<ArcSwap<Snapshot>>,
+    applied: watch::Receiver<Arc<Applied>>,
+}
+
+/// Puts a snapshot in force. There is one.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    current: Arc<ArcSwap<Snapshot>>,
+    applied: watch::Sender<Arc<Applied>>,
+}
+
+impl Snapshots {
+    /// Without a lock. Keep the snapshot for the whole of one decision; do not ask again in the middle.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// For followers on the control side: changes after every snapshot; one that is slow sees the newest alone.
+    #[must_use]
+    pub fn applied(&self) -> watch::Receiver<Arc<Applied>> {
+        self.applied.clone()
+    }
+
+    /// One snapshot that never changes, for tests and tools.
+    #[must_use]
+    pub fn fixed(snapshot: Snapshot) -> Self {
+        publication(snapshot, Vec::new(), None).1
+    }
+}
+
+impl Publisher {
+    pub(super) fn publish(&self, snapshot: Snapshot, nacks: Vec<Nack>, at: Timestamp) {
+        let applied = Applied { version: snapshot.version.clone(), at: Some(at), nacks };
+        self.current.store(Arc::new(snapshot));
+        self.applied.send_replace(Arc::new(applied));
+    }
+
+    pub(super) fn applied(&self) -> Arc<Applied> {
+        Arc::clone(&self.applied.borrow())
+    }
+}
+
+pub(super) fn publication(snapshot: Snapshot, nacks: Vec<Nack>, at: Option<Timestamp>) -> (Publisher, Snapshots) {
+    let applied = Applied { version: snapshot.version.clone(), at, nacks };
+    let current = Arc::new(ArcSwap::from_pointee(snapshot));
+    let (sender, receiver) = watch::channel(Arc::new(applied));
+    (Publisher { current: Arc::clone(&current), applied: sender }, Snapshots { current, applied: receiver })
+}
