@@ -11,6 +11,7 @@ const BENCH: &str = "weft-bench";
 
 /// Sets up, builds, and measures; `arguments` go to the generator as they are.
 pub fn run(arguments: &[String]) -> Result<()> {
+    setup::require_root("the benchmark")?;
     setup::ensure(&[setup::Part::Demo])?;
     build::for_packages(&[BENCH])?;
     step::loud("bench", || {

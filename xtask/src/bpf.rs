@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
@@ -18,6 +19,9 @@ pub const OBJECT: &str = "target/bpf/weft.bpf.o";
 
 /// LLVM of the bpf-linker that set-up installs; the compiler must produce the same bitcode.
 const LLVM_MAJOR: u32 = 22;
+
+/// Where a compiler's installation has the source of `core`.
+const LIBRARY_SOURCE: &str = "lib/rustlib/src/rust/library/core";
 
 /// Bytes of one BPF instruction.
 const INSTRUCTION_BYTES: u64 = 8;
@@ -44,7 +48,9 @@ pub fn build() -> Result<()> {
 
 /// Whether a compiler for the BPF programs is here.
 pub fn toolchain_is_here() -> bool {
-    Toolchain::find().is_ok()
+    // Three packages ask; asking the compilers takes a moment.
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| Toolchain::find().is_ok())
 }
 
 /// A compiler that can build `core` for the BPF target.
@@ -78,7 +84,8 @@ impl Toolchain {
                 cargo: directory.join("bin/cargo"),
                 rustc: directory.join("bin/rustc"),
             };
-            toolchain.is_usable().then_some(toolchain)
+            let has_source = directory.join(LIBRARY_SOURCE).exists();
+            (has_source && toolchain.is_usable()).then_some(toolchain)
         })
     }
 
@@ -95,7 +102,7 @@ impl Toolchain {
         let Some(sysroot) = self.ask(&["--print", "sysroot"]) else {
             return false;
         };
-        let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
+        let library = Path::new(sysroot.trim()).join(LIBRARY_SOURCE);
         let version = self.ask(&["-vV"]).unwrap_or_default();
         library.exists() && self.cargo.exists() && llvm_major(&version) == Some(LLVM_MAJOR)
     }

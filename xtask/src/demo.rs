@@ -19,6 +19,7 @@ pub struct Arguments {
 
 /// Sets up, builds, and plays the scenes.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    setup::require_root("the demo")?;
     setup::ensure(&[setup::Part::Demo])?;
     build::for_packages(&[DEMO])?;
     step::loud("demo", || {

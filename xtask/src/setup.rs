@@ -149,6 +149,14 @@ fn missing_packages(parts: &[Part]) -> Vec<&'static str> {
     missing
 }
 
+/// Says at once, and not after a long build, that something needs root.
+pub fn require_root(what: &str) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("{what} makes network namespaces and loads BPF programs: run it as root");
+    }
+    Ok(())
+}
+
 /// Looks a program up on the path and in the system folders that a user's path may lack.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

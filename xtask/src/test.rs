@@ -116,9 +116,7 @@ fn unit() -> Result<Counts> {
 }
 
 fn in_namespaces(tier: Tier) -> Result<Counts> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("the {} tier makes network namespaces and loads BPF programs: run it as root", tier.name());
-    }
+    setup::require_root(&format!("the {} tier", tier.name()))?;
     setup::ensure(&[setup::Part::Demo])?;
     build::for_packages(&[Tier::Kernel.program(), Tier::Netns.program()])?;
     count(&mut Command::new(workspace::program(tier.program())), Some(TIER_LIMIT))

@@ -13,7 +13,7 @@ struct Rule {
     reason: &'static str,
 }
 
-const RULES: [Rule; 3] = [
+const RULES: [Rule; 4] = [
     Rule {
         pattern: "env::var",
         applies: |path, in_tests| is_product(path) && !path.ends_with("/config.rs") && !in_tests,
@@ -25,14 +25,32 @@ const RULES: [Rule; 3] = [
         reason: "only config.rs reads the command line",
     },
     Rule {
+        pattern: "unsafe ",
+        applies: |path, _| !UNSAFE.iter().any(|allowed| path.starts_with(allowed)),
+        reason: "unsafe code has its places: ebpf/, the agent's bpf/, namespaces, sockets and supervision, the rig",
+    },
+    Rule {
         pattern: "sleep(",
-        applies: |path, in_tests| (in_tests || path.starts_with("tests/")) && path != WAITING,
+        applies: |path, in_tests| {
+            (in_tests || path.starts_with("tests/")) && !MAY_SLEEP.iter().any(|allowed| path.starts_with(allowed))
+        },
         reason: "tests wait for conditions; a fixed time is too long or too short",
     },
 ];
 
-/// The one place that may sleep between two looks at a condition.
-const WAITING: &str = "tests/rig/src/wait.rs";
+/// The one place that sleeps between two looks at a condition, and the applications under test, for
+/// which a pause is behaviour.
+const MAY_SLEEP: [&str; 2] = ["tests/rig/src/wait.rs", "tests/rig/src/bin/"];
+
+/// Where the compiler alone cannot know what is sound.
+const UNSAFE: [&str; 6] = [
+    "ebpf/",
+    "agent/src/bpf/",
+    "agent/src/node/netns.rs",
+    "agent/src/node/socket.rs",
+    "agent/src/supervise.rs",
+    "tests/rig/src/",
+];
 
 /// Words that say nothing about what a type or module is for.
 const EMPTY_WORDS: [&str; 15] = [
@@ -128,6 +146,12 @@ mod tests {
         check("agent/src/relay.rs", "sleep(pause).await;\n#[cfg(test)]\nmod tests {}", 0);
         check("agent/src/relay.rs", "#[cfg(test)]\nmod tests {\nsleep(pause).await;\n}", 1);
         check("tests/rig/src/wait.rs", "thread::sleep(PAUSE);", 0);
+    }
+
+    #[test]
+    fn unsafe_code_has_its_places() {
+        check("agent/src/relay.rs", "unsafe { close(descriptor) };", 1);
+        check("agent/src/bpf/system.rs", "unsafe { close(descriptor) };", 0);
     }
 
     #[test]

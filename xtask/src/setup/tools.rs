@@ -31,6 +31,9 @@ pub const CARGO_DENY: CargoTool =
 /// Spelling and TOML formatting: Python wheels that bring a program each.
 const WHEELS: [(&str, &str); 2] = [("typos", "1.52.0"), ("taplo", "0.9.3")];
 
+/// The note in the wheels' folder that says which are installed.
+const INSTALLED: &str = "installed";
+
 /// Where a tool's program is, once it is installed.
 pub fn tool_path(tool: &CargoTool) -> Result<PathBuf> {
     Ok(tool_folder(tool)?.join("bin").join(tool.name))
@@ -62,26 +65,38 @@ pub fn wheel_path(name: &str) -> Result<PathBuf> {
 
 /// Puts the wheels into a private environment unless these versions are here already.
 pub fn ensure_wheels() -> Result<()> {
-    let requirements = WHEELS.map(|(name, version)| format!("{name}=={version}"));
-    let folder = wheel_folder()?;
-    let installed = folder.join("installed");
-    if std::fs::read_to_string(&installed).is_ok_and(|text| text == requirements.join("\n")) {
+    if wheels_are_here() {
         return Ok(());
     }
+    let requirements = requirements();
+    let folder = wheel_folder()?;
     step::quiet(&format!("install {} into {}", requirements.join(" "), folder.display()), || {
         run::captured(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
         let mut pip = Command::new(folder.join("bin/pip"));
         pip.args(["install", "--quiet", "--no-deps", "--only-binary", ":all:"]).args(&requirements);
         run::captured(&mut pip)?;
-        std::fs::write(&installed, requirements.join("\n")).context("cannot note the installed wheels")
+        // Written last: it says that everything before it succeeded.
+        std::fs::write(folder.join(INSTALLED), requirements.join("\n")).context("cannot note the installed wheels")
     })
 }
 
-/// Whether this machine's Python can make a private environment.
+/// Whether the wheels are here, or this machine's Python can make a private environment for them.
 pub fn python_is_here() -> bool {
+    if wheels_are_here() {
+        return true;
+    }
     let mut python = Command::new("python3");
     python.args(["-c", "import venv, ensurepip"]);
     run::captured(&mut python).is_ok()
+}
+
+fn requirements() -> Vec<String> {
+    WHEELS.iter().map(|(name, version)| format!("{name}=={version}")).collect()
+}
+
+fn wheels_are_here() -> bool {
+    let note = wheel_folder().and_then(|folder| Ok(std::fs::read_to_string(folder.join(INSTALLED))?));
+    note.is_ok_and(|note| note == requirements().join("\n"))
 }
 
 fn tool_folder(tool: &CargoTool) -> Result<PathBuf> {
