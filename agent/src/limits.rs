@@ -145,7 +145,7 @@ pub const RENEWAL_JITTER_PERCENT: u32 = 10;
 /// Pause after a failed renewal; the old certificate serves to its end.
 pub const RENEWAL_RETRY: Duration = Duration::from_secs(5);
 /// Clock difference that a fresh certificate forgives.
-pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
+pub const CLOCK_SKEW: Duration = Duration::from_mins(1);
 
 /// One admin request's answer.
 pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);

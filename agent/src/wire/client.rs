@@ -1,0 +1,86 @@
+//! The source's side of a mesh connection.
+
+use std::time::SystemTime;
+
+use rustls::HandshakeKind;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use weft_proto::names::{Identity, WorkloadUid};
+
+use super::message::{Preamble, ReadFailure, Status, read_message, write_message};
+use crate::error::{ConnectionError, Reason, Side};
+use crate::identity::Credential;
+use crate::tls::{self, ALPN};
+
+pub type ClientTls = tokio_rustls::client::TlsStream<TcpStream>;
+
+/// Proves this workload's identity to the destination's agent and demands the proof of `expected` from it.
+///
+/// Unbounded in time (the caller's `limits::PEER_ATTEMPT`). `peer_agent_down` when no mesh agent answers there.
+pub async fn handshake(
+    stream: TcpStream,
+    credential: &Credential,
+    expected: &Identity,
+    destination: &WorkloadUid,
+) -> Result<ClientTls, ConnectionError> {
+    let now = SystemTime::now();
+    credential.check_time(now)?;
+    let connector = TlsConnector::from(std::sync::Arc::clone(&credential.client));
+    // On the heap, so that the journey's task does not carry the handshake's state for its whole life.
+    let connecting = Box::pin(connector.connect_with(tls::server_name(destination), stream, |connection| {
+        connection.set_buffer_limit(Some(crate::limits::TLS_BUFFER));
+    }));
+    let stream = connecting.await.map_err(|error| tls::client_failure(&error))?;
+    check_peer(&stream, credential, expected, now)?;
+    Ok(stream)
+}
+
+fn check_peer(
+    stream: &ClientTls,
+    credential: &Credential,
+    expected: &Identity,
+    now: SystemTime,
+) -> Result<(), ConnectionError> {
+    let (_, connection) = stream.get_ref();
+    if connection.alpn_protocol() != Some(ALPN) {
+        return Err(ConnectionError::new(Side::Upstream, Reason::PeerAgentDown)
+            .with_detail("a TLS server that is no mesh agent answers there"));
+    }
+    let proved = tls::identity_of(connection.peer_certificates(), &credential.domains, now)
+        .map_err(|rejection| tls::rejected(Side::Upstream, &rejection))?;
+    if credential.domains.canonical(expected.clone()).as_ref() != Some(&proved) {
+        return Err(ConnectionError::new(Side::Upstream, Reason::IdentityMismatch)
+            .with_detail(format!("expected {expected}, the peer proved {proved}")));
+    }
+    Ok(())
+}
+
+/// Whether the handshake was a short one.
+#[must_use]
+pub fn resumed(stream: &ClientTls) -> bool {
+    stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+}
+
+/// Sends the preamble and waits for its one answer. Unbounded in time (the caller's `limits::STATUS_TIMEOUT`).
+///
+/// A refusal is an answer (`Status::into_error`); an error says that there was none. TLS 1.3 lets the client finish first,
+/// so the destination's verdict on this workload's certificate arrives here.
+pub async fn ask(stream: &mut ClientTls, preamble: &Preamble) -> Result<Status, ConnectionError> {
+    let written = write_message(stream, &preamble.encode()).await;
+    // A peer that refuses may close before it has read: its alert says more than the failed write, so it is read first.
+    match read_message(stream).await {
+        Ok(message) => Status::decode(&message),
+        Err(ReadFailure::Absent) => Err(ConnectionError::new(Side::Upstream, Reason::PeerAgentDown)
+            .with_detail("the destination's agent ended the connection instead of answering")),
+        Err(ReadFailure::Truncated) => Err(bad_status("the status is cut short")),
+        Err(ReadFailure::TooLong(length)) => Err(bad_status(&format!("the status claims {length} bytes"))),
+        Err(ReadFailure::Stream(error)) => {
+            let said_by_tls = error.get_ref().is_some();
+            Err(tls::client_failure(&written.err().filter(|_| !said_by_tls).unwrap_or(error)))
+        }
+    }
+}
+
+fn bad_status(what: &str) -> ConnectionError {
+    ConnectionError::new(Side::Upstream, Reason::BadPreamble).with_detail(what)
+}

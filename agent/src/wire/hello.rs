@@ -1,0 +1,131 @@
+//! Whether a connection's first bytes are a mesh `ClientHello`.
+//!
+//! Pure. Invariants: the answer for a prefix never contradicts the answer for what follows, and only a whole, well-formed
+//! `ClientHello` that offers `weft/1` is mesh (RFC 8446, sections 4.1.2 and 5.1; RFC 7301).
+
+use crate::limits;
+use crate::tls::ALPN;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beginning {
+    Mesh,
+    Plaintext,
+    /// Still possible: more bytes decide.
+    Undecided,
+}
+
+const RECORD_HANDSHAKE: u8 = 0x16;
+const MESSAGE_CLIENT_HELLO: u8 = 1;
+const EXTENSION_ALPN: u16 = 16;
+/// RFC 8446, section 5.1.
+const RECORD_LENGTH_MAXIMUM: usize = 1 << 14;
+
+/// Judges the first bytes of a connection.
+pub(super) fn judge(bytes: &[u8]) -> Beginning {
+    match handshake_bytes(bytes) {
+        Ok(handshake) => judge_handshake(&handshake, bytes.len()),
+        Err(NotTls) => Beginning::Plaintext,
+    }
+}
+
+struct NotTls;
+
+/// The content of the handshake records at the beginning of `bytes`, whole or in part.
+fn handshake_bytes(bytes: &[u8]) -> Result<Vec<u8>, NotTls> {
+    let mut handshake = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while !rest.is_empty() && !is_whole(&handshake) {
+        let expected = |index: usize, test: fn(u8) -> bool| rest.get(index).is_none_or(|byte| test(*byte));
+        if !(expected(0, |byte| byte == RECORD_HANDSHAKE) && expected(1, |byte| byte == 3) && expected(2, |byte| byte <= 4)) {
+            return Err(NotTls);
+        }
+        let [_, _, _, high, low, payload @ ..] = rest else { break };
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        if length == 0 || length > RECORD_LENGTH_MAXIMUM {
+            return Err(NotTls);
+        }
+        let taken = length.min(payload.len());
+        handshake.extend_from_slice(&payload[..taken]);
+        rest = &payload[taken..];
+    }
+    Ok(handshake)
+}
+
+/// The length of the first handshake message with its header, once its header is there.
+fn message_length(handshake: &[u8]) -> Option<usize> {
+    let [_, first, second, third, ..] = handshake else { return None };
+    usize::try_from(u32::from_be_bytes([0, *first, *second, *third])).ok()?.checked_add(4)
+}
+
+fn is_whole(handshake: &[u8]) -> bool {
+    message_length(handshake).is_some_and(|length| handshake.len() >= length)
+}
+
+fn judge_handshake(handshake: &[u8], seen: usize) -> Beginning {
+    if handshake.first().is_some_and(|message| *message != MESSAGE_CLIENT_HELLO) {
+        return Beginning::Plaintext;
+    }
+    let Some(length) = message_length(handshake) else {
+        return if seen >= limits::SNIFF_MAXIMUM { Beginning::Plaintext } else { Beginning::Undecided };
+    };
+    // A mesh agent's greeting is never that long: waiting for the rest would hold an application's own TLS up.
+    if length > limits::SNIFF_MAXIMUM {
+        return Beginning::Plaintext;
+    }
+    match handshake.get(4..length) {
+        Some(hello) if offers_mesh(hello) == Some(true) => Beginning::Mesh,
+        Some(_) => Beginning::Plaintext,
+        None if seen >= limits::SNIFF_MAXIMUM => Beginning::Plaintext,
+        None => Beginning::Undecided,
+    }
+}
+
+/// Whether a `ClientHello` offers `weft/1`; nothing when it is not well-formed.
+fn offers_mesh(hello: &[u8]) -> Option<bool> {
+    let mut hello = Bytes(hello);
+    hello.take(2 + 32)?;
+    hello.vector8()?;
+    hello.vector16()?;
+    hello.vector8()?;
+    let mut extensions = hello.vector16()?;
+    if !hello.0.is_empty() {
+        return None;
+    }
+    let mut offered = false;
+    while !extensions.0.is_empty() {
+        let kind = extensions.number16()?;
+        let mut content = extensions.vector16()?;
+        if kind == EXTENSION_ALPN {
+            let mut names = content.vector16()?;
+            while !names.0.is_empty() {
+                offered |= names.vector8()?.0 == ALPN;
+            }
+        }
+    }
+    Some(offered)
+}
+
+/// What is left to read.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number16(&mut self) -> Option<u16> {
+        self.take(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+
+    fn vector8(&mut self) -> Option<Bytes<'a>> {
+        let length = usize::from(*self.take(1)?.first()?);
+        self.take(length).map(Bytes)
+    }
+
+    fn vector16(&mut self) -> Option<Bytes<'a>> {
+        let length = usize::from(self.number16()?);
+        self.take(length).map(Bytes)
+    }
+}

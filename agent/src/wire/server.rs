@@ -1,0 +1,78 @@
+//! The destination's side of a mesh connection.
+
+use std::time::SystemTime;
+
+use rustls::HandshakeKind;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use weft_proto::names::Identity;
+
+use super::message::{Preamble, ReadFailure, Status, read_message, write_message};
+use super::prefixed::Prefixed;
+use crate::error::{ConnectionError, Reason, Side};
+use crate::identity::Credential;
+use crate::tls::{self, ALPN};
+
+pub type ServerTls = tokio_rustls::server::TlsStream<Prefixed<TcpStream>>;
+
+/// Proves this workload's identity to the source's agent and learns the source's.
+///
+/// Unbounded in time (the caller's `limits::INBOUND_HANDSHAKE`). A source that is refused after the handshake is told so by
+/// a status.
+pub async fn handshake(
+    stream: Prefixed<TcpStream>,
+    credential: &Credential,
+) -> Result<(ServerTls, Identity), ConnectionError> {
+    let now = SystemTime::now();
+    credential.check_time(now)?;
+    let acceptor = TlsAcceptor::from(std::sync::Arc::clone(&credential.server));
+    // On the heap, so that the journey's task does not carry the handshake's state for its whole life.
+    let accepting = Box::pin(acceptor.accept_with(stream, |connection| {
+        connection.set_buffer_limit(Some(crate::limits::TLS_BUFFER));
+    }));
+    let mut stream = accepting.await.map_err(|error| tls::server_failure(&error))?;
+    match check_peer(&stream, credential, now) {
+        Ok(identity) => Ok((stream, identity)),
+        Err(error) => {
+            // The peer learns the cause if it can; this connection is over either way.
+            let _ = send_status(&mut stream, &Status::refusal(&error)).await;
+            Err(error)
+        }
+    }
+}
+
+fn check_peer(stream: &ServerTls, credential: &Credential, now: SystemTime) -> Result<Identity, ConnectionError> {
+    let (_, connection) = stream.get_ref();
+    if connection.alpn_protocol() != Some(ALPN) {
+        return Err(ConnectionError::new(Side::Downstream, Reason::HandshakeFailed)
+            .with_detail("the source did not offer the mesh's protocol"));
+    }
+    tls::identity_of(connection.peer_certificates(), &credential.domains, now)
+        .map_err(|rejection| tls::rejected(Side::Downstream, &rejection))
+}
+
+/// Whether the handshake was a short one.
+#[must_use]
+pub fn resumed(stream: &ServerTls) -> bool {
+    stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+}
+
+/// Reads the source's first message. Unbounded in time (part of the caller's `limits::INBOUND_HANDSHAKE`).
+///
+/// `bad_preamble` or `unsupported`; to be answered by `Status::refusal`.
+pub async fn read_preamble(stream: &mut ServerTls) -> Result<Preamble, ConnectionError> {
+    let bad = |what: String| Err(ConnectionError::new(Side::Downstream, Reason::BadPreamble).with_detail(what));
+    match read_message(stream).await {
+        Ok(message) => Preamble::decode(&message),
+        Err(ReadFailure::Absent) => Err(ConnectionError::new(Side::Downstream, Reason::DownstreamReset)
+            .with_detail("the source left before its preamble")),
+        Err(ReadFailure::Truncated) => bad("the preamble is cut short".to_owned()),
+        Err(ReadFailure::TooLong(length)) => bad(format!("the preamble claims {length} bytes")),
+        Err(ReadFailure::Stream(error)) => Err(tls::server_failure(&error)),
+    }
+}
+
+/// Sends the one answer.
+pub async fn send_status(stream: &mut ServerTls, status: &Status) -> Result<(), ConnectionError> {
+    write_message(stream, &status.encode()).await.map_err(|error| tls::server_failure(&error))
+}
