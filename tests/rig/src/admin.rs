@@ -17,8 +17,6 @@ const ANSWER_BYTES: u64 = 32 << 20;
 /// What an agent says about itself.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Status {
-    /// The node's name.
-    pub node: String,
     /// Whether it serves.
     pub ready: bool,
     /// The version of the configuration it decides on.

@@ -132,7 +132,7 @@ impl MeshPlan {
             next_uid: 1,
             agent_plans: Vec::new(),
         };
-        for object in self.namespaces.into_iter().chain(self.objects) {
+        for object in std::iter::once(object::mesh_config()).chain(self.namespaces).chain(self.objects) {
             mesh.directory.apply(object)?;
         }
         for plan in &self.pods {

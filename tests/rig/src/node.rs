@@ -198,33 +198,31 @@ impl Node {
     ///
     /// Returns the process of the one before, which still runs.
     pub fn start_agent(&mut self, plan: &AgentPlan) -> Result<Option<Process>> {
-        let process = self.agent_command(plan, "run").start(&self.scratch.join("agent.log"))?;
+        let process = self.agent_command(plan).start(&self.scratch.join("agent.log"))?;
         Ok(self.agent.replace(process))
     }
 
     /// Takes everything of the agent off this node's kernel.
     pub fn remove_agent(&mut self, plan: &AgentPlan) -> Result<()> {
         self.kill_agent();
-        self.agent_command(plan, "remove").run()?.expect_success().map(drop)
+        let command = self.place().in_cgroup(&self.agent_cgroup()).command(&plan.binary).arg("remove");
+        self.with_kernel_paths(command).run()?.expect_success().map(drop)
     }
 
-    fn agent_command(&self, plan: &AgentPlan, action: &str) -> Launch {
+    fn agent_command(&self, plan: &AgentPlan) -> Launch {
         let place = self.place().in_cgroup(&self.agent_cgroup());
         let mut command =
-            place.command(&plan.binary).args([action, "--node", &self.name(), "--controller", &plan.controller]);
+            place.command(&plan.binary).args(["run", "--node", &self.name(), "--controller", &plan.controller]);
         for (flag, path) in [
             ("--ca-file", &plan.certificate),
             ("--join-token-file", &plan.token),
             ("--state-dir", &self.state_dir()),
             ("--run-dir", &self.run_dir()),
-            ("--pin-dir", &self.pins),
-            ("--pods-cgroup", &self.pods_cgroup()),
-            ("--agent-cgroup", &self.agent_cgroup()),
             ("--access-log", &self.access_log()),
         ] {
             command = command.arg(flag).arg(path);
         }
-        command
+        self.with_kernel_paths(command)
             .args([
                 "--workers",
                 &plan.workers.to_string(),
@@ -234,6 +232,12 @@ impl Node {
                 "text",
             ])
             .args(&plan.flags)
+    }
+
+    fn with_kernel_paths(&self, command: Launch) -> Launch {
+        let command = command.arg("--pin-dir").arg(&self.pins);
+        let command = command.arg("--pods-cgroup").arg(self.pods_cgroup());
+        command.arg("--agent-cgroup").arg(self.agent_cgroup())
     }
 
     /// The agent's parent process.

@@ -128,6 +128,14 @@ pub fn namespace(name: &str, labels: &[(&str, &str)]) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 }
 
+/// The ranges of the rig's pods and Services. A plan may bring another object of the same name.
+pub(crate) fn mesh_config() -> Value {
+    json!({
+        "apiVersion": "weft.dev/v1alpha1", "kind": "MeshConfig", "metadata": {"name": "default"},
+        "spec": {"networks": {"pods": ["10.71.0.0/16", "fd71::/16"], "services": ["10.96.0.0/16", "fd96::/112"]}},
+    })
+}
+
 /// A running pod.
 pub(crate) fn pod(plan: &PodPlan, uid: &str, netns: &str, addresses: &[IpAddr], ready: bool) -> Value {
     let mut annotations = pairs(&plan.annotations);

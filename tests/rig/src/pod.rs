@@ -89,6 +89,12 @@ impl Pod {
         &self.namespace
     }
 
+    /// Its cgroup folder.
+    #[must_use]
+    pub fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+
     /// A folder for the files of its programs.
     #[must_use]
     pub fn scratch(&self) -> &Path {

@@ -127,6 +127,16 @@ async fn exchange(to: &str, greeted: bool) -> Result<Duration> {
     timeout(ANSWER_LIMIT, talk).await.unwrap_or_else(|_| bail!("hung"))
 }
 
+pub async fn attempt(to: &str) -> Result<()> {
+    let to = resolve(to).await?;
+    let start = Instant::now();
+    let outcome = exchange(&to, false).await;
+    let outcome = outcome.map_or_else(|error| name_of(&error), |_| "ok".to_owned());
+    let millis = u64::try_from(start.elapsed().as_millis())?;
+    print(&json!({"outcome": outcome, "ms": millis}));
+    Ok(())
+}
+
 pub async fn connect(plan: Connect) -> Result<()> {
     let total = plan.rate * plan.seconds;
     let tally = Rc::new(RefCell::new(Tally::default()));

@@ -60,6 +60,11 @@ enum Application {
     Hold(client::Hold),
     /// Sends and receives bytes with hashes both ways.
     Transfer(transfer::Transfer),
+    /// One connection, one word each way; prints what came of it and succeeds either way.
+    Attempt {
+        #[arg(long)]
+        to: String,
+    },
     /// Sends half, closes its side, and reads the rest.
     HalfClose {
         #[arg(long)]
@@ -90,6 +95,7 @@ async fn run(application: Application) -> Result<()> {
         Application::Greetings(greetings) => client::greetings(&greetings).await,
         Application::Hold(hold) => client::hold(hold).await,
         Application::Transfer(transfer) => transfer::run(transfer).await,
+        Application::Attempt { to } => client::attempt(&to).await,
         Application::HalfClose { to } => client::half_close(&to).await,
         Application::WebsocketServe { port } => websocket::serve(port),
         Application::WebsocketTalk(talk) => websocket::talk(&talk),

@@ -1,0 +1,36 @@
+//! The scenes in their order. Each leaves the stage as the next expects it.
+
+mod backends;
+mod capture;
+mod failure;
+mod policy;
+mod upgrade;
+
+use anyhow::Result;
+
+use crate::screen::Screen;
+use crate::stage::Stage;
+
+/// A scene.
+pub struct Scene {
+    /// What it claims.
+    pub title: &'static str,
+    /// Plays it; fails without its evidence.
+    pub play: fn(&mut Stage, &Screen) -> Result<()>,
+}
+
+/// The story.
+pub const ALL: [Scene; 9] = [
+    Scene { title: "Without Weft, whoever sits on the wire reads along", play: capture::before },
+    Scene { title: "One label switches capture on; no application is restarted", play: capture::switch_on },
+    Scene { title: "The server sees the client's real address, the log its identity", play: capture::identity },
+    Scene { title: "A backend dies, new connections go elsewhere", play: backends::one_dies },
+    Scene { title: "In strict mode an intruder that speaks plaintext is refused", play: policy::intruder },
+    Scene { title: "A policy forbids one service account", play: policy::forbid_account },
+    Scene {
+        title: "The agent is killed: a closed namespace refuses, an open one goes on",
+        play: failure::agent_killed,
+    },
+    Scene { title: "The agent is upgraded under load", play: upgrade::under_load },
+    Scene { title: "What the wire has heard in all", play: capture::nothing_heard },
+];
