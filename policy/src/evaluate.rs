@@ -52,8 +52,7 @@ impl Decision<'_> {
     /// The deciding rule as `namespace/name[index]`.
     #[must_use]
     pub fn rule_name(&self) -> Option<String> {
-        self.rule
-            .map(|(policy, index)| format!("{}[{index}]", policy.name))
+        self.rule.map(|(policy, index)| format!("{}[{index}]", policy.name))
     }
 }
 
@@ -89,19 +88,12 @@ pub fn evaluate<'a>(policies: impl Iterator<Item = &'a Policy>, peer: &Peer<'_>)
     } else {
         (Verdict::Allow, Ground::NoPolicy, None)
     };
-    Decision {
-        verdict,
-        ground,
-        rule,
-        noted,
-    }
+    Decision { verdict, ground, rule, noted }
 }
 
 impl Policy {
     /// The index of the first rule that matches.
     pub(crate) fn matching_rule(&self, peer: &Peer<'_>) -> Option<usize> {
-        self.rules
-            .iter()
-            .position(|rule| rule.mismatch(peer).is_none())
+        self.rules.iter().position(|rule| rule.mismatch(peer).is_none())
     }
 }

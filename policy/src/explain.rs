@@ -16,17 +16,10 @@ pub fn explain<'a>(policies: impl Iterator<Item = &'a Policy> + Clone, peer: &Pe
             format!("allowed by rule {rule}")
         }
         Ground::NoAllowMatched => no_allow_matched(policies, peer),
-        Ground::NoPolicy => format!(
-            "allowed: no Allow policy speaks of port {} and no Deny rule matched",
-            peer.port
-        ),
+        Ground::NoPolicy => format!("allowed: no Allow policy speaks of port {} and no Deny rule matched", peer.port),
     };
     if !decision.noted.is_empty() {
-        let noted: Vec<_> = decision
-            .noted
-            .iter()
-            .map(|(policy, rule)| note(policy, *rule))
-            .collect();
+        let noted: Vec<_> = decision.noted.iter().map(|(policy, rule)| note(policy, *rule)).collect();
         sentence.push_str("; without effect: ");
         sentence.push_str(&noted.join(", "));
     }
@@ -37,11 +30,7 @@ fn denied(decision: &Decision<'_>) -> String {
     let Some((policy, rule)) = decision.rule else {
         return "denied".to_owned();
     };
-    let whose = if policy.enforced {
-        "enforced rule"
-    } else {
-        "rule"
-    };
+    let whose = if policy.enforced { "enforced rule" } else { "rule" };
     match &policy.unread {
         None => format!("denied by {whose} {}[{rule}]", policy.name),
         Some(why) => format!(
@@ -53,35 +42,21 @@ fn denied(decision: &Decision<'_>) -> String {
 
 fn no_allow_matched<'a>(policies: impl Iterator<Item = &'a Policy>, peer: &Peer<'_>) -> String {
     let allows: Vec<_> = policies
-        .filter(|policy| {
-            policy.action == Action::Allow && !policy.dry_run && policy.speaks_of(peer.port)
-        })
+        .filter(|policy| policy.action == Action::Allow && !policy.dry_run && policy.speaks_of(peer.port))
         .map(|policy| format!("{} ({})", policy.name, unmatched(policy, peer)))
         .collect();
-    let listed = allows
-        .iter()
-        .take(LISTED)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
+    let listed = allows.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
     let others = match allows.len().saturating_sub(LISTED) {
         0 => String::new(),
         count => format!(" and {count} more"),
     };
-    format!(
-        "denied: Allow policies select port {} and none matched {}: {listed}{others}",
-        peer.port,
-        describe(peer)
-    )
+    format!("denied: Allow policies select port {} and none matched {}: {listed}{others}", peer.port, describe(peer))
 }
 
 fn describe(peer: &Peer<'_>) -> String {
     match peer.identity {
         Some(identity) => format!("{identity} from {}", peer.address),
-        None => format!(
-            "{}, which spoke plaintext and so has no identity",
-            peer.address
-        ),
+        None => format!("{}, which spoke plaintext and so has no identity", peer.address),
     }
 }
 
@@ -89,21 +64,12 @@ fn unmatched(policy: &Policy, peer: &Peer<'_>) -> String {
     if let Some(why) = &policy.unread {
         return format!("cannot be applied as written: {why}");
     }
-    let reasons: Vec<_> = policy
-        .rules
-        .iter()
-        .filter_map(|rule| rule.mismatch(peer))
-        .enumerate()
-        .take(LISTED)
-        .collect();
+    let reasons: Vec<_> = policy.rules.iter().filter_map(|rule| rule.mismatch(peer)).enumerate().take(LISTED).collect();
     match reasons.as_slice() {
         [] => "has no rule".to_owned(),
         [(_, only)] if policy.rules.len() == 1 => words(*only),
         several => {
-            let listed: Vec<_> = several
-                .iter()
-                .map(|(index, why)| format!("rule {index}: {}", words(*why)))
-                .collect();
+            let listed: Vec<_> = several.iter().map(|(index, why)| format!("rule {index}: {}", words(*why))).collect();
             listed.join("; ")
         }
     }

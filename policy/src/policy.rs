@@ -61,10 +61,7 @@ pub struct Source {
 
 impl Rule {
     /// Matches every connection.
-    pub const ANY: Self = Self {
-        from: None,
-        to: None,
-    };
+    pub const ANY: Self = Self { from: None, to: None };
 }
 
 impl Policy {
@@ -77,11 +74,8 @@ impl Policy {
         message: Option<&v1::AuthorizationPolicy>,
         why: impl Into<String>,
     ) -> Self {
-        let action = message
-            .and_then(|message| action(message.action).ok())
-            .unwrap_or(Action::Deny);
-        let target_ports =
-            message.and_then(|message| ports("target_ports", &message.target_ports).ok());
+        let action = message.and_then(|message| action(message.action).ok()).unwrap_or(Action::Deny);
+        let target_ports = message.and_then(|message| ports("target_ports", &message.target_ports).ok());
         Self {
             name,
             action,
@@ -112,17 +106,10 @@ impl Policy {
     /// that only excludes identities. On a strict port neither can happen.
     #[must_use]
     pub fn leans_on_strict_mode(&self) -> bool {
-        let sources = || {
-            self.rules
-                .iter()
-                .filter_map(|rule| rule.from.as_ref())
-                .flatten()
-        };
+        let sources = || self.rules.iter().filter_map(|rule| rule.from.as_ref()).flatten();
         match self.action {
             Action::Deny => sources().any(Source::names_identity),
-            Action::Allow => {
-                sources().any(|source| source.excludes_identity() && !source.names_identity())
-            }
+            Action::Allow => sources().any(|source| source.excludes_identity() && !source.names_identity()),
             Action::Audit => false,
         }
     }

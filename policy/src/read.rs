@@ -25,10 +25,7 @@ pub struct ReadError {
 
 impl ReadError {
     fn new(field: impl Into<String>, problem: impl fmt::Display) -> Self {
-        Self {
-            field: field.into(),
-            problem: problem.to_string(),
-        }
+        Self { field: field.into(), problem: problem.to_string() }
     }
 }
 
@@ -51,19 +48,13 @@ pub fn read(message: &v1::AuthorizationPolicy) -> Result<Policy, ReadError> {
 pub fn read_network(text: &str) -> Result<IpNet, ReadError> {
     let network = IpNet::from_str(text).or_else(|_| IpAddr::from_str(text).map(IpNet::from));
     let network = network
-        .map_err(|_| {
-            ReadError::new(
-                "",
-                format!("{text:?} is not a network of the form ADDRESS/PREFIX"),
-            )
-        })?
+        .map_err(|_| ReadError::new("", format!("{text:?} is not a network of the form ADDRESS/PREFIX")))?
         .trunc();
     Ok(match network {
         IpNet::V6(mapped) if mapped.prefix_len() >= 96 => {
             let inside: Ipv6Addr = mapped.network();
             let plain = inside.to_ipv4_mapped();
-            let narrowed =
-                plain.and_then(|plain| Ipv4Net::new(plain, mapped.prefix_len() - 96).ok());
+            let narrowed = plain.and_then(|plain| Ipv4Net::new(plain, mapped.prefix_len() - 96).ok());
             narrowed.map_or(network, IpNet::V4)
         }
         IpNet::V4(_) | IpNet::V6(_) => network,
@@ -75,47 +66,30 @@ pub(crate) fn action(number: i32) -> Result<Action, ReadError> {
         Ok(v1::Action::Allow) => Ok(Action::Allow),
         Ok(v1::Action::Deny) => Ok(Action::Deny),
         Ok(v1::Action::Audit) => Ok(Action::Audit),
-        Ok(v1::Action::Unspecified) | Err(_) => Err(ReadError::new(
-            "action",
-            format!("{number} is not a known action"),
-        )),
+        Ok(v1::Action::Unspecified) | Err(_) => {
+            Err(ReadError::new("action", format!("{number} is not a known action")))
+        }
     }
 }
 
 pub(crate) fn ports(field: &str, numbers: &[u32]) -> Result<Vec<u16>, ReadError> {
-    each(field, numbers, |field, number| {
-        match u16::try_from(*number) {
-            Ok(port) if port > 0 => Ok(port),
-            Ok(_) | Err(_) => Err(ReadError::new(
-                field,
-                format!("{number} is not a port (1 to 65535)"),
-            )),
-        }
+    each(field, numbers, |field, number| match u16::try_from(*number) {
+        Ok(port) if port > 0 => Ok(port),
+        Ok(_) | Err(_) => Err(ReadError::new(field, format!("{number} is not a port (1 to 65535)"))),
     })
 }
 
 fn read_rule(field: &str, rule: &v1::AuthorizationRule) -> Result<Rule, ReadError> {
-    let from = rule
-        .from
-        .as_ref()
-        .map(|from| each(&format!("{field}.from.sources"), &from.sources, read_source));
+    let from = rule.from.as_ref().map(|from| each(&format!("{field}.from.sources"), &from.sources, read_source));
     let to = rule.to.as_ref().map(|to| {
         let ports = ports(&format!("{field}.to.ports"), &to.ports)?;
-        Ok(PortMatch {
-            ports,
-            negated: to.not,
-        })
+        Ok(PortMatch { ports, negated: to.not })
     });
-    Ok(Rule {
-        from: from.transpose()?,
-        to: to.transpose()?,
-    })
+    Ok(Rule { from: from.transpose()?, to: to.transpose()? })
 }
 
 fn read_source(field: &str, source: &v1::Source) -> Result<Source, ReadError> {
-    let networks = |name: &str, list: &Option<v1::StringList>| {
-        list_of(field, name, list.as_ref(), read_network)
-    };
+    let networks = |name: &str, list: &Option<v1::StringList>| list_of(field, name, list.as_ref(), read_network);
     Ok(Source {
         identities: names(field, "identities", source.identities.as_ref())?,
         namespaces: names(field, "namespaces", source.namespaces.as_ref())?,
@@ -123,27 +97,17 @@ fn read_source(field: &str, source: &v1::Source) -> Result<Source, ReadError> {
         networks: networks("cidrs", &source.cidrs)?,
         not_identities: names(field, "not_identities", source.not_identities.as_ref())?,
         not_namespaces: names(field, "not_namespaces", source.not_namespaces.as_ref())?,
-        not_service_accounts: names(
-            field,
-            "not_service_accounts",
-            source.not_service_accounts.as_ref(),
-        )?,
+        not_service_accounts: names(field, "not_service_accounts", source.not_service_accounts.as_ref())?,
         not_networks: networks("not_cidrs", &source.not_cidrs)?,
     })
 }
 
-fn names<T>(
-    field: &str,
-    name: &str,
-    list: Option<&v1::StringList>,
-) -> Result<Option<Vec<T>>, ReadError>
+fn names<T>(field: &str, name: &str, list: Option<&v1::StringList>) -> Result<Option<Vec<T>>, ReadError>
 where
     T: FromStr,
     T::Err: fmt::Display,
 {
-    list_of(field, name, list, |text| {
-        text.parse().map_err(|error| ReadError::new("", error))
-    })
+    list_of(field, name, list, |text| text.parse().map_err(|error| ReadError::new("", error)))
 }
 
 fn list_of<T>(
@@ -153,31 +117,19 @@ fn list_of<T>(
     read: impl Fn(&str) -> Result<T, ReadError>,
 ) -> Result<Option<Vec<T>>, ReadError> {
     let Some(list) = list else { return Ok(None) };
-    let named = |field: &str, value: &String| {
-        read(value).map_err(|error| ReadError::new(field, error.problem))
-    };
+    let named = |field: &str, value: &String| read(value).map_err(|error| ReadError::new(field, error.problem));
     each(&format!("{field}.{name}"), &list.values, named).map(Some)
 }
 
 /// Reads every element of a list, naming a bad one by its index.
-fn each<T, R>(
-    field: &str,
-    list: &[T],
-    read: impl Fn(&str, &T) -> Result<R, ReadError>,
-) -> Result<Vec<R>, ReadError> {
+fn each<T, R>(field: &str, list: &[T], read: impl Fn(&str, &T) -> Result<R, ReadError>) -> Result<Vec<R>, ReadError> {
     bounded(field, list.len(), LIST_MAXIMUM)?;
-    list.iter()
-        .enumerate()
-        .map(|(index, value)| read(&format!("{field}[{index}]"), value))
-        .collect()
+    list.iter().enumerate().map(|(index, value)| read(&format!("{field}[{index}]"), value)).collect()
 }
 
 fn bounded(field: &str, length: usize, maximum: usize) -> Result<(), ReadError> {
     if length > maximum {
-        return Err(ReadError::new(
-            field,
-            format!("{length} elements, at most {maximum} are allowed"),
-        ));
+        return Err(ReadError::new(field, format!("{length} elements, at most {maximum} are allowed")));
     }
     Ok(())
 }

@@ -51,34 +51,16 @@ impl Source {
     fn mismatch(&self, peer: &Peer<'_>) -> Option<Mismatch> {
         let address = peer.address.to_canonical();
         let identity = |listed: &Identity| peer.identity == Some(listed);
-        let namespace =
-            |listed: &Namespace| peer.identity.is_some_and(|own| own.namespace == *listed);
-        let account =
-            |listed: &NamespacedName| peer.identity.is_some_and(|own| is_account(own, listed));
+        let namespace = |listed: &Namespace| peer.identity.is_some_and(|own| own.namespace == *listed);
+        let account = |listed: &NamespacedName| peer.identity.is_some_and(|own| is_account(own, listed));
         let network = |listed: &IpNet| holds(listed, address);
-        if !passes(
-            self.identities.as_deref(),
-            self.not_identities.as_deref(),
-            identity,
-        ) {
+        if !passes(self.identities.as_deref(), self.not_identities.as_deref(), identity) {
             Some(Mismatch::Identity)
-        } else if !passes(
-            self.namespaces.as_deref(),
-            self.not_namespaces.as_deref(),
-            namespace,
-        ) {
+        } else if !passes(self.namespaces.as_deref(), self.not_namespaces.as_deref(), namespace) {
             Some(Mismatch::Namespace)
-        } else if !passes(
-            self.service_accounts.as_deref(),
-            self.not_service_accounts.as_deref(),
-            account,
-        ) {
+        } else if !passes(self.service_accounts.as_deref(), self.not_service_accounts.as_deref(), account) {
             Some(Mismatch::ServiceAccount)
-        } else if !passes(
-            self.networks.as_deref(),
-            self.not_networks.as_deref(),
-            network,
-        ) {
+        } else if !passes(self.networks.as_deref(), self.not_networks.as_deref(), network) {
             Some(Mismatch::Address)
         } else {
             None
@@ -90,16 +72,13 @@ impl Source {
     }
 
     pub(crate) fn excludes_identity(&self) -> bool {
-        self.not_identities.is_some()
-            || self.not_namespaces.is_some()
-            || self.not_service_accounts.is_some()
+        self.not_identities.is_some() || self.not_namespaces.is_some() || self.not_service_accounts.is_some()
     }
 }
 
 /// Absent matches anything, a list one of its values; `not` is its negation, so that an empty one excludes nothing.
 fn passes<T>(listed: Option<&[T]>, excluded: Option<&[T]>, is: impl Fn(&T) -> bool) -> bool {
-    listed.is_none_or(|values| values.iter().any(&is))
-        && !excluded.is_some_and(|values| values.iter().any(&is))
+    listed.is_none_or(|values| values.iter().any(&is)) && !excluded.is_some_and(|values| values.iter().any(&is))
 }
 
 /// The trust domain plays no part: every domain that the peer's certificate may have is this mesh's, by name or by alias.
