@@ -4,19 +4,26 @@
 //! control side publish; nothing here changes anything. Metrics and readiness have a TCP listener of
 //! their own that answers nothing else.
 
+pub mod explain;
+pub mod finding;
+pub mod question;
+mod serve;
 mod status;
+mod tell;
+pub mod why;
 
-use std::sync::Arc;
-
-use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use tokio::sync::watch;
 use weft_proto::names::NodeName;
 
+pub use serve::{NODE_FILE, SOCKET, bind, serve, serve_metrics};
 pub use status::{
-    CertificateStatus, ControllerStatus, HookStatus, KernelStatus, NackStatus, NodeStatus,
-    PodCounters, PodStatus, WorkerStatus,
+    CertificateStatus, ControllerStatus, HookStatus, KernelStatus, NodeStatus, NodeView, PodCounters, PodStatus,
+    WorkerStatus,
 };
 
+use crate::discovery::Snapshots;
+use crate::identity::{CertificateFacts, Credentials};
 use crate::model::Snapshot;
 use crate::telemetry::Telemetry;
 
@@ -24,7 +31,35 @@ use crate::telemetry::Telemetry;
 #[derive(Debug, Clone)]
 pub struct AdminState {
     pub node: NodeName,
-    pub snapshots: Arc<ArcSwap<Snapshot>>,
+    pub snapshots: Snapshots,
+    pub credentials: Credentials,
     pub telemetry: Telemetry,
     pub status: watch::Receiver<NodeStatus>,
+}
+
+impl AdminState {
+    fn view(&self, snapshot: &Snapshot) -> NodeView {
+        let applied = self.snapshots.applied();
+        let applied = applied.borrow();
+        NodeView {
+            status: self.status.borrow().clone(),
+            snapshot_applied: applied.at,
+            nacks: applied.nacks.clone(),
+            certificates: self.credentials.facts().iter().map(|facts| self.certificate(snapshot, facts)).collect(),
+        }
+    }
+
+    fn certificate(&self, snapshot: &Snapshot, facts: &CertificateFacts) -> CertificateStatus {
+        let name = match &facts.workload {
+            None => self.node.to_string(),
+            Some(uid) => snapshot.workloads.get(uid).map_or_else(|| uid.to_string(), |row| row.name.to_string()),
+        };
+        CertificateStatus {
+            uid: facts.workload.clone(),
+            name,
+            identity: facts.identity.clone(),
+            not_after: facts.not_after.and_then(|end| Timestamp::try_from(end).ok()),
+            last_error: facts.last_error.clone(),
+        }
+    }
 }

@@ -3,26 +3,36 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use serde::Serialize;
-use weft_proto::names::{Identity, WorkloadUid};
+use serde::{Serialize, Serializer};
+use weft_abi::reason::REASONS;
+use weft_proto::names::WorkloadUid;
 
-/// Everything about this node that is not in the snapshot. Published whole through a watch channel.
+use crate::discovery::Nack;
+
+/// What only the composition root knows of this node. Published whole through a watch channel.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct NodeStatus {
     /// A snapshot is held, the hooks are attached, every worker serves.
     pub ready: bool,
     pub draining: bool,
-    /// When the snapshot in use was published.
-    pub snapshot_applied: Option<Timestamp>,
-    /// Resources of the snapshot that could not be read; their safe reading is in force.
-    pub nacks: Vec<NackStatus>,
     /// This node's pods that are meant to be captured, whether they are or not.
     pub pods: Vec<PodStatus>,
     pub controller: ControllerStatus,
-    /// One for each workload that wants a certificate, and the node's own.
-    pub certificates: Vec<CertificateStatus>,
     pub workers: Vec<WorkerStatus>,
     pub kernel: KernelStatus,
+}
+
+/// Everything about this node that is not in the snapshot: what answers and metrics are made of.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct NodeView {
+    #[serde(flatten)]
+    pub status: NodeStatus,
+    /// When the snapshot in force was applied.
+    pub snapshot_applied: Option<Timestamp>,
+    /// Resources of the snapshot that could not be read; their safe reading is in force.
+    pub nacks: Vec<Nack>,
+    /// One for each workload that wants a certificate, and the node's own.
+    pub certificates: Vec<CertificateStatus>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -36,31 +46,10 @@ pub struct PodStatus {
     pub counters: PodCounters,
 }
 
-/// What the kernel counted for one pod since it was enrolled.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+/// What the hooks counted for one pod since it was enrolled, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PodCounters {
-    /// Connects handed to the agent.
-    pub outbound_captured: u64,
-    /// Connects that the mesh does not concern: outside its networks, excluded, loopback.
-    pub outbound_passed: u64,
-    /// Connects refused because the service port has no usable endpoint.
-    pub outbound_refused_no_endpoint: u64,
-    /// Connects that went direct because no worker lives (fails open).
-    pub outbound_direct_agent_down: u64,
-    /// Connects refused because no worker lives (fails closed).
-    pub outbound_refused_agent_down: u64,
-    /// Connects refused because a map was full or the pod's share of it spent.
-    pub outbound_refused_limit: u64,
-    /// Connections from elsewhere handed to the agent.
-    pub inbound_captured: u64,
-    /// Connections to ports that nobody listens on, answered by the kernel as always.
-    pub inbound_closed_port: u64,
-    /// Connections that reached the application directly because no worker lives (fails open).
-    pub inbound_direct_agent_down: u64,
-    /// Connections dropped because no worker lives (fails closed, or the port is strict).
-    pub inbound_refused_agent_down: u64,
-    /// MPTCP sockets refused, so that the runtime falls back to TCP.
-    pub mptcp_refused: u64,
+    by_reason: [u64; REASONS],
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -79,9 +68,8 @@ pub struct CertificateStatus {
     pub uid: Option<WorkloadUid>,
     /// `namespace/name` of the pod, or the node's name.
     pub name: String,
-    pub identity: Option<Identity>,
+    pub identity: String,
     /// None while there is no certificate.
-    pub not_before: Option<Timestamp>,
     pub not_after: Option<Timestamp>,
     /// Why the last attempt to get or renew it failed.
     pub last_error: Option<String>,
@@ -119,40 +107,27 @@ pub struct HookStatus {
     pub detail: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize)]
-pub struct NackStatus {
-    pub resource: String,
-    pub reason: String,
+impl PodCounters {
+    /// From the row that the hooks count in, already summed over the processors.
+    #[must_use]
+    pub const fn new(by_reason: [u64; REASONS]) -> Self {
+        Self { by_reason }
+    }
+
+    #[must_use]
+    pub fn of(&self, reason: weft_abi::Reason) -> u64 {
+        usize::try_from(reason.0).ok().and_then(|index| self.by_reason.get(index)).copied().unwrap_or(0)
+    }
+
+    /// Every counter with its stable word.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        weft_abi::Reason::ALL.iter().map(|(reason, word)| (*word, self.of(*reason)))
+    }
 }
 
-impl PodCounters {
-    /// Every counter with its stable word.
-    #[must_use]
-    pub fn each(&self) -> [(&'static str, u64); 11] {
-        [
-            ("outbound_captured", self.outbound_captured),
-            ("outbound_passed", self.outbound_passed),
-            (
-                "outbound_refused_no_endpoint",
-                self.outbound_refused_no_endpoint,
-            ),
-            (
-                "outbound_direct_agent_down",
-                self.outbound_direct_agent_down,
-            ),
-            (
-                "outbound_refused_agent_down",
-                self.outbound_refused_agent_down,
-            ),
-            ("outbound_refused_limit", self.outbound_refused_limit),
-            ("inbound_captured", self.inbound_captured),
-            ("inbound_closed_port", self.inbound_closed_port),
-            ("inbound_direct_agent_down", self.inbound_direct_agent_down),
-            (
-                "inbound_refused_agent_down",
-                self.inbound_refused_agent_down,
-            ),
-            ("mptcp_refused", self.mptcp_refused),
-        ]
+/// A map from word to count, without those that are zero.
+impl Serialize for PodCounters {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.each().filter(|(_, count)| *count > 0))
     }
 }

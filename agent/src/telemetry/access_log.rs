@@ -31,18 +31,12 @@ impl AccessLog {
         Ok(match target {
             AccessLogTarget::Off => Self::Off,
             AccessLogTarget::Stdout => Self::Stdout,
-            AccessLogTarget::File(path) => Self::File {
-                path: path.clone(),
-                file: append_to(path)?,
-            },
+            AccessLogTarget::File(path) => Self::File { path: path.clone(), file: append_to(path)? },
         })
     }
 
     /// Writes a batch in one call, so that lines of several writers never mix.
-    pub(super) fn write<'a>(
-        &mut self,
-        records: impl Iterator<Item = &'a ConnectionRecord>,
-    ) -> io::Result<()> {
+    pub(super) fn write<'a>(&mut self, records: impl Iterator<Item = &'a ConnectionRecord>) -> io::Result<()> {
         if matches!(self, Self::Off) {
             return Ok(());
         }
@@ -70,11 +64,7 @@ impl AccessLog {
 
 fn append_to(path: &Path) -> io::Result<File> {
     // Names and addresses of a whole node's traffic are nobody else's business.
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o640)
-        .open(path)
+    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
 
 fn was_rotated(path: &Path, file: &File) -> bool {
@@ -99,12 +89,7 @@ mod tests {
         log.write([&record, &record].into_iter()).unwrap();
         std::fs::rename(&path, directory.path().join("access.log.1")).unwrap();
         log.write([&record].into_iter()).unwrap();
-        let lines = |name: &str| {
-            std::fs::read_to_string(directory.path().join(name))
-                .unwrap()
-                .lines()
-                .count()
-        };
+        let lines = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap().lines().count();
         assert_eq!((lines("access.log.1"), lines("access.log")), (2, 1));
         File::create(&path).unwrap();
         log.write([&record].into_iter()).unwrap();

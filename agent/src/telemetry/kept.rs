@@ -28,9 +28,7 @@ pub struct RecordFilter {
 
 impl Kept {
     pub(super) fn new() -> Self {
-        Self {
-            records: VecDeque::new(),
-        }
+        Self { records: VecDeque::new() }
     }
 
     pub(super) fn extend(&mut self, records: Vec<Arc<ConnectionRecord>>) {
@@ -44,13 +42,7 @@ impl Kept {
 
     pub(super) fn find(&self, filter: &RecordFilter) -> Vec<Arc<ConnectionRecord>> {
         let limit = filter.limit.unwrap_or(limits::ADMIN_RECORDS_DEFAULT);
-        self.records
-            .iter()
-            .rev()
-            .filter(|record| filter.fits(record))
-            .take(limit)
-            .map(Arc::clone)
-            .collect()
+        self.records.iter().rev().filter(|record| filter.fits(record)).take(limit).map(Arc::clone).collect()
     }
 }
 
@@ -63,37 +55,25 @@ impl RecordFilter {
                 .any(|address| address.port() == port)
         };
         self.id.is_none_or(|id| id == record.id)
-            && self
-                .source
-                .as_deref()
-                .is_none_or(|name| names_party(name, &record.source, None))
-            && self
-                .destination
-                .as_deref()
-                .is_none_or(|name| names_destination(name, record))
+            && self.source.as_deref().is_none_or(|name| names_party(name, &record.source, None))
+            && self.destination.as_deref().is_none_or(|name| names_destination(name, record))
             && self.port.is_none_or(port)
     }
 }
 
 fn names_destination(name: &str, record: &ConnectionRecord) -> bool {
-    record
-        .service
-        .as_ref()
-        .is_some_and(|service| service.to_string() == name)
+    record.service.as_ref().is_some_and(|service| service.to_string() == name)
         || names_party(name, &record.destination, record.original_destination)
 }
 
 fn names_party(name: &str, party: &Party, asked: Option<SocketAddr>) -> bool {
     let by_row = party.workload.as_deref().is_some_and(|row| {
         *row.name == *name
-            || name
-                .rsplit_once('/')
-                .is_some_and(|(namespace, application)| {
-                    *row.application == *application && super::namespace_of(row) == namespace
-                })
+            || name.rsplit_once('/').is_some_and(|(namespace, application)| {
+                *row.application == *application && super::namespace_of(row) == namespace
+            })
     });
-    let is_address =
-        |address: SocketAddr| name.parse() == Ok(address.ip()) || name.parse() == Ok(address);
+    let is_address = |address: SocketAddr| name.parse() == Ok(address.ip()) || name.parse() == Ok(address);
     by_row || [party.address, asked].into_iter().flatten().any(is_address)
 }
 
@@ -115,25 +95,12 @@ mod tests {
         let mut kept = Kept::new();
         let first = record("10.0.0.1:1", "10.1.0.1:80");
         kept.extend(vec![Arc::clone(&first)]);
-        assert_eq!(
-            kept.find(&RecordFilter {
-                id: Some(first.id),
-                ..RecordFilter::default()
-            })
-            .len(),
-            1
-        );
+        assert_eq!(kept.find(&RecordFilter { id: Some(first.id), ..RecordFilter::default() }).len(), 1);
         for _ in 0..limits::RECORDS_KEPT {
             kept.extend(vec![record("10.0.0.2:1", "10.1.0.1:80")]);
         }
         assert_eq!(kept.records.len(), limits::RECORDS_KEPT);
-        assert!(
-            kept.find(&RecordFilter {
-                id: Some(first.id),
-                ..RecordFilter::default()
-            })
-            .is_empty()
-        );
+        assert!(kept.find(&RecordFilter { id: Some(first.id), ..RecordFilter::default() }).is_empty());
         let last = record("10.0.0.3:1", "10.1.0.1:80");
         kept.extend(vec![Arc::clone(&last)]);
         assert_eq!(kept.find(&RecordFilter::default())[0].id, last.id);
@@ -142,10 +109,7 @@ mod tests {
     #[test]
     fn a_filter_finds_by_address_and_port() {
         let mut kept = Kept::new();
-        kept.extend(vec![
-            record("10.0.0.1:1", "10.1.0.1:80"),
-            record("10.0.0.1:2", "10.1.0.2:443"),
-        ]);
+        kept.extend(vec![record("10.0.0.1:1", "10.1.0.1:80"), record("10.0.0.1:2", "10.1.0.2:443")]);
         let find = |source: Option<&str>, destination: Option<&str>, port| {
             let filter = RecordFilter {
                 source: source.map(Into::into),

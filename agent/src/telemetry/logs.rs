@@ -28,25 +28,15 @@ pub enum LogError {
 ///
 /// # Errors
 /// The filter cannot be read, or logging was already started.
-pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
+pub fn start_logs(format: LogFormat, filter: &str) -> Result<(), LogError> {
     use tracing_subscriber::layer::SubscriberExt as _;
     use tracing_subscriber::util::SubscriberInitExt as _;
 
     let registry = tracing_subscriber::registry().with(EnvFilter::try_new(filter)?);
     match format {
-        LogFormat::Json => registry
-            .with(
-                fmt::layer()
-                    .json()
-                    .flatten_event(true)
-                    .with_writer(io::stderr),
-            )
-            .try_init()?,
+        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(io::stderr)).try_init()?,
         LogFormat::Text => {
-            let text = fmt::layer()
-                .compact()
-                .with_ansi(io::stderr().is_terminal())
-                .with_writer(io::stderr);
+            let text = fmt::layer().compact().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr);
             registry.with(text).try_init()?;
         }
     }

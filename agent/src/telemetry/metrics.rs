@@ -72,74 +72,37 @@ impl Metrics {
     }
 
     fn register_directions(&mut self) {
-        let (opened, active) = (
-            Family::<DirectionLabels, Counter>::default(),
-            Family::<DirectionLabels, Gauge>::default(),
-        );
+        let (opened, active) =
+            (Family::<DirectionLabels, Counter>::default(), Family::<DirectionLabels, Gauge>::default());
         for direction in [Direction::Outbound, Direction::Inbound] {
-            let labels = DirectionLabels {
-                direction: direction.word(),
-            };
-            let (counter, gauge) = (
-                opened.get_or_create_owned(&labels),
-                active.get_or_create_owned(&labels),
-            );
+            let labels = DirectionLabels { direction: direction.word() };
+            let (counter, gauge) = (opened.get_or_create_owned(&labels), active.get_or_create_owned(&labels));
             match direction {
-                Direction::Outbound => {
-                    (self.opened.outbound, self.active.outbound) = (counter, gauge)
-                }
+                Direction::Outbound => (self.opened.outbound, self.active.outbound) = (counter, gauge),
                 Direction::Inbound => (self.opened.inbound, self.active.inbound) = (counter, gauge),
             }
         }
-        self.registry.register(
-            "connections_opened",
-            "Connections accepted by the agent",
-            opened,
-        );
-        self.registry.register(
-            "connections_active",
-            "Connections that the agent carries now",
-            active,
-        );
+        self.registry.register("connections_opened", "Connections accepted by the agent", opened);
+        self.registry.register("connections_active", "Connections that the agent carries now", active);
     }
 
     fn register_families(&mut self) {
         let registry = &mut self.registry;
-        registry.register(
-            "connections_closed",
-            "Connections that ended, with verdict and reason",
-            self.closed.clone(),
-        );
-        registry.register(
-            "tcp_sent_bytes",
-            "Bytes relayed from source to destination",
-            self.bytes_sent.clone(),
-        );
+        registry.register("connections_closed", "Connections that ended, with verdict and reason", self.closed.clone());
+        registry.register("tcp_sent_bytes", "Bytes relayed from source to destination", self.bytes_sent.clone());
         registry.register(
             "tcp_received_bytes",
             "Bytes relayed from destination to source",
             self.bytes_received.clone(),
         );
-        registry.register(
-            "connection_duration_seconds",
-            "From accept to end",
-            self.duration.clone(),
-        );
+        registry.register("connection_duration_seconds", "From accept to end", self.duration.clone());
         registry.register(
             "connection_connect_seconds",
             "From accept until bytes could flow to the other application",
             self.connect.clone(),
         );
-        registry.register(
-            "tls_resumed",
-            "Connections whose TLS session was resumed",
-            self.resumed.clone(),
-        );
-        registry.register(
-            "records_dropped",
-            "Records that found the queue full",
-            self.dropped.clone(),
-        );
+        registry.register("tls_resumed", "Connections whose TLS session was resumed", self.resumed.clone());
+        registry.register("records_dropped", "Records that found the queue full", self.dropped.clone());
         registry.register(
             "access_log_failed_records",
             "Records that could not be written to the access log",
@@ -169,17 +132,9 @@ impl Metrics {
         self.access_log_failed.inc_by(records as u64);
     }
 
-    pub(super) fn closed(
-        &self,
-        record: &ConnectionRecord,
-        budgets: &mut SeriesBudgets,
-        now: Instant,
-    ) {
+    pub(super) fn closed(&self, record: &ConnectionRecord, budgets: &mut SeriesBudgets, now: Instant) {
         let owner = series::owner(record);
-        let admitted =
-            budgets
-                .connections
-                .admit(owner.clone(), series::connection_labels(record), now);
+        let admitted = budgets.connections.admit(owner.clone(), series::connection_labels(record), now);
         for labels in &admitted.expired {
             self.closed.remove(labels);
             self.bytes_sent.remove(labels);
@@ -189,28 +144,18 @@ impl Metrics {
             self.overflowed.inc();
         }
         self.closed.get_or_create(&admitted.labels).inc();
-        self.bytes_sent
-            .get_or_create(&admitted.labels)
-            .inc_by(record.bytes_sent);
-        self.bytes_received
-            .get_or_create(&admitted.labels)
-            .inc_by(record.bytes_received);
+        self.bytes_sent.get_or_create(&admitted.labels).inc_by(record.bytes_sent);
+        self.bytes_received.get_or_create(&admitted.labels).inc_by(record.bytes_received);
 
         let edge = budgets.edges.admit(owner, series::edge_labels(record), now);
         for labels in &edge.expired {
             self.duration.remove(labels);
         }
-        self.duration
-            .get_or_create(&edge.labels)
-            .observe(record.duration.as_secs_f64());
+        self.duration.get_or_create(&edge.labels).observe(record.duration.as_secs_f64());
 
-        let direction = DirectionLabels {
-            direction: record.direction.word(),
-        };
+        let direction = DirectionLabels { direction: record.direction.word() };
         if let Some(connect) = record.connect {
-            self.connect
-                .get_or_create(&direction)
-                .observe(connect.as_secs_f64());
+            self.connect.get_or_create(&direction).observe(connect.as_secs_f64());
         }
         if record.resumed {
             self.resumed.get_or_create(&direction).inc();
@@ -239,7 +184,5 @@ fn duration_histogram() -> Histogram {
 
 /// From a local handshake to the whole of three attempts.
 fn connect_histogram() -> Histogram {
-    Histogram::new([
-        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 3.0, 10.0,
-    ])
+    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 3.0, 10.0])
 }

@@ -6,7 +6,7 @@
 
 mod access_log;
 mod kept;
-pub mod logs;
+mod logs;
 mod metrics;
 mod node_metrics;
 mod record;
@@ -18,12 +18,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use access_log::AccessLogTarget;
 pub use kept::RecordFilter;
+pub use logs::{LogError, LogFormat, start_logs};
 pub use record::{ConnectionId, ConnectionRecord, Direction, Party, Security, Verdict};
 pub use recorder::Recorder;
 
 pub(crate) use record::namespace_of;
 
-use crate::admin::NodeStatus;
+use crate::admin::NodeView;
 use crate::limits;
 use kept::Kept;
 use metrics::Metrics;
@@ -49,36 +50,21 @@ impl Telemetry {
     /// The access log cannot be opened, or no thread can be started.
     pub fn start(access_log: &AccessLogTarget) -> std::io::Result<(Self, Recorder)> {
         let (queue, arrivals) = sync_channel(limits::ACCESS_LOG_QUEUE);
-        let shared = Shared {
-            queue: queue.clone(),
-            metrics: Metrics::new(),
-            kept: Mutex::new(Kept::new()),
-        };
-        let telemetry = Self {
-            shared: Arc::new(shared),
-        };
+        let shared = Shared { queue: queue.clone(), metrics: Metrics::new(), kept: Mutex::new(Kept::new()) };
+        let telemetry = Self { shared: Arc::new(shared) };
         let recorder = Recorder::start(access_log, telemetry.clone(), arrivals, queue)?;
         Ok((telemetry, recorder))
     }
 
     /// Counts a connection as open until the answer is dropped.
-    #[must_use]
     pub fn opened(&self, direction: Direction) -> OpenConnection {
         self.shared.metrics.opened(direction);
-        OpenConnection {
-            shared: Arc::clone(&self.shared),
-            direction,
-        }
+        OpenConnection { shared: Arc::clone(&self.shared), direction }
     }
 
     /// Takes the record of an ended connection. Never waits: a record that finds the queue full is counted and dropped.
     pub fn record(&self, record: ConnectionRecord) {
-        if self
-            .shared
-            .queue
-            .try_send(Message::Record(Box::new(record)))
-            .is_err()
-        {
+        if self.shared.queue.try_send(Message::Record(Box::new(record))).is_err() {
             self.shared.metrics.record_dropped();
         }
     }
@@ -86,18 +72,14 @@ impl Telemetry {
     /// Kept records that fit the filter, newest first.
     #[must_use]
     pub fn records(&self, filter: &RecordFilter) -> Vec<Arc<ConnectionRecord>> {
-        self.shared
-            .kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .find(filter)
+        self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner).find(filter)
     }
 
-    /// Everything counted, in the Prometheus text format (OpenMetrics 1.0).
+    /// Everything counted, in the Prometheus text format (`OpenMetrics` 1.0).
     #[must_use]
-    pub fn metrics_text(&self, status: &NodeStatus) -> String {
+    pub fn metrics_text(&self, view: &NodeView) -> String {
         let mut text = self.shared.metrics.text();
-        node_metrics::append(&mut text, status);
+        node_metrics::append(&mut text, view);
         text
     }
 
@@ -106,11 +88,7 @@ impl Telemetry {
     }
 
     fn keep(&self, records: Vec<Arc<ConnectionRecord>>) {
-        self.shared
-            .kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(records);
+        self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner).extend(records);
     }
 }
 

@@ -46,9 +46,7 @@ impl FromStr for ConnectionId {
         if !digits {
             return Err(NotAConnectionId);
         }
-        u64::from_str_radix(text, 16)
-            .map(Self)
-            .map_err(|_| NotAConnectionId)
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| NotAConnectionId)
     }
 }
 
@@ -267,10 +265,7 @@ impl ConnectionRecord {
 
 fn truncate(text: &mut String, maximum: usize) {
     if text.len() > maximum {
-        let end = (0..=maximum)
-            .rev()
-            .find(|index| text.is_char_boundary(*index))
-            .unwrap_or(0);
+        let end = (0..=maximum).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0);
         text.truncate(end);
     }
 }
@@ -278,11 +273,12 @@ fn truncate(text: &mut String, maximum: usize) {
 impl Serialize for Party {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let workload = self.workload.as_deref();
-        let mut fields = serializer.serialize_struct("Party", 6)?;
+        let mut fields = serializer.serialize_struct("Party", 7)?;
         fields.serialize_field("workload", &workload.map(|row| &*row.name))?;
         fields.serialize_field("uid", &workload.map(|row| &row.uid))?;
         fields.serialize_field("application", &workload.map(|row| &*row.application))?;
         fields.serialize_field("namespace", &workload.map(namespace_of))?;
+        fields.serialize_field("node", &workload.and_then(|row| row.node.as_ref()))?;
         fields.serialize_field("identity", &self.identity)?;
         fields.serialize_field("address", &self.address)?;
         fields.end()
@@ -292,10 +288,7 @@ impl Serialize for Party {
 /// The namespace of a workload, from its `namespace/name`.
 #[must_use]
 pub(crate) fn namespace_of(workload: &Workload) -> &str {
-    workload
-        .name
-        .split_once('/')
-        .map_or("", |(namespace, _)| namespace)
+    workload.name.split_once('/').map_or("", |(namespace, _)| namespace)
 }
 
 /// The line of the access log and of `/records`: field names are stable.
@@ -344,18 +337,8 @@ mod tests {
     fn an_id_survives_the_wire_and_nothing_else_is_one() {
         let id = ConnectionId::random();
         assert_eq!(id.to_string().parse(), Ok(id));
-        for text in [
-            "",
-            "12",
-            "zzzzzzzzzzzzzzzz",
-            "+123456789abcdef",
-            "00000000000000000",
-        ] {
-            assert_eq!(
-                text.parse::<ConnectionId>(),
-                Err(NotAConnectionId),
-                "{text}"
-            );
+        for text in ["", "12", "zzzzzzzzzzzzzzzz", "+123456789abcdef", "00000000000000000"] {
+            assert_eq!(text.parse::<ConnectionId>(), Err(NotAConnectionId), "{text}");
         }
     }
 
@@ -363,20 +346,8 @@ mod tests {
     fn a_line_has_one_field_for_each_fact_whatever_was_known() {
         let line = serde_json::to_value(record()).unwrap();
         let names: Vec<_> = line.as_object().unwrap().keys().cloned().collect();
-        for name in [
-            "time",
-            "id",
-            "verdict",
-            "reason",
-            "security",
-            "source",
-            "bytes_sent",
-            "snapshot",
-        ] {
-            assert!(
-                names.iter().any(|have| have == name),
-                "{name} is missing in {names:?}"
-            );
+        for name in ["time", "id", "verdict", "reason", "security", "source", "bytes_sent", "snapshot"] {
+            assert!(names.iter().any(|have| have == name), "{name} is missing in {names:?}");
         }
         assert_eq!(line["verdict"], "allow");
         assert_eq!(line["source"]["workload"], serde_json::Value::Null);

@@ -33,18 +33,16 @@ impl Recorder {
         queue: SyncSender<Message>,
     ) -> io::Result<Self> {
         let mut log = AccessLog::open(target)?;
-        let thread = Builder::new()
-            .name("weft-records".to_owned())
-            .spawn(move || {
-                let mut budgets = SeriesBudgets::new();
-                while let Some(batch) = next_batch(&arrivals) {
-                    settle(&telemetry, &mut log, &mut budgets, &batch.records);
-                    telemetry.keep(batch.records);
-                    if batch.last {
-                        return;
-                    }
+        let thread = Builder::new().name("weft-records".to_owned()).spawn(move || {
+            let mut budgets = SeriesBudgets::new();
+            while let Some(batch) = next_batch(&arrivals) {
+                settle(&telemetry, &mut log, &mut budgets, &batch.records);
+                telemetry.keep(batch.records);
+                if batch.last {
+                    return;
                 }
-            })?;
+            }
+        })?;
         Ok(Self { thread, queue })
     }
 
@@ -65,10 +63,7 @@ struct Batch {
 
 /// Waits for a record, then lets a burst gather, so that workers wake this thread once for all of them.
 fn next_batch(arrivals: &Receiver<Message>) -> Option<Batch> {
-    let mut batch = Batch {
-        records: Vec::new(),
-        last: false,
-    };
+    let mut batch = Batch { records: Vec::new(), last: false };
     batch.take(arrivals.recv().ok()?);
     if !batch.last {
         sleep(limits::RECORD_BATCH);
@@ -91,12 +86,7 @@ impl Batch {
     }
 }
 
-fn settle(
-    telemetry: &Telemetry,
-    log: &mut AccessLog,
-    budgets: &mut SeriesBudgets,
-    records: &[Arc<ConnectionRecord>],
-) {
+fn settle(telemetry: &Telemetry, log: &mut AccessLog, budgets: &mut SeriesBudgets, records: &[Arc<ConnectionRecord>]) {
     let now = Instant::now();
     for record in records {
         telemetry.metrics().closed(record, budgets, now);

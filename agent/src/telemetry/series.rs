@@ -49,10 +49,7 @@ pub(super) struct SeriesBudgets {
 
 impl SeriesBudgets {
     pub(super) fn new() -> Self {
-        Self {
-            connections: Budget::new(),
-            edges: Budget::new(),
-        }
+        Self { connections: Budget::new(), edges: Budget::new() }
     }
 }
 
@@ -77,35 +74,19 @@ pub(super) struct Admitted<Labels> {
 
 impl<Labels: Clone + Eq + Hash> Budget<Labels> {
     fn new() -> Self {
-        Self {
-            touched: HashMap::new(),
-            of_owner: HashMap::new(),
-        }
+        Self { touched: HashMap::new(), of_owner: HashMap::new() }
     }
 
     /// Decides which set `wanted` is counted under: itself, the owner's overflow, or the overflow of all.
-    pub(super) fn admit(
-        &mut self,
-        owner: Owner,
-        wanted: [Labels; 3],
-        now: Instant,
-    ) -> Admitted<Labels> {
+    pub(super) fn admit(&mut self, owner: Owner, wanted: [Labels; 3], now: Instant) -> Admitted<Labels> {
         let [labels, owner_overflow, overflow] = wanted;
         if let Some((_, touched)) = self.touched.get_mut(&labels) {
             *touched = now;
-            return Admitted {
-                labels,
-                expired: Vec::new(),
-                overflowed: false,
-            };
+            return Admitted { labels, expired: Vec::new(), overflowed: false };
         }
         // The last of the budget is the overflow of all itself.
         let full = |have: usize| have + 1 >= limits::METRIC_SERIES;
-        let expired = if full(self.touched.len()) {
-            self.expire(now)
-        } else {
-            Vec::new()
-        };
+        let expired = if full(self.touched.len()) { self.expire(now) } else { Vec::new() };
         let spent = self.of_owner.get(&owner).copied().unwrap_or(0);
         let chosen = if full(self.touched.len()) {
             overflow
@@ -114,23 +95,14 @@ impl<Labels: Clone + Eq + Hash> Budget<Labels> {
         } else {
             *self.of_owner.entry(owner.clone()).or_default() += 1;
             self.touched.insert(labels.clone(), (owner, now));
-            return Admitted {
-                labels,
-                expired,
-                overflowed: false,
-            };
+            return Admitted { labels, expired, overflowed: false };
         };
         self.touched.entry(chosen.clone()).or_insert((owner, now)).1 = now;
-        Admitted {
-            labels: chosen,
-            expired,
-            overflowed: true,
-        }
+        Admitted { labels: chosen, expired, overflowed: true }
     }
 
     fn expire(&mut self, now: Instant) -> Vec<Labels> {
-        let idle =
-            |touched: Instant| now.saturating_duration_since(touched) >= limits::METRIC_SERIES_IDLE;
+        let idle = |touched: Instant| now.saturating_duration_since(touched) >= limits::METRIC_SERIES_IDLE;
         let gone: Vec<_> = self
             .touched
             .extract_if(|_, (_, touched)| idle(*touched))
@@ -167,11 +139,7 @@ pub(super) fn connection_labels(record: &ConnectionRecord) -> [ConnectionLabels;
         verdict: record.verdict().word(),
         reason,
     };
-    [
-        with(edge, record.reason.code()),
-        with(far_folded, "overflow"),
-        with(folded, "overflow"),
-    ]
+    [with(edge, record.reason.code()), with(far_folded, "overflow"), with(folded, "overflow")]
 }
 
 /// As [`connection_labels`], for histograms.
@@ -190,19 +158,12 @@ pub(super) fn edge_labels(record: &ConnectionRecord) -> [EdgeLabels; 3] {
         Direction::Outbound => with(source.clone(), folded()),
         Direction::Inbound => with(folded(), destination.clone()),
     };
-    [
-        with(source, destination),
-        far_folded,
-        with(folded(), folded()),
-    ]
+    [with(source, destination), far_folded, with(folded(), folded())]
 }
 
 fn names(party: &Party) -> (Label, Label) {
     party.workload.as_deref().map_or((UNKNOWN, UNKNOWN), |row| {
-        (
-            Cow::Owned(namespace_of(row).to_owned()),
-            Cow::Owned(row.application.to_string()),
-        )
+        (Cow::Owned(namespace_of(row).to_owned()), Cow::Owned(row.application.to_string()))
     })
 }
 
@@ -212,22 +173,9 @@ mod tests {
 
     use super::*;
 
-    fn admit(
-        budget: &mut Budget<String>,
-        owner: &str,
-        labels: &str,
-        now: Instant,
-    ) -> Admitted<String> {
+    fn admit(budget: &mut Budget<String>, owner: &str, labels: &str, now: Instant) -> Admitted<String> {
         let owner_key = (Cow::Borrowed("shop"), Cow::Owned(owner.to_owned()));
-        budget.admit(
-            owner_key,
-            [
-                labels.to_owned(),
-                format!("{owner} overflow"),
-                "overflow".to_owned(),
-            ],
-            now,
-        )
+        budget.admit(owner_key, [labels.to_owned(), format!("{owner} overflow"), "overflow".to_owned()], now)
     }
 
     #[test]
@@ -236,10 +184,7 @@ mod tests {
         for index in 0..limits::METRIC_SERIES_PER_WORKLOAD * 2 {
             admit(&mut budget, "loud", &format!("loud {index}"), now);
         }
-        assert_eq!(
-            admit(&mut budget, "loud", "loud new", now).labels,
-            "loud overflow"
-        );
+        assert_eq!(admit(&mut budget, "loud", "loud new", now).labels, "loud overflow");
         assert_eq!(admit(&mut budget, "loud", "loud 0", now).labels, "loud 0");
         assert_eq!(admit(&mut budget, "quiet", "quiet", now).labels, "quiet");
     }
@@ -248,12 +193,7 @@ mod tests {
     fn a_family_never_outgrows_its_bound() {
         let (mut budget, now) = (Budget::new(), Instant::now());
         for index in 0..limits::METRIC_SERIES * 2 {
-            admit(
-                &mut budget,
-                &format!("workload {index}"),
-                &format!("{index}"),
-                now,
-            );
+            admit(&mut budget, &format!("workload {index}"), &format!("{index}"), now);
         }
         assert!(budget.touched.len() <= limits::METRIC_SERIES);
         let last = admit(&mut budget, "late", "late", now);
@@ -265,12 +205,7 @@ mod tests {
     fn what_nobody_touches_makes_room() {
         let (mut budget, start) = (Budget::new(), Instant::now());
         for index in 0..limits::METRIC_SERIES {
-            admit(
-                &mut budget,
-                &format!("workload {index}"),
-                &format!("{index}"),
-                start,
-            );
+            admit(&mut budget, &format!("workload {index}"), &format!("{index}"), start);
         }
         let later = start + limits::METRIC_SERIES_IDLE + Duration::from_secs(1);
         let admitted = admit(&mut budget, "late", "late", later);

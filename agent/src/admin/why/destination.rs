@@ -1,0 +1,205 @@
+//! The destination's half: is it captured, does it accept what the source speaks, and may the source in?
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use weft_policy::{Ground, Peer, Policy, Verdict};
+use weft_proto::names::Identity;
+
+use super::source::{certificate, enrolled};
+use super::{Known, Told};
+use crate::admin::finding::{Cause, End, Finding, Weight};
+use crate::admin::question::{Source, Target};
+use crate::error::Reason;
+use crate::limits;
+use crate::model::{Endpoint, Enrolment, FailureMode, MtlsMode, Workload};
+use crate::telemetry::Security;
+
+/// Tells of each endpoint whose pod is on this node.
+pub(super) fn tell(known: &Known<'_>, source: &Source, target: &Target, speaks: Security, told: &mut Told) {
+    let mut said = BTreeSet::new();
+    for endpoint in target.endpoints().iter().take(limits::WHY_ENDPOINTS) {
+        let Some(row) = known.row(endpoint) else { continue };
+        if !known.is_here(row) {
+            peer(row, told, &mut said);
+            continue;
+        }
+        let Some(enrolment) = enrolled(known, row, End::Destination, told) else { continue };
+        let arrival = Arrival { known, source, row, enrolment: &enrolment, endpoint, speaks };
+        if !arrival.meets_the_agent(told) {
+            continue;
+        }
+        arrival.authentication(told);
+        arrival.authorization(told);
+        if speaks == Security::Mtls {
+            certificate(known, Some(row), End::Destination, told);
+        }
+    }
+}
+
+/// What the controller says of another node's pod.
+fn peer(row: &Workload, told: &mut Told, said: &mut BTreeSet<String>) {
+    if let Some(reason) = &row.not_capturable {
+        told.finding(super::source::not_capturable(row, reason, End::Destination));
+        return;
+    }
+    let node = row.node.as_ref().map_or_else(|| "its node".to_owned(), |node| format!("node {node}"));
+    if row.plaintext_permitted {
+        told.finding(
+            Finding::new(
+                Cause::AgentDown,
+                Weight::Weakens,
+                End::Destination,
+                format!(
+                    "The agent of {node} has been gone for a whole lease; {} may be reached in plaintext.",
+                    row.name
+                ),
+            )
+            .seen("The controller has marked its row: plaintext permitted."),
+        );
+    } else if !row.mesh_capable && said.insert(row.name.to_string()) {
+        told.finding(
+            Finding::new(
+                Cause::NotCaptured,
+                Weight::Weakens,
+                End::Destination,
+                format!(
+                    "{} is not captured: the agent of {node} has not reported it as captured and serving.",
+                    row.name
+                ),
+            )
+            .seen("Its row in the snapshot is not mesh-capable."),
+        );
+    }
+}
+
+struct Arrival<'a> {
+    known: &'a Known<'a>,
+    source: &'a Source,
+    row: &'a Workload,
+    enrolment: &'a Enrolment,
+    endpoint: &'a Endpoint,
+    speaks: Security,
+}
+
+impl Arrival<'_> {
+    fn port(&self) -> u16 {
+        self.endpoint.address.port()
+    }
+
+    /// False when the connection would reach the application, or be refused, without the agent.
+    fn meets_the_agent(&self, told: &mut Told) -> bool {
+        if self.enrolment.excluded_inbound_ports.contains(&self.port()) {
+            told.fact(
+                End::Destination,
+                format!(
+                    "{} excludes port {} from capture: the application is reached directly.",
+                    self.row.name,
+                    self.port()
+                ),
+            );
+            return false;
+        }
+        let workers = self.known.view.status.workers.len();
+        if workers == 0 || self.known.workers_alive() > 0 {
+            return true;
+        }
+        let strict = self.enrolment.authentication.mode(self.port()) == MtlsMode::Strict;
+        let closed = strict || self.enrolment.on_agent_failure == FailureMode::Closed;
+        let (weight, what) = if closed {
+            (Weight::Blocks, "refused")
+        } else {
+            (Weight::Weakens, "passed to the application, in plaintext")
+        };
+        told.finding(
+            Finding::new(
+                Cause::AgentDown,
+                weight,
+                End::Destination,
+                format!(
+                    "No worker of the agent of {} lives; connections to {} are {what}.",
+                    self.known.node, self.row.name
+                ),
+            )
+            .seen(format!("{workers} workers, none with a fresh heartbeat.")),
+        );
+        false
+    }
+
+    fn authentication(&self, told: &mut Told) {
+        let authentication = &self.enrolment.authentication;
+        let (port, by) = (self.port(), &authentication.decided_by);
+        let mode = authentication.mode(port);
+        let word = match mode {
+            MtlsMode::Strict => "strict",
+            MtlsMode::Permissive => "permissive",
+        };
+        told.fact(End::Destination, format!("Port {port} of {} is {word} (decided by {by}).", self.row.name));
+        if self.speaks != Security::Plaintext || mode == MtlsMode::Permissive {
+            return;
+        }
+        let exemption = self.source.address().and_then(|address| authentication.exempts(port, address));
+        if let Some(exemption) = exemption {
+            told.fact(
+                End::Destination,
+                format!("Plaintext from {} is exempt: {}.", self.source.name(), exemption.reason),
+            );
+            return;
+        }
+        told.finding(
+            Finding::new(
+                Cause::Reason(Reason::PlaintextRefused),
+                Weight::Blocks,
+                End::Destination,
+                format!(
+                    "Port {port} of {} accepts mTLS alone, and {} speaks plaintext.",
+                    self.row.name,
+                    self.source.name()
+                ),
+            )
+            .seen(format!("{by} makes the port strict, and no exemption names {}.", self.source.name())),
+        );
+    }
+
+    fn authorization(&self, told: &mut Told) {
+        let row = self.source.row();
+        let identity = match self.speaks {
+            Security::Mtls => row.and_then(|row| row.identity.as_ref()),
+            Security::Plaintext | Security::None => None,
+        };
+        let Some(address) = self.source.address() else { return };
+        self.decide(identity, address, told);
+    }
+
+    fn decide(&self, identity: Option<&Identity>, address: IpAddr, told: &mut Told) {
+        let policies = || self.enrolment.policies.iter().map(AsRef::<Policy>::as_ref);
+        let peer = Peer { identity, address, port: self.port() };
+        let decision = weft_policy::evaluate(policies(), &peer);
+        let sentence = weft_policy::explain(policies(), &peer);
+        told.fact(
+            End::Destination,
+            format!("Authorization at {} for {}: {sentence}.", self.row.name, self.source.name()),
+        );
+        if decision.verdict == Verdict::Allow {
+            return;
+        }
+        let reason = match decision.ground {
+            Ground::NoAllowMatched => Reason::NoAllowMatched,
+            Ground::EnforcedDeny | Ground::Deny | Ground::AllowMatched | Ground::NoPolicy => Reason::DeniedByRule,
+        };
+        told.finding(
+            Finding::new(
+                Cause::Reason(reason),
+                Weight::Blocks,
+                End::Destination,
+                format!(
+                    "{} may not connect to port {} of {}: {sentence}.",
+                    self.source.name(),
+                    self.port(),
+                    self.row.name
+                ),
+            )
+            .seen(format!("The policies in snapshot {}, evaluated now.", self.known.snapshot.version.0)),
+        );
+    }
+}

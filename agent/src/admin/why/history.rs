@@ -1,0 +1,112 @@
+//! What became of the pair's last connections.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::{Known, Told};
+use crate::admin::finding::{Cause, End, Finding, Weight};
+use crate::admin::question::{Source, Target};
+use crate::error::Side;
+use crate::telemetry::{ConnectionRecord, Direction, Party, Verdict};
+
+/// The kept records of connections from the source to the target, newest first.
+pub(super) fn of_pair(known: &Known<'_>, source: &Source, target: &Target) -> Vec<Arc<ConnectionRecord>> {
+    let endpoints = target.endpoints();
+    let pair = Pair {
+        source,
+        service: match target {
+            Target::Service { service, .. } | Target::UnknownPort { service, .. } => Some(&service.name),
+            Target::Workload { .. } | Target::Foreign(_) => None,
+        },
+        asked: target.asked(),
+        addresses: endpoints.iter().map(|endpoint| endpoint.address).collect(),
+        names: endpoints.iter().filter_map(|endpoint| known.row(endpoint)).map(|row| &*row.name).collect(),
+    };
+    known.records.iter().filter(|record| pair.has(record)).map(Arc::clone).collect()
+}
+
+struct Pair<'a> {
+    source: &'a Source,
+    service: Option<&'a weft_proto::names::NamespacedName>,
+    asked: Option<SocketAddr>,
+    addresses: BTreeSet<SocketAddr>,
+    names: BTreeSet<&'a str>,
+}
+
+impl Pair<'_> {
+    fn has(&self, record: &ConnectionRecord) -> bool {
+        self.comes_from(&record.source) && self.goes_to(record)
+    }
+
+    fn comes_from(&self, party: &Party) -> bool {
+        let address: Option<IpAddr> = party.address.map(|address| address.ip());
+        match (self.source, &party.workload) {
+            // An address may have had another owner when the record was made; a uid never has.
+            (Source::Workload { row, .. }, Some(workload)) => workload.uid == row.uid,
+            (Source::Workload { row, .. }, None) => address.is_some_and(|address| row.addresses.contains(&address)),
+            (Source::Stranger(stranger), _) => address == Some(*stranger),
+        }
+    }
+
+    fn goes_to(&self, record: &ConnectionRecord) -> bool {
+        let asked = record.original_destination;
+        if record.direction == Direction::Outbound && self.asked.is_some() {
+            return asked == self.asked;
+        }
+        if self.service.is_some() && record.service.as_ref() == self.service {
+            return true;
+        }
+        let reached = record.destination.address.or(asked);
+        let port = reached.map(|address| address.port());
+        let named = record.destination.workload.as_deref().is_some_and(|row| self.names.contains(&*row.name));
+        reached.is_some_and(|address| self.addresses.contains(&address))
+            || (named && self.addresses.iter().any(|address| Some(address.port()) == port))
+    }
+}
+
+/// Says how the last connection ended, where it did not end well.
+pub(super) fn tell(records: &[Arc<ConnectionRecord>], told: &mut Told) {
+    let Some(last) = records.iter().max_by_key(|record| record.started) else {
+        return;
+    };
+    if last.verdict() == Verdict::Allow {
+        return;
+    }
+    let same = records.iter().take_while(|record| record.reason == last.reason).count();
+    let mut finding = Finding::new(Cause::Reason(last.reason), Weight::Happened, end_of(last), summary(last, same));
+    finding.at = Some(last.started);
+    finding.evidence.push(evidence(last));
+    told.finding(finding);
+}
+
+fn summary(last: &ConnectionRecord, same: usize) -> String {
+    let times =
+        if same > 1 { format!("the last {same} connections were") } else { "the last connection was".to_owned() };
+    let rule = last.rule.as_deref().map(|rule| format!(" by {rule}")).unwrap_or_default();
+    let detail = last.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
+    let verb = match last.verdict() {
+        Verdict::Deny => "refused",
+        Verdict::Allow | Verdict::Fail => "ended",
+    };
+    format!("{} {verb}{rule} with {}{detail}.", capitalised(&times), last.reason.code())
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+fn evidence(last: &ConnectionRecord) -> String {
+    let direction = last.direction.word();
+    format!("Record {} ({direction}, {}, snapshot {}).", last.id, last.started, last.snapshot.0)
+}
+
+/// Where on the path a record's failure was.
+fn end_of(record: &ConnectionRecord) -> End {
+    match (record.direction, record.side) {
+        (Direction::Outbound, Some(Side::Downstream | Side::Local)) => End::Source,
+        (Direction::Outbound, Some(Side::Upstream) | None) | (Direction::Inbound, Some(Side::Downstream)) => End::Path,
+        (Direction::Inbound, Some(Side::Upstream | Side::Local) | None) => End::Destination,
+    }
+}
