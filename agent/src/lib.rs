@@ -4,12 +4,22 @@
 //! is a file below them. `app` puts the parts together.
 
 pub mod admin;
+pub mod app;
 pub mod balance;
+pub mod bpf;
+pub mod config;
 pub mod discovery;
 pub mod error;
 pub mod identity;
+mod inbound;
 pub mod limits;
 pub mod model;
+pub mod node;
+mod outbound;
+mod relay;
+pub mod supervise;
 pub mod telemetry;
 pub mod tls;
+pub mod upgrade;
 pub mod wire;
+mod worker;

@@ -147,10 +147,15 @@ pub const RENEWAL_RETRY: Duration = Duration::from_secs(5);
 /// Clock difference that a fresh certificate forgives.
 pub const CLOCK_SKEW: Duration = Duration::from_mins(1);
 
-/// One admin request's answer.
-pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// An admin or metrics connection as a whole, kept-alive requests included: a client that says nothing holds its place
+/// no longer, and a scraper that comes every 15 seconds connects anew.
+pub const ADMIN_CONNECTION_LIFE: Duration = Duration::from_secs(10);
 /// Admin and metrics connections at the same time: a person, a scraper, and their mistakes.
 pub const ADMIN_CONNECTIONS: usize = 32;
+/// Endpoints that one answer of `weft why` speaks of: more than a person reads.
+pub const WHY_ENDPOINTS: usize = 16;
+/// Records that one answer of `weft why` shows.
+pub const WHY_RECORDS: usize = 10;
 /// Records in one answer when nobody says how many.
 pub const ADMIN_RECORDS_DEFAULT: usize = 100;
 /// The self-test of one enrolment, process start included.
@@ -163,3 +168,9 @@ pub const HANDOVER_LISTENERS: usize = 2 * 16 * 256;
 pub const HANDOVER_MESSAGE: usize = 1024;
 /// Commands that wait for the thread that keeps the kernel side: one wake and one hand-over are enough.
 pub const KEEPER_COMMANDS: usize = 4;
+/// How often the status that people ask for is put together.
+pub const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+/// Scrapers that may wait at once.
+pub const METRICS_BACKLOG: u32 = 16;
+/// How soon the kernel side looks again while a pod waits for its certificate alone.
+pub const CERTIFICATE_POLL: Duration = Duration::from_millis(50);

@@ -19,7 +19,7 @@ use weft_proto::names::NodeName;
 
 use super::CertificateFacts;
 use super::issue::{self, IssueError};
-use super::keys::{KeyFolder, KeyName, Kept, certificate_pem};
+use super::keys::{Kept, KeyFolder, KeyName, certificate_pem};
 use super::retry::{self, BackOff};
 use crate::limits;
 use crate::tls::Leaf;
@@ -65,7 +65,7 @@ impl Membership {
         self.facts.load_full()
     }
 
-    pub(super) fn changes(&self) -> watch::Receiver<Option<Channel>> {
+    pub fn changes(&self) -> watch::Receiver<Option<Channel>> {
         self.channel.clone()
     }
 }
@@ -214,7 +214,9 @@ impl Join {
         match fs::read(path) {
             Ok(pem) => tls = tls.ca_certificate(transport::Certificate::from_pem(pem)),
             Err(error) if roots.is_empty() => return Err(JoinError::File { path: path.clone(), error }),
-            Err(error) => tracing::warn!(path = %path.display(), %error, "the CA file cannot be read; kept roots serve"),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "the CA file cannot be read; kept roots serve")
+            }
         }
         tls = tls.ca_certificates(roots.iter().map(|root| transport::Certificate::from_pem(certificate_pem(root))));
         if let Some(kept) = certificate {

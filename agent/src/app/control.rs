@@ -1,0 +1,227 @@
+//! The control side: discovery, reports, certificates, and what people ask. One runtime, apart from the workers'.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use weft_proto::names::NodeName;
+
+use crate::admin::{self, AdminState, NodeStatus};
+use crate::config::Settings;
+use crate::discovery::{Enrolled, Link, Reporter, Snapshots, State};
+use crate::identity::{Credentials, Join, JoinSettings, KeyFolder, Membership, Upkeep};
+use crate::limits;
+use crate::model::Snapshot;
+use crate::node::keeper::{KernelSide, Waker};
+use crate::telemetry::Telemetry;
+use crate::tls::{Resumption, Trust};
+
+use super::signals::{Ending, Signals};
+use super::status::Sources;
+
+pub struct Control {
+    pub snapshots: Snapshots,
+    pub credentials: Credentials,
+    pub membership: Membership,
+    pub link: watch::Receiver<Link>,
+    node: NodeName,
+    telemetry: Telemetry,
+    side: watch::Receiver<Arc<KernelSide>>,
+    status: watch::Sender<NodeStatus>,
+    draining: Arc<AtomicBool>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Control {
+    pub fn start(
+        settings: &Settings,
+        telemetry: &Telemetry,
+        side: watch::Receiver<Arc<KernelSide>>,
+    ) -> anyhow::Result<Self> {
+        let node: NodeName = settings.node.parse().context("--node")?;
+        let keys = KeyFolder::open(&settings.run_dir);
+        let (join, membership) = Join::new(JoinSettings {
+            node: node.clone(),
+            controller: settings.controller.clone(),
+            ca_file: settings.ca_file.clone(),
+            join_token_file: settings.join_token_file.clone(),
+            keys: keys.clone(),
+        });
+        let (state, snapshots) = State::open(node.clone(), &settings.state_dir);
+        let credentials = Credentials::default();
+        let resumption = if settings.no_resumption { Resumption::Off } else { Resumption::On };
+        let upkeep = Upkeep::new(credentials.clone(), &membership, keys, resumption);
+        let (enrolled, reported) = watch::channel(Enrolled::default());
+        let reporter = Reporter::new(snapshots.clone(), reported);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let link = state.link();
+        let channels = membership.changes();
+        tasks.spawn_local(join.run(stop.clone()));
+        tasks.spawn_local(upkeep.run(stop.clone()));
+        tasks.spawn_local(state.follow(channels.clone(), stop.clone()));
+        tasks.spawn_local(reporter.run(channels, stop.clone()));
+        tasks.spawn_local(report_enrolled(side.clone(), enrolled, stop.clone()));
+        let (status, _) = watch::channel(NodeStatus::default());
+        want(&credentials, &snapshots.current());
+        Ok(Self {
+            snapshots,
+            credentials,
+            membership,
+            link,
+            node,
+            telemetry: telemetry.clone(),
+            side,
+            status,
+            draining: Arc::default(),
+            tasks,
+            stop,
+        })
+    }
+
+    /// Keeps the status fresh for `GET /status` and the metrics.
+    pub fn publish_status(&self, sources: Sources) {
+        let (status, draining, stop) = (self.status.clone(), Arc::clone(&self.draining), self.stop.clone());
+        self.tasks.spawn_local(async move {
+            let mut tick = interval(limits::STATUS_INTERVAL);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = tick.tick() => {}
+                }
+                status.send_replace(sources.status(draining.load(Ordering::Relaxed)));
+            }
+        });
+    }
+
+    /// Opens the admin socket, and the address for metrics and readiness.
+    pub async fn serve_people(&mut self, settings: &Settings) -> anyhow::Result<()> {
+        let state = AdminState {
+            node: self.node.clone(),
+            snapshots: self.snapshots.clone(),
+            credentials: self.credentials.clone(),
+            telemetry: self.telemetry.clone(),
+            status: self.status.subscribe(),
+        };
+        let listener = admin::bind(&settings.run_dir, &self.node).context("cannot open the admin socket")?;
+        self.tasks.spawn_local(admin::serve(listener, state.clone(), self.stop.clone()));
+        if let Some(address) = settings.metrics_address {
+            let listener = metrics_socket(address).with_context(|| format!("cannot listen on {address}"))?;
+            self.tasks.spawn_local(admin::serve_metrics(listener, state, self.stop.clone()));
+        }
+        Ok(())
+    }
+
+    /// Waits until a snapshot is there, from the disk or from the controller; Some when the agent is to end before that.
+    pub async fn first_snapshot(&self, signals: &mut Signals) -> Option<Ending> {
+        let mut applied = self.snapshots.applied();
+        let known = async {
+            // An error says that the discovery task has ended, which it does after `stop` alone.
+            let _ = applied.wait_for(|applied| applied.version.is_known()).await;
+        };
+        tokio::select! {
+            () = known => None,
+            ending = signals.stop() => Some(ending),
+        }
+    }
+
+    /// Lets certificates and the kernel side follow each snapshot.
+    pub fn follow_snapshots(&self, waker: Waker) {
+        let (snapshots, credentials, stop) = (self.snapshots.clone(), self.credentials.clone(), self.stop.clone());
+        self.tasks.spawn_local(async move {
+            let mut applied = snapshots.applied();
+            loop {
+                want(&credentials, &snapshots.current());
+                waker.wake();
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = applied.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+    }
+
+    /// Waits until the kernel side has followed the snapshot once, at most `limits::HANDOVER_TIMEOUT`.
+    pub async fn until_attached(&self) {
+        let mut side = self.side.clone();
+        let attached = side.wait_for(|side| side.attached);
+        if tokio::time::timeout(limits::HANDOVER_TIMEOUT / 2, attached).await.is_err() {
+            tracing::error!("the kernel side is not attached yet");
+        }
+    }
+
+    pub fn draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends and joins every task.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        Ok(())
+    }
+}
+
+fn want(credentials: &Credentials, snapshot: &Snapshot) {
+    let workloads = snapshot
+        .enrolments
+        .keys()
+        .filter_map(|uid| Some((uid.clone(), snapshot.workloads.get(uid)?.identity.clone()?)))
+        .collect();
+    let trust = Trust {
+        trust_domain: snapshot.trust_domain.clone(),
+        aliases: snapshot.trust_domain_aliases.as_slice().into(),
+        roots: Arc::clone(&snapshot.roots),
+    };
+    credentials.want(workloads, trust);
+}
+
+/// Tells the controller which pods serve, from what the kernel side says.
+async fn report_enrolled(
+    mut side: watch::Receiver<Arc<KernelSide>>,
+    enrolled: watch::Sender<Enrolled>,
+    stop: CancellationToken,
+) {
+    loop {
+        let now = of_side(&side.borrow_and_update());
+        enrolled.send_if_modified(|before| {
+            let changed = *before != now;
+            *before = now;
+            changed
+        });
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = side.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn of_side(side: &KernelSide) -> Enrolled {
+    let mut enrolled = Enrolled::default();
+    for (outcome, _) in &side.pods {
+        match &outcome.problem {
+            None if side.attached => enrolled.serving.push(outcome.uid.clone()),
+            None => {}
+            Some(problem) => enrolled.failed.push((outcome.uid.clone(), problem.clone())),
+        }
+    }
+    enrolled.serving.sort_unstable();
+    enrolled.failed.sort_unstable();
+    enrolled
+}
+
+/// Two agents hold it for a moment during a hand-over.
+fn metrics_socket(address: std::net::SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(limits::METRICS_BACKLOG)
+}

@@ -1,0 +1,74 @@
+//! The journey of a connection that reached a pod of this node.
+//!
+//! accept (from whom, to which port?) → open (is it mesh TLS, and whose?) → authorize → connect (the
+//! application, which sees the real client) → relay. It is decided on one snapshot; identity comes from
+//! the certificate alone, the address decides at most how long to wait. Everything refused is reset.
+
+mod accept;
+mod authorize;
+mod connect;
+mod open;
+mod plaintext;
+mod secure;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+
+use crate::error::{ConnectionError, Reason, Side};
+use crate::node::pod::{Place, Pod};
+use crate::node::socket;
+use crate::telemetry::{ConnectionRecord, Direction};
+use crate::worker::Worker;
+
+use open::Opening;
+
+/// Carries one accepted connection to its end and records it.
+pub async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, place: Option<Place>, downstream: TcpStream) {
+    let started = Instant::now();
+    let snapshot = worker.shared.snapshots.current();
+    let mut record = Box::new(ConnectionRecord::begin(Direction::Inbound, snapshot.version.clone()));
+    record.destination.workload = snapshot.workloads.get(&pod.uid).cloned();
+    drop(snapshot);
+    let result = match &place {
+        Some(_) => carry(&worker, &pod, downstream, started, &mut record).await,
+        None => {
+            socket::reset_on_close(&downstream);
+            Err(ConnectionError::new(Side::Local, Reason::Overloaded))
+        }
+    };
+    if let Err(error) = result {
+        record.fail(&error);
+    }
+    record.duration = started.elapsed();
+    worker.shared.telemetry.record(*record);
+}
+
+async fn carry(
+    worker: &Worker,
+    pod: &Pod,
+    downstream: TcpStream,
+    started: Instant,
+    record: &mut ConnectionRecord,
+) -> Result<(), ConnectionError> {
+    let snapshot = worker.shared.snapshots.current();
+    let arrival = match accept::arrival(&snapshot, pod, &downstream) {
+        Ok(arrival) => arrival,
+        Err(error) => {
+            socket::reset_on_close(&downstream);
+            return Err(error);
+        }
+    };
+    drop(snapshot);
+    arrival.describe(record);
+    match Box::pin(open::open(worker, pod, &arrival, downstream)).await? {
+        Opening::Mesh { stream, application } => {
+            secure::carry(worker, pod, &arrival, (stream, application), started, record).await
+        }
+        Opening::Plaintext { stream, application } => {
+            plaintext::carry(worker, pod, &arrival, (stream, application), started, record).await
+        }
+    }
+}

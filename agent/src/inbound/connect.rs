@@ -1,0 +1,55 @@
+//! The application's end: a connection from the pod's own namespace that shows the real client.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::bpf::SocketFacts;
+use crate::error::{ConnectionError, Reason, Side};
+use crate::limits;
+use crate::node::netns::Netns;
+use crate::node::pod::Pod;
+use crate::node::socket;
+use crate::worker::Worker;
+
+use super::accept::Arrival;
+
+/// Dials the application. It is not bound first: binding finds no port where ports rest in TIME_WAIT.
+pub async fn application(worker: &Worker, pod: &Pod, arrival: &Arrival) -> Result<TcpStream, ConnectionError> {
+    let facts = &worker.shared.facts;
+    let first = dial(facts, &pod.netns, arrival, |_| Ok(())).await;
+    let connected = match first {
+        // The pod's own address has no port left towards this one: a private slice of 127/8 has more.
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            dial(facts, &pod.netns, arrival, |created| socket::bind_spare_source(created, arrival.destination.ip()))
+                .await
+        }
+        result => result,
+    };
+    connected.map_err(|error| explain(arrival.destination, &error))
+}
+
+async fn dial(
+    facts: &SocketFacts,
+    netns: &Netns,
+    arrival: &Arrival,
+    prepare: impl FnOnce(&TcpSocket) -> io::Result<()>,
+) -> io::Result<TcpStream> {
+    let created = socket::stream_socket(netns, arrival.destination.ip())?;
+    facts.set_client(&created, arrival.client).map_err(io::Error::other)?;
+    prepare(&created)?;
+    socket::connect(created, arrival.destination, limits::CONNECT_TIMEOUT).await
+}
+
+fn explain(destination: SocketAddr, error: &io::Error) -> ConnectionError {
+    let (side, reason) = match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => (Side::Upstream, Reason::UpstreamRefused),
+        io::ErrorKind::TimedOut => (Side::Upstream, Reason::UpstreamTimeout),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            (Side::Upstream, Reason::UpstreamUnreachable)
+        }
+        _ => (Side::Local, Reason::ResourceExhausted),
+    };
+    ConnectionError::new(side, reason).with_detail(format!("{destination}: {error}"))
+}

@@ -1,0 +1,97 @@
+//! Finds out what an inbound connection speaks.
+//!
+//! On a strict port the first bytes are awaited: plaintext was never legal there, so waiting costs
+//! nothing. On a permissive port the application is dialled at once and whoever speaks first decides;
+//! from a peer that is known to speak mesh TLS the application's greeting is held back for a moment.
+
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::error::{ConnectionError, Reason, Side};
+use crate::limits;
+use crate::model::MtlsMode;
+use crate::node::pod::Pod;
+use crate::node::socket;
+use crate::wire::{Prefixed, Sniffed, Sniffer};
+use crate::worker::Worker;
+
+use super::accept::Arrival;
+use super::{authorize, connect};
+
+/// A connection whose first bytes are known; `application` is there when it was dialled already.
+pub enum Opening {
+    Mesh { stream: Prefixed<TcpStream>, application: Option<TcpStream> },
+    Plaintext { stream: Prefixed<TcpStream>, application: Option<TcpStream> },
+}
+
+/// A failure resets the client.
+pub async fn open(
+    worker: &Worker,
+    pod: &Pod,
+    arrival: &Arrival,
+    downstream: TcpStream,
+) -> Result<Opening, ConnectionError> {
+    let opened = if accepts_plaintext(arrival) && authorize::admits_plaintext(arrival) {
+        first_speaker(worker, pod, arrival, &downstream).await
+    } else {
+        first_bytes(worker, pod, &downstream).await.map(|sniffed| (sniffed, None))
+    };
+    let (sniffed, application) = opened.inspect_err(|_| socket::reset_on_close(&downstream))?;
+    Ok(match sniffed {
+        Sniffed::MeshTls(bytes) => Opening::Mesh { stream: Prefixed::new(bytes, downstream), application },
+        Sniffed::Plaintext(bytes) => Opening::Plaintext { stream: Prefixed::new(bytes, downstream), application },
+        Sniffed::Closed => Opening::Plaintext { stream: Prefixed::new(Vec::new(), downstream), application },
+    })
+}
+
+pub(super) fn accepts_plaintext(arrival: &Arrival) -> bool {
+    let port = arrival.destination.port();
+    let authentication = &arrival.enrolment.authentication;
+    authentication.mode(port) == MtlsMode::Permissive || authentication.exempts(port, arrival.client.ip()).is_some()
+}
+
+async fn first_bytes(worker: &Worker, pod: &Pod, downstream: &TcpStream) -> Result<Sniffed, ConnectionError> {
+    let mut sniffer = Sniffer::default();
+    tokio::select! {
+        sniffed = timeout(limits::INBOUND_HANDSHAKE, sniffer.sniff(downstream)) => sniffed.unwrap_or_else(|_| {
+            Err(ConnectionError::new(Side::Downstream, Reason::HandshakeTimeout)
+                .with_detail("the client has said nothing that could begin a handshake"))
+        }),
+        reason = worker.cut(pod) => Err(ConnectionError::new(Side::Local, reason)),
+    }
+}
+
+/// What the client said first, nothing when the application did; with the application's connection.
+async fn first_speaker(
+    worker: &Worker,
+    pod: &Pod,
+    arrival: &Arrival,
+    downstream: &TcpStream,
+) -> Result<(Sniffed, Option<TcpStream>), ConnectionError> {
+    let application = connect::application(worker, pod, arrival).await?;
+    let hold = greeting_hold(arrival);
+    let greeting = async {
+        // Also ready when the application has ended already; the relay finds out.
+        let _ = application.readable().await;
+        sleep(hold).await;
+    };
+    let mut sniffer = Sniffer::default();
+    let sniffed = tokio::select! {
+        biased;
+        sniffed = sniffer.sniff(downstream) => Some(sniffed?),
+        () = greeting => None,
+        () = sleep(limits::IDLE_TIMEOUT) => {
+            return Err(ConnectionError::new(Side::Local, Reason::IdleTimeout));
+        }
+        reason = worker.cut(pod) => return Err(ConnectionError::new(Side::Local, reason)),
+    };
+    Ok((sniffed.unwrap_or_else(|| Sniffed::Plaintext(sniffer.into_seen())), Some(application)))
+}
+
+/// How long the application's greeting is kept from the client in case a `ClientHello` is still on its way.
+fn greeting_hold(arrival: &Arrival) -> Duration {
+    let speaks_mesh = arrival.neighbour.as_ref().is_some_and(|workload| workload.mesh_capable);
+    if speaks_mesh { limits::GREETING_HOLD } else { Duration::ZERO }
+}

@@ -1,0 +1,142 @@
+//! A mesh connection: its identity proven, its preamble answered by one status, its bytes relayed.
+
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use weft_proto::names::Identity;
+
+use crate::error::{ConnectionError, Reason, Side};
+use crate::limits;
+use crate::node::pod::Pod;
+use crate::node::socket;
+use crate::relay::{FirstByte, relay};
+use crate::telemetry::{ConnectionRecord, Security};
+use crate::wire::server::{self, ServerTls};
+use crate::wire::{Preamble, Prefixed, Protocol, Status};
+use crate::worker::Worker;
+
+use super::accept::Arrival;
+use super::authorize::authorize;
+use super::connect;
+
+pub async fn carry(
+    worker: &Worker,
+    pod: &Pod,
+    arrival: &Arrival,
+    (downstream, application): (Prefixed<TcpStream>, Option<TcpStream>),
+    started: Instant,
+    record: &mut ConnectionRecord,
+) -> Result<(), ConnectionError> {
+    let mut secured = Box::pin(greet(worker, pod, downstream, record)).await?;
+    let answered = answer(worker, pod, arrival, application, &mut secured, record).await;
+    let downstream = &mut *secured.tls;
+    let mut upstream = answered.inspect_err(|_| socket::reset_on_close(downstream.get_ref().0.get_ref()))?;
+    record.connect = Some(started.elapsed());
+    let first = first_byte(&secured.preamble);
+    let (moved, end) = relay(downstream, &mut upstream, first, worker.cut(pod)).await;
+    record.bytes_sent = moved.to_upstream;
+    record.bytes_received = moved.to_downstream;
+    end.into_result().inspect_err(|_| {
+        socket::reset_on_close(&upstream);
+        socket::reset_on_close(downstream.get_ref().0.get_ref());
+    })
+}
+
+/// A peer that has proven who it is and said what it wants.
+struct Secured {
+    tls: Box<ServerTls>,
+    identity: Identity,
+    preamble: Preamble,
+}
+
+async fn greet(
+    worker: &Worker,
+    pod: &Pod,
+    downstream: Prefixed<TcpStream>,
+    record: &mut ConnectionRecord,
+) -> Result<Secured, ConnectionError> {
+    let Some(credential) = worker.shared.credentials.of(&pod.uid) else {
+        socket::reset_on_close(downstream.get_ref());
+        return Err(ConnectionError::new(Side::Local, Reason::NoCertificate)
+            .with_detail("the controller has not signed this pod's certificate yet"));
+    };
+    let greeting = async {
+        let (mut tls, identity) = server::handshake(downstream, &credential).await?;
+        record.security = Security::Mtls;
+        record.resumed = server::resumed(&tls);
+        record.source.identity = Some(identity.clone());
+        record.destination.identity = Some(credential.identity.clone());
+        let preamble = match server::read_preamble(&mut tls).await {
+            Ok(preamble) => preamble,
+            Err(error) => {
+                // The peer learns the cause if it still listens; this connection is over either way.
+                let _ = server::send_status(&mut tls, &Status::refusal(&error)).await;
+                return Err(error);
+            }
+        };
+        Ok(Secured { tls: Box::new(tls), identity, preamble })
+    };
+    timeout(limits::INBOUND_HANDSHAKE, greeting).await.unwrap_or_else(|_| {
+        Err(ConnectionError::new(Side::Downstream, Reason::HandshakeTimeout)
+            .with_detail(format!("no handshake and preamble within {:?}", limits::INBOUND_HANDSHAKE)))
+    })
+}
+
+/// Authorizes, dials the application and says the one status. On an error the peer has been told.
+async fn answer(
+    worker: &Worker,
+    pod: &Pod,
+    arrival: &Arrival,
+    application: Option<TcpStream>,
+    secured: &mut Secured,
+    record: &mut ConnectionRecord,
+) -> Result<TcpStream, ConnectionError> {
+    describe(worker, secured, record);
+    let judged = judge(worker, pod, arrival, application, secured, record).await;
+    let status = match &judged {
+        Ok(_) => Status::OK,
+        Err(error) => Status::refusal(error),
+    };
+    let sent = server::send_status(&mut secured.tls, &status).await;
+    let application = judged?;
+    sent?;
+    Ok(application)
+}
+
+async fn judge(
+    worker: &Worker,
+    pod: &Pod,
+    arrival: &Arrival,
+    application: Option<TcpStream>,
+    secured: &Secured,
+    record: &mut ConnectionRecord,
+) -> Result<TcpStream, ConnectionError> {
+    authorize(arrival, Some(&secured.identity), record)?;
+    match application {
+        Some(application) => Ok(application),
+        None => connect::application(worker, pod, arrival).await,
+    }
+}
+
+/// Takes over the preamble's hints. A workload is believed only where its row has the proven identity.
+fn describe(worker: &Worker, secured: &Secured, record: &mut ConnectionRecord) {
+    let preamble = &secured.preamble;
+    if let Some(id) = preamble.connection.as_ref().and_then(|name| name.as_str().parse().ok()) {
+        record.id = id;
+    }
+    record.service.clone_from(&preamble.service);
+    let snapshot = worker.shared.snapshots.current();
+    let row = preamble.source.as_ref().and_then(|uid| snapshot.workloads.get(uid).cloned());
+    let believed = row.filter(|workload| workload.identity.as_ref() == Some(&secured.identity));
+    if believed.is_some() {
+        record.source.workload = believed;
+    }
+}
+
+fn first_byte(preamble: &Preamble) -> FirstByte {
+    match preamble.protocol {
+        Protocol::Undeclared => FirstByte::TakeTag,
+        Protocol::Opaque | Protocol::Http1 | Protocol::Http2 => FirstByte::AsIs,
+    }
+}

@@ -1,0 +1,53 @@
+//! What the pods' settings were before enrolment, kept in the run directory so that every later agent can restore them.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::sysctl::Original;
+use crate::bpf::NetnsCookie;
+
+/// Keyed by the namespace's cookie, which is never used twice in one boot; the run directory does not outlive a boot.
+#[derive(Debug)]
+pub struct Originals {
+    file: PathBuf,
+    rows: HashMap<u64, Original>,
+}
+
+impl Originals {
+    pub fn open(run_dir: &Path) -> io::Result<Self> {
+        let file = run_dir.join("settings.json");
+        let rows = match fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => HashMap::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { file, rows })
+    }
+
+    #[must_use]
+    pub fn has(&self, cookie: NetnsCookie) -> bool {
+        self.rows.contains_key(&cookie.0)
+    }
+
+    pub fn keep(&mut self, cookie: NetnsCookie, original: Original) -> io::Result<()> {
+        self.rows.insert(cookie.0, original);
+        self.write()
+    }
+
+    /// Forgets and returns. A failed write only means that a later agent may restore once more.
+    pub fn take(&mut self, cookie: NetnsCookie) -> Option<Original> {
+        let original = self.rows.remove(&cookie.0)?;
+        if let Err(error) = self.write() {
+            tracing::warn!(%error, "the record of the pods' settings cannot be written");
+        }
+        Some(original)
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let fresh = self.file.with_extension("new");
+        fs::write(&fresh, serde_json::to_vec(&self.rows)?)?;
+        fs::rename(fresh, &self.file)
+    }
+}

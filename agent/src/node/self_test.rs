@@ -1,0 +1,121 @@
+//! The proof, at the end of every enrolment, that the pod's hook captures.
+//!
+//! A short-lived process joins the pod's cgroup and network namespace and connects to an address that
+//! nobody has: the network address of the first captured range. Only a captured connection is answered.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::config::ProbeSettings;
+use crate::limits;
+
+/// What the outbound journey answers.
+pub const ANSWER: &[u8] = b"weft\n";
+
+/// No Service uses the TCP port multiplexer's port (RFC 1078), and no host has a network address.
+const PORT: u16 = 1;
+
+/// Where the self-test connects to; None when nothing is captured at all.
+#[must_use]
+pub fn destination(captured: &[IpNet]) -> Option<SocketAddr> {
+    captured.first().map(|network| SocketAddr::new(network.network(), PORT))
+}
+
+/// Runs the probe in a process of its own. The error says what was seen, for a person.
+pub fn run(netns: &Path, destination: SocketAddr) -> Result<(), String> {
+    let cgroup = cgroup_of_netns(netns)
+        .map_err(|error| format!("no process of the pod was found for the self-test: {error}"))?;
+    let mut child = Command::new("/proc/self/exe")
+        .arg("probe")
+        .arg("--netns")
+        .arg(netns)
+        .arg("--cgroup")
+        .arg(&cgroup)
+        .arg("--destination")
+        .arg(destination.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("the self-test cannot start: {error}"))?;
+    let deadline = Instant::now() + limits::SELF_TEST;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(_)) => {
+                let mut said = String::new();
+                if let Some(mut stderr) = child.stderr.take() {
+                    let _ = stderr.read_to_string(&mut said);
+                }
+                return Err(said.trim().to_owned());
+            }
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            Ok(None) | Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("the self-test did not end within {:?}", limits::SELF_TEST));
+            }
+        }
+    }
+}
+
+/// The probe's own side.
+pub fn probe(settings: &ProbeSettings) -> anyhow::Result<()> {
+    use anyhow::Context as _;
+    fs::write(settings.cgroup.join("cgroup.procs"), "0")
+        .with_context(|| format!("cannot join the pod's cgroup {}", settings.cgroup.display()))?;
+    let namespace = fs::File::open(&settings.netns)
+        .with_context(|| format!("cannot open the network namespace {}", settings.netns.display()))?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .context("cannot enter the network namespace")?;
+    let mut stream = TcpStream::connect_timeout(&settings.destination, limits::SELF_TEST / 2)
+        .context("the hook did not capture the self-test's connection")?;
+    stream.set_read_timeout(Some(limits::SELF_TEST / 2))?;
+    let mut answer = [0; ANSWER.len()];
+    stream.read_exact(&mut answer).context("the agent did not answer the self-test")?;
+    anyhow::ensure!(answer == ANSWER, "something else than the agent answered the self-test");
+    Ok(())
+}
+
+/// The cgroup (v2) of some process that lives in this network namespace.
+fn cgroup_of_netns(netns: &Path) -> io::Result<PathBuf> {
+    let wanted = inode(netns)?;
+    let root = cgroup2_root()?;
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let path = entry.path();
+        let is_process = entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+        if is_process && inode(&path.join("ns/net")).is_ok_and(|found| found == wanted) {
+            let membership = fs::read_to_string(path.join("cgroup"))?;
+            if let Some(relative) = membership.lines().find_map(|line| line.strip_prefix("0::/")) {
+                return Ok(root.join(relative));
+            }
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "no process lives in the namespace"))
+}
+
+fn inode(path: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    Ok(fs::metadata(path)?.ino())
+}
+
+/// Where cgroup2 is mounted (`/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` on hybrid machines).
+fn cgroup2_root() -> io::Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    mounts
+        .lines()
+        .find_map(|line| {
+            let (front, back) = line.split_once(" - ")?;
+            back.starts_with("cgroup2 ").then(|| front.split(' ').nth(4))?
+        })
+        .map(PathBuf::from)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "cgroup2 is not mounted"))
+}

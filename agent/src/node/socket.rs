@@ -1,0 +1,102 @@
+//! The agent's sockets inside a pod's network namespace.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd as _;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+use weft_abi::{CAPTURE_PORT_FIRST, CAPTURE_PORT_LAST};
+
+use super::netns::Netns;
+use crate::limits;
+
+/// Source addresses towards the pod's own application when the pod address has no port left: a slice of 127/8 that
+/// nothing else uses. `steer` counts it as the pod itself.
+const SPARE_SOURCES: [u8; 2] = [127, 87];
+
+/// Opens one listener on the first free port of the capture range. Not `SO_REUSEPORT`: root in a container could join
+/// the group. Dual-stack; IPv4 alone where the namespace has no IPv6. Called inside the namespace.
+pub fn listen_in_capture_range() -> io::Result<(Socket, u16)> {
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for port in CAPTURE_PORT_FIRST..=CAPTURE_PORT_LAST {
+        match listen_on(port) {
+            Ok(socket) => return Ok((socket, port)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+fn listen_on(port: u16) -> io::Result<Socket> {
+    let (socket, address) = match Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)) {
+        Ok(socket) => {
+            socket.set_only_v6(false)?;
+            (socket, IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+        }
+        Err(_) => (Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+    };
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::new(address, port).into())?;
+    socket.listen(limits::LISTEN_BACKLOG)?;
+    Ok(socket)
+}
+
+/// A socket inside `netns`, not yet connected.
+pub fn stream_socket(netns: &Netns, destination: IpAddr) -> io::Result<TcpSocket> {
+    let socket = netns.run(|| if destination.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })??;
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+/// Connects within `bound`; running out of it is `TimedOut`.
+pub async fn connect(socket: TcpSocket, destination: SocketAddr, bound: Duration) -> io::Result<TcpStream> {
+    timeout(bound, socket.connect(destination)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Binds to a spare loopback source, for a pod whose own address has run out of ports towards one destination.
+pub fn bind_spare_source(socket: &TcpSocket, destination: IpAddr) -> io::Result<()> {
+    bind_address_without_port(socket)?;
+    let source = match destination {
+        IpAddr::V4(_) => {
+            let mut random = rand::rng();
+            let [first, second] = SPARE_SOURCES;
+            IpAddr::V4(Ipv4Addr::new(first, second, random.random(), random.random_range(1..255)))
+        }
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    socket.bind(SocketAddr::new(source, 0))
+}
+
+/// The port is chosen at connect(), when the destination is known (`IP_BIND_ADDRESS_NO_PORT`, ip(7)).
+fn bind_address_without_port(socket: &TcpSocket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
+    // SAFETY: the socket is open, and `on` outlives the call and has the size that `length` says.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            std::ptr::from_ref(&on).cast(),
+            length,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes the coming close a reset: the peer must not take a failure for an orderly end.
+pub fn reset_on_close(stream: &TcpStream) {
+    // Failing means that the connection is gone already.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Normal form: an IPv4 address that came through a dual-stack socket is an IPv4 address.
+#[must_use]
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,196 @@
+//! One attempt to reach one endpoint.
+//!
+//! A workload that its own agent has reported as serving is spoken to in mesh TLS, whatever happens: a
+//! failed handshake never falls back by itself, for that would be an attacker's choice. The one way to
+//! plaintext is the controller's word that the node's agent is gone for a whole lease, used only after
+//! this attempt's own TLS met a reset or an answer that is not TLS.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use weft_proto::names::Identity;
+
+use crate::error::{ConnectionError, Reason, Side};
+use crate::identity::Credential;
+use crate::limits;
+use crate::model::{Endpoint, MtlsMode, Workload};
+use crate::node::pod::Pod;
+use crate::node::socket;
+use crate::relay::FirstByte;
+use crate::telemetry::{ConnectionRecord, Security};
+use crate::wire::{self, ConnectionName, Outcome, Preamble, Protocol, Status};
+use crate::worker::Worker;
+
+use super::connect::Upstream;
+use super::route::Route;
+
+pub struct Failure {
+    pub error: ConnectionError,
+    pub next: Next,
+}
+
+/// What may follow a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    AnotherEndpoint,
+    /// Every endpoint would say the same.
+    Stop,
+}
+
+impl From<ConnectionError> for Failure {
+    fn from(error: ConnectionError) -> Self {
+        Self { error, next: Next::AnotherEndpoint }
+    }
+}
+
+/// How an endpoint is spoken to. Pure.
+#[derive(Debug)]
+enum Way<'a> {
+    Mesh { workload: &'a Arc<Workload>, identity: &'a Identity },
+    Plaintext,
+}
+
+pub async fn reach(
+    worker: &Worker,
+    pod: &Pod,
+    route: &Route,
+    endpoint: &Endpoint,
+    record: &mut ConnectionRecord,
+) -> Result<Upstream, Failure> {
+    let workload = record.destination.workload.clone();
+    match way(route, endpoint, workload.as_ref())? {
+        Way::Plaintext => plaintext(pod, endpoint.address, record).await,
+        Way::Mesh { workload, identity } => {
+            match mesh(worker, pod, route, endpoint, (workload, identity), record).await {
+                Err(failure) if may_fall_back(route, workload, &failure.error) => {
+                    plaintext(pod, endpoint.address, record).await
+                }
+                result => result,
+            }
+        }
+    }
+}
+
+fn way<'a>(route: &Route, endpoint: &Endpoint, workload: Option<&'a Arc<Workload>>) -> Result<Way<'a>, Failure> {
+    let port = endpoint.address.port();
+    if let Some(workload) = workload.filter(|workload| !workload.excluded_inbound_ports.contains(&port))
+        && (workload.mesh_capable || workload.mtls == MtlsMode::Strict)
+        && let Some(identity) = &workload.identity
+    {
+        return Ok(Way::Mesh { workload, identity });
+    }
+    if route.require_mesh_tls {
+        let error = ConnectionError::new(Side::Local, Reason::MeshTlsRequired)
+            .with_detail(format!("{} does not speak mesh TLS", endpoint.address));
+        return Err(error.into());
+    }
+    Ok(Way::Plaintext)
+}
+
+/// The lease rule (ARCHITECTURE.md, Who counts as mesh-capable).
+fn may_fall_back(route: &Route, workload: &Workload, error: &ConnectionError) -> bool {
+    workload.plaintext_permitted
+        && workload.mtls == MtlsMode::Permissive
+        && !route.require_mesh_tls
+        && matches!(error.reason, Reason::PeerAgentDown | Reason::UpstreamRefused)
+}
+
+async fn plaintext(pod: &Pod, address: SocketAddr, record: &mut ConnectionRecord) -> Result<Upstream, Failure> {
+    record.security = Security::Plaintext;
+    Ok(Upstream::Plaintext(dial(pod, address).await?))
+}
+
+async fn dial(pod: &Pod, address: SocketAddr) -> Result<TcpStream, ConnectionError> {
+    let connected = match socket::stream_socket(&pod.netns, address.ip()) {
+        Ok(created) => socket::connect(created, address, limits::CONNECT_TIMEOUT).await,
+        Err(error) => return Err(exhausted(&error)),
+    };
+    connected.map_err(|error| dial_error(address, &error))
+}
+
+async fn mesh(
+    worker: &Worker,
+    pod: &Pod,
+    route: &Route,
+    endpoint: &Endpoint,
+    (workload, identity): (&Arc<Workload>, &Identity),
+    record: &mut ConnectionRecord,
+) -> Result<Upstream, Failure> {
+    let credential = worker.shared.credentials.of(&pod.uid).ok_or_else(|| Failure {
+        error: ConnectionError::new(Side::Local, Reason::NoCertificate)
+            .with_detail("the controller has not signed this pod's certificate yet"),
+        next: Next::Stop,
+    })?;
+    let handshake = async {
+        let stream = dial(pod, endpoint.address).await?;
+        secure(stream, &credential, identity, workload).await
+    };
+    let mut tls = timeout(limits::PEER_ATTEMPT, handshake).await.unwrap_or_else(|_| {
+        Err(ConnectionError::new(Side::Upstream, Reason::PeerAgentDown).with_detail(format!(
+            "{} did not answer within {:?}",
+            endpoint.address,
+            limits::PEER_ATTEMPT
+        )))
+    })?;
+    record.security = Security::Mtls;
+    record.resumed = wire::client::resumed(&tls);
+    record.source.identity = Some(credential.identity.clone());
+    record.destination.identity = Some(identity.clone());
+    let preamble = preamble(pod, route, record);
+    let status =
+        timeout(limits::STATUS_TIMEOUT, wire::client::ask(&mut tls, &preamble)).await.unwrap_or_else(|_| {
+            Err(ConnectionError::new(Side::Upstream, Reason::PeerAgentDown)
+                .with_detail("no status followed the preamble"))
+        })?;
+    judge(status)?;
+    let first = if route.declared { FirstByte::AsIs } else { FirstByte::AddTag };
+    Ok(Upstream::Mesh(tls, first))
+}
+
+async fn secure(
+    stream: TcpStream,
+    credential: &Credential,
+    identity: &Identity,
+    workload: &Workload,
+) -> Result<Box<wire::client::ClientTls>, ConnectionError> {
+    Ok(Box::new(wire::client::handshake(stream, credential, identity, &workload.uid).await?))
+}
+
+fn preamble(pod: &Pod, route: &Route, record: &ConnectionRecord) -> Preamble {
+    Preamble {
+        source: Some(pod.uid.clone()),
+        service: route.service.clone(),
+        port: route.port,
+        protocol: if route.declared { Protocol::Opaque } else { Protocol::Undeclared },
+        connection: ConnectionName::new(&record.id.to_string()),
+        requires: Vec::new(),
+    }
+}
+
+/// Whether the destination's agent lets the connection through; its refusal says whether another endpoint may do better.
+fn judge(status: Status) -> Result<(), Failure> {
+    let next = match status.outcome {
+        Outcome::Denied => Next::Stop,
+        Outcome::Ok | Outcome::AppRefused | Outcome::Draining | Outcome::Overloaded | Outcome::Unsupported => {
+            Next::AnotherEndpoint
+        }
+    };
+    status.into_error().map_or(Ok(()), |error| Err(Failure { error, next }))
+}
+
+fn dial_error(address: SocketAddr, error: &io::Error) -> ConnectionError {
+    let reason = match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Reason::UpstreamRefused,
+        io::ErrorKind::TimedOut => Reason::UpstreamTimeout,
+        io::ErrorKind::AddrNotAvailable => return exhausted(error),
+        _ => Reason::UpstreamUnreachable,
+    };
+    ConnectionError::new(Side::Upstream, reason).with_detail(format!("{address}: {error}"))
+}
+
+fn exhausted(error: &io::Error) -> ConnectionError {
+    ConnectionError::new(Side::Local, Reason::ResourceExhausted).with_detail(error.to_string())
+}
