@@ -6,12 +6,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::util::TryInitError;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
+use crate::config::LogFormat;
 
 /// A log filter that cannot be read, or a second start.
 #[derive(Debug, thiserror::Error)]

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use access_log::AccessLogTarget;
 pub use kept::RecordFilter;
-pub use logs::{LogError, LogFormat, start_logs};
+pub use logs::{LogError, start_logs};
 pub use record::{ConnectionId, ConnectionRecord, Direction, Party, Security, Verdict};
 pub use recorder::Recorder;
 
