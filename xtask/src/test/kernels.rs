@@ -31,10 +31,9 @@ const MODULES: [&str; 4] = ["veth", "tcp_diag", "mptcp_diag", "tun"];
 
 /// Runs the tier on every kernel: one row of the table each.
 pub fn run() -> Vec<Outcome> {
-    let prepared = setup::ensure(&[setup::Part::Kernels])
-        .and_then(|()| build::for_packages(&[Tier::Kernel.program(), Tier::Netns.program()]));
+    let prepared = setup::ensure(&[setup::Part::Kernels]).and_then(|()| build::for_packages(&Tier::PROGRAMS));
     if let Err(error) = prepared {
-        return vec![Outcome::of("kernels", || Err(error))];
+        return vec![Outcome::unprepared("kernels", &error)];
     }
     let boot_one = |series| Outcome::of(&format!("kernels {series}"), || boot(&Kernel::find(series)?));
     setup::KERNEL_SERIES.into_iter().map(boot_one).collect()
