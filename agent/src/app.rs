@@ -61,7 +61,7 @@ async fn serve(settings: &Settings, telemetry: Telemetry) -> anyhow::Result<()> 
     };
     control.publish_status(sources);
     if inheritance.is_none() {
-        control.serve_people(settings).await?;
+        control.serve_people(settings)?;
     }
     if control.first_snapshot(&mut signals).await.is_some() {
         return control.stop().await;
@@ -81,7 +81,7 @@ async fn serve(settings: &Settings, telemetry: Telemetry) -> anyhow::Result<()> 
     if let Some(inheritance) = inheritance {
         control.until_attached().await;
         inheritance.confirm().context("the predecessor cannot be told that this agent serves")?;
-        control.serve_people(settings).await?;
+        control.serve_people(settings)?;
         tracing::info!("took over from a predecessor");
     }
     let ending = handover::until_the_end(settings, &keeper, &mut signals).await?;

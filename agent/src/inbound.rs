@@ -32,12 +32,11 @@ pub async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, place: Option<Place>, down
     let mut record = Box::new(ConnectionRecord::begin(Direction::Inbound, snapshot.version.clone()));
     record.destination.workload = snapshot.workloads.get(&pod.uid).cloned();
     drop(snapshot);
-    let result = match &place {
-        Some(_) => carry(&worker, &pod, downstream, started, &mut record).await,
-        None => {
-            socket::reset_on_close(&downstream);
-            Err(ConnectionError::new(Side::Local, Reason::Overloaded))
-        }
+    let result = if place.is_some() {
+        carry(&worker, &pod, downstream, started, &mut record).await
+    } else {
+        socket::reset_on_close(&downstream);
+        Err(ConnectionError::new(Side::Local, Reason::Overloaded))
     };
     if let Err(error) = result {
         record.fail(&error);

@@ -19,7 +19,7 @@ pub const RESTART_DELAY_MAXIMUM: Duration = Duration::from_secs(5);
 pub const WORKERS_MAXIMUM: u32 = 16;
 
 /// A source's whole attempt to reach one endpoint's agent (TCP connect and TLS handshake): after it another endpoint is tried.
-/// Above one lost SYN or ClientHello (1 s initial retransmission, RFC 6298), below a person's patience.
+/// Above one lost SYN or `ClientHello` (1 s initial retransmission, RFC 6298), below a person's patience.
 pub const PEER_ATTEMPT: Duration = Duration::from_secs(3);
 /// Endpoints tried for one connection, so that a dead service answers in bounded time.
 pub const ENDPOINT_ATTEMPTS: usize = 3;
@@ -33,7 +33,7 @@ pub const GREETING_HOLD: Duration = Duration::from_millis(1500);
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// A relayed connection on which nothing moved for this long is closed (as Envoy's and HAProxy's tunnels: an hour).
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+pub const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// One relay buffer, shared by all connections of a worker: a read takes what is there, up to this.
 pub const RELAY_BUFFER: usize = 64 * 1024;
 /// Longest preamble or status, in bytes: names are at most 253 characters each.
@@ -86,7 +86,7 @@ pub const METRIC_SERIES: usize = 2000;
 /// Of these, label sets that one workload of this node may have, so that one tenant cannot take all.
 pub const METRIC_SERIES_PER_WORKLOAD: usize = 200;
 /// A label set that nothing touched for this long makes room when the bound is met.
-pub const METRIC_SERIES_IDLE: Duration = Duration::from_secs(3600);
+pub const METRIC_SERIES_IDLE: Duration = Duration::from_hours(1);
 
 /// Reconnect to the controller: first pause, doubled with jitter up to the maximum.
 pub const RECONNECT_FIRST: Duration = Duration::from_millis(200);

@@ -60,7 +60,7 @@ async fn carry(
         return accept::answer_self_test(downstream).await;
     }
     let route = route::choose(&snapshot, &pod.uid, asked)?;
-    record.service = route.service.clone();
+    record.service.clone_from(&route.service);
     let connected = Box::pin(connect::connect(worker, pod, &snapshot, &route, record)).await?;
     drop(snapshot);
     record.connect = Some(started.elapsed());

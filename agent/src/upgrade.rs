@@ -128,9 +128,8 @@ fn receive(mut stream: &UnixStream) -> io::Result<Option<(ListenerName, OwnedFd)
     if received.bytes != length.len() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let descriptor = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
+    let descriptor = ancillary.drain().find_map(|message| {
+        if let RecvAncillaryMessage::ScmRights(mut descriptors) = message { descriptors.next() } else { None }
     });
     let length = usize::from(u16::from_be_bytes(length));
     if length > limits::HANDOVER_MESSAGE {

@@ -53,21 +53,21 @@ impl Control {
             join_token_file: settings.join_token_file.clone(),
             keys: keys.clone(),
         });
-        let (state, snapshots) = State::open(node.clone(), &settings.state_dir);
+        let (discovery, snapshots) = State::open(node.clone(), &settings.state_dir);
         let credentials = Credentials::default();
         let resumption = if settings.no_resumption { Resumption::Off } else { Resumption::On };
         let upkeep = Upkeep::new(credentials.clone(), &membership, keys, resumption);
         let (enrolled, reported) = watch::channel(Enrolled::default());
         let reporter = Reporter::new(snapshots.clone(), reported);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let link = state.link();
+        let link = discovery.link();
         let channels = membership.changes();
         tasks.spawn_local(join.run(stop.clone()));
         tasks.spawn_local(upkeep.run(stop.clone()));
-        tasks.spawn_local(state.follow(channels.clone(), stop.clone()));
+        tasks.spawn_local(discovery.follow(channels.clone(), stop.clone()));
         tasks.spawn_local(reporter.run(channels, stop.clone()));
         tasks.spawn_local(report_enrolled(side.clone(), enrolled, stop.clone()));
-        let (status, _) = watch::channel(NodeStatus::default());
+        let status = watch::Sender::new(NodeStatus::default());
         want(&credentials, &snapshots.current());
         Ok(Self {
             snapshots,
@@ -101,11 +101,12 @@ impl Control {
     }
 
     /// Opens the admin socket, and the address for metrics and readiness.
-    pub async fn serve_people(&mut self, settings: &Settings) -> anyhow::Result<()> {
+    pub fn serve_people(&mut self, settings: &Settings) -> anyhow::Result<()> {
         let state = AdminState {
             node: self.node.clone(),
             snapshots: self.snapshots.clone(),
             credentials: self.credentials.clone(),
+            membership: Some(self.membership.clone()),
             telemetry: self.telemetry.clone(),
             status: self.status.subscribe(),
         };

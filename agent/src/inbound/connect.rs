@@ -1,12 +1,11 @@
 //! The application's end: a connection from the pod's own namespace that shows the real client.
 
 use std::io;
-use std::net::SocketAddr;
 
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::bpf::SocketFacts;
-use crate::error::{ConnectionError, Reason, Side};
+use crate::error::ConnectionError;
 use crate::limits;
 use crate::node::netns::Netns;
 use crate::node::pod::Pod;
@@ -15,7 +14,7 @@ use crate::worker::Worker;
 
 use super::accept::Arrival;
 
-/// Dials the application. It is not bound first: binding finds no port where ports rest in TIME_WAIT.
+/// Dials the application. It is not bound first: binding finds no port where ports rest in `TIME_WAIT`.
 pub async fn application(worker: &Worker, pod: &Pod, arrival: &Arrival) -> Result<TcpStream, ConnectionError> {
     let facts = &worker.shared.facts;
     let first = dial(facts, &pod.netns, arrival, |_| Ok(())).await;
@@ -27,7 +26,7 @@ pub async fn application(worker: &Worker, pod: &Pod, arrival: &Arrival) -> Resul
         }
         result => result,
     };
-    connected.map_err(|error| explain(arrival.destination, &error))
+    connected.map_err(|error| socket::dial_error(arrival.destination, &error))
 }
 
 async fn dial(
@@ -40,16 +39,4 @@ async fn dial(
     facts.set_client(&created, arrival.client).map_err(io::Error::other)?;
     prepare(&created)?;
     socket::connect(created, arrival.destination, limits::CONNECT_TIMEOUT).await
-}
-
-fn explain(destination: SocketAddr, error: &io::Error) -> ConnectionError {
-    let (side, reason) = match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => (Side::Upstream, Reason::UpstreamRefused),
-        io::ErrorKind::TimedOut => (Side::Upstream, Reason::UpstreamTimeout),
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-            (Side::Upstream, Reason::UpstreamUnreachable)
-        }
-        _ => (Side::Local, Reason::ResourceExhausted),
-    };
-    ConnectionError::new(side, reason).with_detail(format!("{destination}: {error}"))
 }

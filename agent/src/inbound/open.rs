@@ -33,13 +33,13 @@ pub async fn open(
     arrival: &Arrival,
     downstream: TcpStream,
 ) -> Result<Opening, ConnectionError> {
-    let opened = if accepts_plaintext(arrival) && authorize::admits_plaintext(arrival) {
+    let found = if accepts_plaintext(arrival) && authorize::admits_plaintext(arrival) {
         first_speaker(worker, pod, arrival, &downstream).await
     } else {
-        first_bytes(worker, pod, &downstream).await.map(|sniffed| (sniffed, None))
+        first_bytes(worker, pod, &downstream).await.map(|beginning| (beginning, None))
     };
-    let (sniffed, application) = opened.inspect_err(|_| socket::reset_on_close(&downstream))?;
-    Ok(match sniffed {
+    let (beginning, application) = found.inspect_err(|_| socket::reset_on_close(&downstream))?;
+    Ok(match beginning {
         Sniffed::MeshTls(bytes) => Opening::Mesh { stream: Prefixed::new(bytes, downstream), application },
         Sniffed::Plaintext(bytes) => Opening::Plaintext { stream: Prefixed::new(bytes, downstream), application },
         Sniffed::Closed => Opening::Plaintext { stream: Prefixed::new(Vec::new(), downstream), application },
@@ -55,7 +55,7 @@ pub(super) fn accepts_plaintext(arrival: &Arrival) -> bool {
 async fn first_bytes(worker: &Worker, pod: &Pod, downstream: &TcpStream) -> Result<Sniffed, ConnectionError> {
     let mut sniffer = Sniffer::default();
     tokio::select! {
-        sniffed = timeout(limits::INBOUND_HANDSHAKE, sniffer.sniff(downstream)) => sniffed.unwrap_or_else(|_| {
+        said = timeout(limits::INBOUND_HANDSHAKE, sniffer.sniff(downstream)) => said.unwrap_or_else(|_| {
             Err(ConnectionError::new(Side::Downstream, Reason::HandshakeTimeout)
                 .with_detail("the client has said nothing that could begin a handshake"))
         }),
@@ -78,16 +78,25 @@ async fn first_speaker(
         sleep(hold).await;
     };
     let mut sniffer = Sniffer::default();
-    let sniffed = tokio::select! {
+    let said = tokio::select! {
         biased;
-        sniffed = sniffer.sniff(downstream) => Some(sniffed?),
+        said = sniffer.sniff(downstream) => Some(said?),
         () = greeting => None,
         () = sleep(limits::IDLE_TIMEOUT) => {
             return Err(ConnectionError::new(Side::Local, Reason::IdleTimeout));
         }
         reason = worker.cut(pod) => return Err(ConnectionError::new(Side::Local, reason)),
     };
-    Ok((sniffed.unwrap_or_else(|| Sniffed::Plaintext(sniffer.into_seen())), Some(application)))
+    let beginning = match said {
+        Some(said) => said,
+        // The application greets while a ClientHello is half there: its rest is awaited, for a moment.
+        None if sniffer.has_seen() => match timeout(limits::GREETING_HOLD, sniffer.sniff(downstream)).await {
+            Ok(said) => said?,
+            Err(_) => Sniffed::Plaintext(sniffer.into_seen()),
+        },
+        None => Sniffed::Plaintext(Vec::new()),
+    };
+    Ok((beginning, Some(application)))
 }
 
 /// How long the application's greeting is kept from the client in case a `ClientHello` is still on its way.

@@ -30,7 +30,7 @@ impl Netns {
     /// Opens the namespace that `path` names and learns its cookie.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = Arc::new(File::open(path)?);
-        let cookie = inside(file.as_fd(), || cookie_of_a_new_socket())??;
+        let cookie = inside(file.as_fd(), cookie_of_a_new_socket)??;
         Ok(Self { file, cookie })
     }
 

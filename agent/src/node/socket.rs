@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use weft_abi::{CAPTURE_PORT_FIRST, CAPTURE_PORT_LAST};
 
 use super::netns::Netns;
+use crate::error::{ConnectionError, Reason, Side};
 use crate::limits;
 
 /// Source addresses towards the pod's own application when the pod address has no port left: a slice of 127/8 that
@@ -58,6 +59,24 @@ pub async fn connect(socket: TcpSocket, destination: SocketAddr, bound: Duration
     timeout(bound, socket.connect(destination)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
+/// Why a dial to `destination` failed, in the words that everybody else reads.
+#[must_use]
+pub fn dial_error(destination: SocketAddr, error: &io::Error) -> ConnectionError {
+    let failed = |side, reason| {
+        ConnectionError::new(side, reason).with_detail(format!("{destination}: {error}"))
+    };
+    let kind = error.kind();
+    if matches!(kind, io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) {
+        failed(Side::Upstream, Reason::UpstreamRefused)
+    } else if kind == io::ErrorKind::TimedOut {
+        failed(Side::Upstream, Reason::UpstreamTimeout)
+    } else if matches!(kind, io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) {
+        failed(Side::Upstream, Reason::UpstreamUnreachable)
+    } else {
+        failed(Side::Local, Reason::ResourceExhausted)
+    }
+}
+
 /// Binds to a spare loopback source, for a pod whose own address has run out of ports towards one destination.
 pub fn bind_spare_source(socket: &TcpSocket, destination: IpAddr) -> io::Result<()> {
     bind_address_without_port(socket)?;
@@ -72,7 +91,7 @@ pub fn bind_spare_source(socket: &TcpSocket, destination: IpAddr) -> io::Result<
     socket.bind(SocketAddr::new(source, 0))
 }
 
-/// The port is chosen at connect(), when the destination is known (`IP_BIND_ADDRESS_NO_PORT`, ip(7)).
+/// The port is chosen by `connect()`, when the destination is known (`IP_BIND_ADDRESS_NO_PORT`, `ip(7)`).
 fn bind_address_without_port(socket: &TcpSocket) -> io::Result<()> {
     let on: libc::c_int = 1;
     let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);

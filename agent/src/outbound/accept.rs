@@ -11,7 +11,7 @@ use crate::model::Snapshot;
 use crate::node::self_test;
 use crate::node::socket;
 
-/// The address that the application asked for, from the socket's own storage: the kernel put it there before accept().
+/// The address that the application asked for, from the socket's own storage: the kernel put it there before `accept()`.
 pub fn original_destination(facts: &SocketFacts, downstream: &TcpStream) -> Result<SocketAddr, ConnectionError> {
     facts
         .original_destination(downstream)

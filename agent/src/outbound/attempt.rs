@@ -5,7 +5,6 @@
 //! plaintext is the controller's word that the node's agent is gone for a whole lease, used only after
 //! this attempt's own TLS met a reset or an answer that is not TLS.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -104,11 +103,11 @@ async fn plaintext(pod: &Pod, address: SocketAddr, record: &mut ConnectionRecord
 }
 
 async fn dial(pod: &Pod, address: SocketAddr) -> Result<TcpStream, ConnectionError> {
-    let connected = match socket::stream_socket(&pod.netns, address.ip()) {
-        Ok(created) => socket::connect(created, address, limits::CONNECT_TIMEOUT).await,
-        Err(error) => return Err(exhausted(&error)),
+    let dialling = async {
+        let created = socket::stream_socket(&pod.netns, address.ip())?;
+        socket::connect(created, address, limits::CONNECT_TIMEOUT).await
     };
-    connected.map_err(|error| dial_error(address, &error))
+    dialling.await.map_err(|error| socket::dial_error(address, &error))
 }
 
 async fn mesh(
@@ -179,18 +178,4 @@ fn judge(status: Status) -> Result<(), Failure> {
         }
     };
     status.into_error().map_or(Ok(()), |error| Err(Failure { error, next }))
-}
-
-fn dial_error(address: SocketAddr, error: &io::Error) -> ConnectionError {
-    let reason = match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Reason::UpstreamRefused,
-        io::ErrorKind::TimedOut => Reason::UpstreamTimeout,
-        io::ErrorKind::AddrNotAvailable => return exhausted(error),
-        _ => Reason::UpstreamUnreachable,
-    };
-    ConnectionError::new(Side::Upstream, reason).with_detail(format!("{address}: {error}"))
-}
-
-fn exhausted(error: &io::Error) -> ConnectionError {
-    ConnectionError::new(Side::Local, Reason::ResourceExhausted).with_detail(error.to_string())
 }

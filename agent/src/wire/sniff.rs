@@ -55,6 +55,12 @@ impl Sniffer {
         }
     }
 
+    /// Whether the peer has said something that does not decide yet.
+    #[must_use]
+    pub fn has_seen(&self) -> bool {
+        !self.seen.is_empty()
+    }
+
     /// What was read so far, for a caller that decides without waiting on.
     #[must_use]
     pub fn into_seen(self) -> Vec<u8> {
