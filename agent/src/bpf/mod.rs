@@ -1,0 +1,39 @@
+//! The agent's side of the kernel programs: loads, pins, attaches and fills them. Synchronous.
+//!
+//! Invariants: everything is pinned and survives the agent; a pod's row is written last and removed
+//! first; the maps are derived state. Absent: deciding what is to be captured (`node`), and the
+//! listeners themselves, which the caller opens.
+//!
+//! Use: `Datapath::open` → `publish_networks`, `publish_empty_services` → `retain` (what is still
+//! there) → for each pod: enter its namespace, `seed_open_ports`, leave, `enrol` → `attach`. Later:
+//! `update`, `quiesce` and `disenrol`. Workers take a `Heartbeat` and the `SocketFacts`.
+
+mod datapath;
+mod enrolment;
+mod error;
+mod events;
+mod facts;
+mod heartbeat;
+mod links;
+mod listening;
+mod load;
+mod maps;
+mod object;
+mod plan;
+mod pod;
+mod publish;
+mod removal;
+mod sync;
+mod system;
+mod table;
+
+pub use datapath::{Datapath, Paths, Sizes};
+pub use enrolment::{Listener, SeededPorts};
+pub use error::BpfError;
+pub use events::{Event, Events};
+pub use facts::SocketFacts;
+pub use heartbeat::{Heartbeat, heartbeats};
+pub use load::ProgramSize;
+pub use pod::{CapturedPod, Failure, Mode, NetnsCookie, Role};
+pub use publish::NetworkRule;
+pub use removal::remove_all;
