@@ -59,10 +59,9 @@ pub fn nginx(mesh: &mut Mesh, name: &str) -> Result<()> {
     let pod = mesh.pod_mut(name)?;
     let folder = pod.scratch().to_owned();
     let shown = folder.display();
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("  {kind}_temp_path {shown}/{kind};\n"))
-        .collect();
+        .concat();
     let configuration = format!(
         "daemon off;\nuser root;\nworker_processes 1;\npid {shown}/nginx.pid;\nerror_log {shown}/error.log;\n\
          events {{ worker_connections 1024; }}\nhttp {{\n{temporary}  log_format seen '$remote_addr \"$request\" $status';\n  \

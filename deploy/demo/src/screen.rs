@@ -1,39 +1,41 @@
 //! What the audience sees: scenes, commands, the lines that matter, and what they prove.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
-use owo_colors::{OwoColorize, Stream};
+use owo_colors::Style;
 use weft_rig::place::Outcome;
 
 /// Lines of one command's output that are shown.
-const SHOWN_LINES: usize = 6;
+const SHOWN_LINES: usize = 8;
 /// Characters of one line that are shown.
 const SHOWN_WIDTH: usize = 150;
 
 /// The terminal, or whatever the output is.
 #[derive(Debug)]
-pub struct Screen;
+pub struct Screen {
+    coloured: bool,
+}
 
-#[expect(clippy::print_stdout, reason = "this is the screen")]
 impl Screen {
     pub fn new() -> Self {
-        Self
+        Self { coloured: std::io::stdout().is_terminal() }
     }
 
     /// The heading of a scene.
     pub fn scene(&self, number: usize, title: &str) {
-        let heading = format!("{number}. {title}");
-        println!("\n{}", heading.if_supports_color(Stream::Stdout, |text| text.bold()));
+        self.line("");
+        self.line(&self.painted(&format!("{number}. {title}"), Style::new().bold()));
     }
 
     /// A sentence of the story.
     pub fn say(&self, text: &str) {
-        println!("   {text}");
+        self.line(&format!("   {text}"));
     }
 
     /// A step that takes a moment.
     pub fn step(&self, text: &str) {
-        println!("   {}", text.if_supports_color(Stream::Stdout, |text| text.dimmed()));
+        self.line(&format!("   {}", self.painted(text, Style::new().dimmed())));
     }
 
     /// A command that was run somewhere, and the first lines of what it said.
@@ -47,35 +49,43 @@ impl Screen {
 
     /// A command line.
     pub fn typed(&self, place: &str, line: &str) {
-        let prompt = format!("{place} $");
-        println!("   {} {}", prompt.if_supports_color(Stream::Stdout, |text| text.cyan()), cut(line));
+        self.line(&format!("   {} {}", self.painted(&format!("{place} $"), Style::new().cyan()), cut(line)));
     }
 
     /// A line of evidence.
     pub fn quote(&self, line: &str) {
-        println!("     {}", cut(line).if_supports_color(Stream::Stdout, |text| text.dimmed()));
+        self.line(&format!("     {}", self.painted(&cut(line), Style::new().dimmed())));
     }
 
     /// What has just been proven.
     pub fn proven(&self, text: &str) {
-        println!("   {} {text}", "✓".if_supports_color(Stream::Stdout, |text| text.green()));
+        self.line(&format!("   {} {text}", self.painted("✓", Style::new().green())));
     }
 
     /// What went wrong.
     pub fn failure(&self, error: &anyhow::Error) {
-        println!("   {} {error:#}", "✗".if_supports_color(Stream::Stdout, |text| text.red()));
+        self.line(&format!("   {} {error:#}", self.painted("✗", Style::new().red())));
     }
 
     /// The last word.
     pub fn end(&self, failed: &[usize], time: Duration) {
-        println!();
+        self.line("");
         if failed.is_empty() {
             self.proven(&format!("every scene has shown its evidence ({:.0} s)", time.as_secs_f64()));
         } else {
             let numbers: Vec<String> = failed.iter().map(ToString::to_string).collect();
             let text = format!("without their evidence: scene {} ({:.0} s)", numbers.join(", "), time.as_secs_f64());
-            println!("   {}", text.if_supports_color(Stream::Stdout, |text| text.red()));
+            self.line(&format!("   {}", self.painted(&text, Style::new().red())));
         }
+    }
+
+    fn painted(&self, text: &str, style: Style) -> String {
+        if self.coloured { style.style(text).to_string() } else { text.to_owned() }
+    }
+
+    #[expect(clippy::print_stdout, clippy::unused_self, reason = "this is the screen")]
+    fn line(&self, text: &str) {
+        println!("{text}");
     }
 }
 

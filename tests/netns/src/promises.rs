@@ -1,8 +1,31 @@
 //! The promises, by the part of the mesh that keeps them.
 
+mod access;
+mod carriage;
+mod changes;
+mod controller;
+mod failure;
+mod hostile;
+mod load;
+mod seeing;
+mod upgrade;
+
 use crate::scene::Promise;
 
 /// All of them.
 pub fn all() -> Vec<Promise> {
-    Vec::new()
+    [
+        carriage::promises(),
+        access::promises(),
+        changes::promises(),
+        failure::promises(),
+        upgrade::promises(),
+        controller::promises(),
+        hostile::promises(),
+        seeing::promises(),
+        load::promises(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

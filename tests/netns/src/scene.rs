@@ -20,8 +20,8 @@ pub struct Promise {
     pub name: &'static str,
     /// A test that takes longer hangs.
     pub limit: Duration,
-    /// Whether `cargo xtask prove` knows it.
-    pub has_full_form: bool,
+    /// What its longer form proves, if it has one.
+    pub proof: Option<&'static str>,
     /// The test itself.
     pub run: fn(&Scene) -> Result<()>,
 }
@@ -29,12 +29,12 @@ pub struct Promise {
 impl Promise {
     /// A test of at most a minute.
     pub fn new(name: &'static str, run: fn(&Scene) -> Result<()>) -> Self {
-        Self { name, limit: Duration::from_mins(1), has_full_form: false, run }
+        Self { name, limit: Duration::from_mins(1), proof: None, run }
     }
 
-    /// The same, with a longer form.
-    pub fn with_full_form(self) -> Self {
-        Self { has_full_form: true, ..self }
+    /// The same, with a longer form that proves this.
+    pub fn proves(self, claim: &'static str) -> Self {
+        Self { proof: Some(claim), ..self }
     }
 }
 
@@ -45,16 +45,21 @@ pub struct Scene {
     pub sandbox: Sandbox,
     /// Short or full.
     pub scale: Scale,
-    /// The longest this test may take.
-    pub limit: Duration,
 }
 
 impl Scene {
-    pub fn new(sandbox: Sandbox, scale: Scale, limit: Duration) -> Self {
-        Self { sandbox, scale, limit }
+    pub fn new(sandbox: Sandbox, scale: Scale) -> Self {
+        Self { sandbox, scale }
+    }
+
+    /// A number worth quoting.
+    #[expect(clippy::print_stdout, clippy::unused_self, reason = "what a proof prints is its result")]
+    pub fn note(&self, text: &str) {
+        println!("  {text}");
     }
 
     /// Weft's programs; an error names what is not built.
+    #[expect(clippy::unused_self, reason = "a scene is where tests look for what they need")]
     pub fn binaries(&self) -> Result<Binaries> {
         Binaries::beside_this_program()
     }

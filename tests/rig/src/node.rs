@@ -158,14 +158,16 @@ impl Node {
         let cgroup = self.pods_cgroup().join(format!("pod{uid}"));
         fs::create_dir(&cgroup).with_context(|| format!("cannot create {}", cgroup.display()))?;
         let namespace = Namespace::create(Some(&cgroup))?;
-        let addresses = pod_addresses(self.number, self.next_pod);
-        self.join_pod(&namespace, self.next_pod)?;
-        self.next_pod += 1;
-        Pod::create(plan, uid, namespace, cgroup, addresses, scratch)
+        let number = plan.number.unwrap_or(self.next_pod);
+        // The device of the address's last owner goes with its namespace, but only some time after it.
+        self.place().command("ip").args(["link", "del", &device_of(number)]).run()?;
+        self.next_pod = self.next_pod.max(number + 1);
+        self.join_pod(&namespace, number)?;
+        Pod::create(plan, uid, number, namespace, cgroup, scratch)
     }
 
     fn join_pod(&self, namespace: &Namespace, number: u8) -> Result<()> {
-        let device = format!("pod{number}");
+        let device = device_of(number);
         let [v4, v6] = pod_addresses(self.number, number);
         let [gateway4, gateway6] = pod_addresses(self.number, 1);
         self.place().ip(&[
@@ -313,6 +315,11 @@ impl Node {
         let tail = crate::process::tail_of(&String::from_utf8_lossy(&log), 30);
         format!("the agent of {} last said:\n{tail}", self.name())
     }
+}
+
+/// The host's end of a pod's device.
+fn device_of(number: u8) -> String {
+    format!("pod{number}")
 }
 
 /// Where a node makes its folders.

@@ -38,6 +38,7 @@ pub struct PodPlan {
     pub(crate) account: String,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) annotations: Vec<(String, String)>,
+    pub(crate) number: Option<u8>,
 }
 
 impl PodPlan {
@@ -50,7 +51,15 @@ impl PodPlan {
             account: "default".to_owned(),
             labels: Vec::new(),
             annotations: Vec::new(),
+            number: None,
         }
+    }
+
+    /// The number of its address on the node, to use one again; without, the next free one.
+    #[must_use]
+    pub fn number(mut self, number: u8) -> Self {
+        self.number = Some(number);
+        self
     }
 
     /// The node it runs on, counted from 1.

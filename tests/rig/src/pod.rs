@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::fabric::pod_addresses;
 use crate::netns::Namespace;
 use crate::object::{Name, PodPlan};
 use crate::place::{Launch, Outcome, Place};
@@ -22,6 +23,7 @@ const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
 pub struct Pod {
     plan: PodPlan,
     uid: String,
+    number: u8,
     namespace: Namespace,
     cgroup: PathBuf,
     addresses: [IpAddr; 2],
@@ -34,15 +36,22 @@ impl Pod {
     pub(crate) fn create(
         plan: &PodPlan,
         uid: &str,
+        number: u8,
         namespace: Namespace,
         cgroup: PathBuf,
-        addresses: [IpAddr; 2],
         scratch: &Path,
     ) -> Result<Self> {
         let scratch = scratch.join(format!("{}-{}", plan.name.namespace, plan.name.name));
         fs::create_dir_all(&scratch)?;
+        let addresses = pod_addresses(plan.node, number);
         let (plan, uid) = (plan.clone(), uid.to_owned());
-        Ok(Self { plan, uid, namespace, cgroup, addresses, scratch, programs: Vec::new(), ready: true })
+        Ok(Self { plan, uid, number, namespace, cgroup, addresses, scratch, programs: Vec::new(), ready: true })
+    }
+
+    /// The number of its address on the node.
+    #[must_use]
+    pub fn number(&self) -> u8 {
+        self.number
     }
 
     /// Its name.

@@ -1,0 +1,97 @@
+//! What a person sees: metrics, `weft status`, and `weft why` for faults it was not told of.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use weft_rig::{Mesh, wait};
+
+use crate::cast::{self, CLOSED, ECHO, EFFECT_LIMIT, at, authorization, server_mtls};
+use crate::scene::{Promise, Scene};
+
+pub fn promises() -> Vec<Promise> {
+    vec![
+        Promise::new("metrics_count_connections_by_workload_and_security", metrics),
+        Promise::new("weft_status_check_and_dump_answer", commands),
+        Promise::new("why", why).proves("`weft why` names the true cause of every injected fault"),
+    ]
+}
+
+fn metrics(scene: &Scene) -> Result<()> {
+    let mut mesh = cast::start(cast::shop(scene)?, scene)?;
+    for _ in 0..10 {
+        cast::expect_ok(&mesh, "shop/client", &at(&mesh, "shop/server", ECHO)?)?;
+    }
+    for (number, direction) in [(1, "outbound"), (2, "inbound")] {
+        wait::until("the connections to be counted", EFFECT_LIMIT, || {
+            let text = mesh.node(number)?.metrics()?;
+            let counted = text.lines().any(|line| {
+                line.contains("connections")
+                    && line.contains(direction)
+                    && line.contains("mtls")
+                    && line.contains("allow")
+            });
+            ensure!(
+                counted,
+                "{}",
+                text.lines().filter(|line| line.contains("connections")).collect::<Vec<_>>().join("\n")
+            );
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Runs `weft` on a node.
+fn weft(mesh: &mut Mesh, cli: &PathBuf, node: usize, arguments: &[&str]) -> Result<weft_rig::place::Outcome> {
+    let socket = mesh.node(node)?.admin_socket();
+    mesh.node(node)?.place().command(cli).arg("--socket").arg(socket).args(arguments).run()
+}
+
+fn commands(scene: &Scene) -> Result<()> {
+    let cli = scene.binaries()?.cli;
+    let mut mesh = cast::start(cast::shop(scene)?, scene)?;
+    cast::expect_ok(&mesh, "shop/client", &at(&mesh, "shop/server", ECHO)?)?;
+    let status = weft(&mut mesh, &cli, 1, &["status"])?.expect_success()?;
+    ensure!(status.contains("shop/client"), "{status}");
+    let dump = weft(&mut mesh, &cli, 1, &["config", "dump"])?.expect_success()?;
+    serde_json::from_str::<serde_json::Value>(&dump)?;
+    weft(&mut mesh, &cli, 1, &["check"])?.expect_success()?;
+    Ok(())
+}
+
+fn why(scene: &Scene) -> Result<()> {
+    let cli = scene.binaries()?.cli;
+    let rules = json!([{"from": [{"serviceAccounts": ["shop/other"]}]}]);
+    let plan = cast::shop(scene)?
+        .object(authorization("no-other", "Deny", &rules))
+        .object(server_mtls("strict", &json!({"mtls": "Strict"})));
+    let mut mesh = cast::start(plan, scene)?;
+    let server = at(&mesh, "shop/server", ECHO)?;
+    let port = |name: &str, port: u16| format!("{name}:{port}");
+    let ask = |mesh: &mut Mesh, node: usize, source: &str, destination: &str, cause: &str| -> Result<()> {
+        let answer = wait::until(&format!("weft why to say {cause}"), EFFECT_LIMIT, || {
+            let answer = weft(mesh, &cli, node, &["why", source, destination])?.expect_success()?;
+            ensure!(answer.contains(cause), "{answer}");
+            Ok(answer)
+        })?;
+        scene.note(&format!("{source} → {destination}: {}", answer.lines().next().unwrap_or_default()));
+        Ok(())
+    };
+    cast::expect_refused(&mesh, "outside/stranger", &server, EFFECT_LIMIT)?;
+    ask(&mut mesh, 2, "outside/stranger", &port("shop/server", ECHO), "plaintext_refused")?;
+    ask(&mut mesh, 1, "outside/stranger", &port("shop/server", ECHO), "not captured")?;
+    cast::expect_refused(&mesh, "shop/other", &server, EFFECT_LIMIT)?;
+    ask(&mut mesh, 2, "shop/other", &port("shop/server", ECHO), "denied_by_rule")?;
+    cast::expect_refused(&mesh, "shop/client", &at(&mesh, "shop/server", CLOSED)?, EFFECT_LIMIT)?;
+    ask(&mut mesh, 1, "shop/client", &port("shop/server", CLOSED), "upstream_refused")?;
+    mesh.set_ready("shop/server", false)?;
+    cast::await_outcome(&mesh, "shop/client", &format!("server.shop:{ECHO}"), "refused")?;
+    ask(&mut mesh, 1, "shop/client", &port("shop/server", ECHO), "no_endpoint")?;
+    mesh.set_ready("shop/server", true)?;
+    cast::await_outcome(&mesh, "shop/client", &server, "ok")?;
+    mesh.node(2)?.kill_agent();
+    cast::expect_refused(&mesh, "shop/client", &server, Duration::from_secs(4))?;
+    ask(&mut mesh, 1, "shop/client", &port("shop/server", ECHO), "peer_agent_down")
+}
