@@ -23,7 +23,7 @@ pub use status::{
 };
 
 use crate::discovery::Snapshots;
-use crate::identity::{CertificateFacts, Credentials};
+use crate::identity::{CertificateFacts, Credentials, Membership};
 use crate::model::Snapshot;
 use crate::telemetry::Telemetry;
 
@@ -33,6 +33,8 @@ pub struct AdminState {
     pub node: NodeName,
     pub snapshots: Snapshots,
     pub credentials: Credentials,
+    /// None where no node certificate is used (tests).
+    pub membership: Option<Membership>,
     pub telemetry: Telemetry,
     pub status: watch::Receiver<NodeStatus>,
 }
@@ -45,8 +47,15 @@ impl AdminState {
             status: self.status.borrow().clone(),
             snapshot_applied: applied.at,
             nacks: applied.nacks.clone(),
-            certificates: self.credentials.facts().iter().map(|facts| self.certificate(snapshot, facts)).collect(),
+            certificates: self.certificates(snapshot),
         }
+    }
+
+    /// The node's own first.
+    fn certificates(&self, snapshot: &Snapshot) -> Vec<CertificateStatus> {
+        let own = self.membership.as_ref().map(|membership| self.certificate(snapshot, &membership.facts()));
+        let workloads = self.credentials.facts();
+        own.into_iter().chain(workloads.iter().map(|facts| self.certificate(snapshot, facts))).collect()
     }
 
     fn certificate(&self, snapshot: &Snapshot, facts: &CertificateFacts) -> CertificateStatus {

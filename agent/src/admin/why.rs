@@ -7,6 +7,8 @@
 mod destination;
 mod history;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
