@@ -174,3 +174,5 @@ pub const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 pub const METRICS_BACKLOG: u32 = 16;
 /// How soon the kernel side looks again while a pod waits for its certificate alone.
 pub const CERTIFICATE_POLL: Duration = Duration::from_millis(50);
+/// A pod that leaves the mesh still answers mesh connections this long: other nodes learn of it at the same moment.
+pub const DISENROLMENT_GRACE: Duration = Duration::from_secs(3);

@@ -59,7 +59,7 @@ async fn carry(
     if accept::is_self_test(&snapshot, asked) {
         return accept::answer_self_test(downstream).await;
     }
-    let route = route::choose(&snapshot, &pod.uid, asked)?;
+    let route = route::choose(&snapshot, &pod.enrolment(&snapshot), asked)?;
     record.service.clone_from(&route.service);
     let connected = Box::pin(connect::connect(worker, pod, &snapshot, &route, record)).await?;
     drop(snapshot);

@@ -1,15 +1,16 @@
 //! The control side: discovery, reports, certificates, and what people ask. One runtime, apart from the workers'.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use weft_proto::names::NodeName;
+use weft_proto::names::{Identity, NodeName, WorkloadUid};
 
 use crate::admin::{self, AdminState, NodeStatus};
 use crate::config::Settings;
@@ -68,7 +69,6 @@ impl Control {
         tasks.spawn_local(reporter.run(channels, stop.clone()));
         tasks.spawn_local(report_enrolled(side.clone(), enrolled, stop.clone()));
         let status = watch::Sender::new(NodeStatus::default());
-        want(&credentials, &snapshots.current());
         Ok(Self {
             snapshots,
             credentials,
@@ -137,12 +137,14 @@ impl Control {
         let (snapshots, credentials, stop) = (self.snapshots.clone(), self.credentials.clone(), self.stop.clone());
         self.tasks.spawn_local(async move {
             let mut applied = snapshots.applied();
+            let mut wanted = Wanted::default();
             loop {
-                want(&credentials, &snapshots.current());
+                wanted.follow(&credentials, &snapshots.current());
                 waker.wake();
                 tokio::select! {
                     () = stop.cancelled() => return,
                     changed = applied.changed() => if changed.is_err() { return },
+                    () = sleep(limits::DISENROLMENT_GRACE), if !wanted.leaving.is_empty() => {}
                 }
             }
         });
@@ -170,18 +172,33 @@ impl Control {
     }
 }
 
-fn want(credentials: &Credentials, snapshot: &Snapshot) {
-    let workloads = snapshot
-        .enrolments
-        .keys()
-        .filter_map(|uid| Some((uid.clone(), snapshot.workloads.get(uid)?.identity.clone()?)))
-        .collect();
-    let trust = Trust {
-        trust_domain: snapshot.trust_domain.clone(),
-        aliases: snapshot.trust_domain_aliases.as_slice().into(),
-        roots: Arc::clone(&snapshot.roots),
-    };
-    credentials.want(workloads, trust);
+/// Whose certificates are wanted: this node's pods, and for a moment those that have just left.
+#[derive(Default)]
+struct Wanted {
+    before: HashMap<WorkloadUid, Identity>,
+    leaving: HashMap<WorkloadUid, (Identity, Instant)>,
+}
+
+impl Wanted {
+    /// A pod that leaves keeps its certificate for a moment: what is under way is still served.
+    fn follow(&mut self, credentials: &Credentials, snapshot: &Snapshot) {
+        let identity = |uid| Some((WorkloadUid::clone(uid), snapshot.workloads.get(uid)?.identity.clone()?));
+        let staying: HashMap<WorkloadUid, Identity> = snapshot.enrolments.keys().filter_map(identity).collect();
+        let now = Instant::now();
+        let gone = std::mem::replace(&mut self.before, staying.clone());
+        for (uid, identity) in gone {
+            self.leaving.entry(uid).or_insert((identity, now + limits::DISENROLMENT_GRACE * 2));
+        }
+        self.leaving.retain(|uid, (_, until)| !staying.contains_key(uid) && *until > now);
+        let held = self.leaving.iter().map(|(uid, (identity, _))| (uid.clone(), identity.clone()));
+        let workloads = held.chain(staying).collect();
+        let trust = Trust {
+            trust_domain: snapshot.trust_domain.clone(),
+            aliases: snapshot.trust_domain_aliases.as_slice().into(),
+            roots: Arc::clone(&snapshot.roots),
+        };
+        credentials.want(workloads, trust);
+    }
 }
 
 /// Tells the controller which pods serve, from what the kernel side says.

@@ -27,12 +27,7 @@ pub fn arrival(snapshot: &Snapshot, pod: &Pod, downstream: &TcpStream) -> Result
     };
     let client = socket::canonical(downstream.peer_addr().map_err(gone)?);
     let destination = socket::canonical(downstream.local_addr().map_err(gone)?);
-    let enrolment = snapshot
-        .enrolments
-        .get(&pod.uid)
-        .cloned()
-        .ok_or_else(|| ConnectionError::new(Side::Local, Reason::UnknownWorkload))?;
-    Ok(Arrival { client, destination, enrolment, neighbour: snapshot.workload_at(client.ip()).cloned() })
+    Ok(Arrival { client, destination, enrolment: pod.enrolment(snapshot), neighbour: snapshot.workload_at(client.ip()).cloned() })
 }
 
 impl Arrival {

@@ -10,6 +10,7 @@ use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use weft_proto::names::WorkloadUid;
@@ -21,6 +22,7 @@ use super::{row, self_test, socket, sysctl};
 use crate::admin::{HookStatus, PodCounters};
 use crate::bpf::{BpfError, CapturedPod, Datapath, NetnsCookie};
 use crate::identity::Credentials;
+use crate::limits;
 use crate::model::{Enrolment, Snapshot};
 use crate::upgrade::ListenerName;
 use crate::worker::Order;
@@ -59,6 +61,8 @@ struct Enrolled {
     listeners: Vec<(ListenerName, TcpListener)>,
     row: CapturedPod,
     proven: bool,
+    /// Since when the snapshot does not want it any more.
+    leaving: Option<Instant>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -170,23 +174,37 @@ impl Enroller {
         }
     }
 
+    /// First its own connections go direct; what others still send to the agent is served for a grace, because they
+    /// hear of the change at the same moment as this node; then the pod is left alone.
     fn disenrol_unwanted(&mut self, snapshot: &Snapshot) {
         let unwanted: Vec<_> =
             self.enrolled.keys().filter(|uid| !snapshot.enrolments.contains_key(*uid)).cloned().collect();
         for uid in unwanted {
-            self.disenrol(&uid);
+            let since = self.leave(&uid);
+            if since.elapsed() >= limits::DISENROLMENT_GRACE {
+                self.disenrol(&uid);
+            }
         }
-        // Rows that a predecessor left for pods that are gone or no longer wanted.
+        // After a crash the rows of wanted pods go on deciding by their failure mode until each is enrolled anew.
+        let wanted = snapshot.enrolments.values().filter_map(|row| Netns::open(&row.netns).ok());
         let ours = self.enrolled.values().map(|enrolled| enrolled.pod.netns.cookie());
-        let inherited = self.inherited.keys().map(|(_, cookie)| NetnsCookie(*cookie));
-        let stay: Vec<NetnsCookie> = ours.chain(inherited).collect();
-        if !self.attached && stay.is_empty() && !snapshot.enrolments.is_empty() {
-            // After a crash the pods' rows go on deciding by their failure mode until each is enrolled anew.
-            return;
-        }
+        let stay: Vec<NetnsCookie> = wanted.map(|netns| netns.cookie()).chain(ours).collect();
         if let Err(error) = self.datapath.retain(&stay) {
             tracing::warn!(%error, "the rows of pods that are gone stay in the kernel");
         }
+    }
+
+    fn leave(&mut self, uid: &WorkloadUid) -> Instant {
+        let Some(enrolled) = self.enrolled.get_mut(uid) else { return Instant::now() };
+        if let Some(since) = enrolled.leaving {
+            return since;
+        }
+        let quiet = CapturedPod { outbound: false, ..enrolled.row.clone() };
+        match self.datapath.update(&quiet) {
+            Ok(()) => enrolled.row = quiet,
+            Err(error) => tracing::warn!(workload = %uid, %error, "a pod that leaves is still captured"),
+        }
+        *enrolled.leaving.insert(Instant::now())
     }
 
     fn disenrol(&mut self, uid: &WorkloadUid) {
@@ -221,7 +239,7 @@ impl Enroller {
         Outcome { uid: enrolment.uid.clone(), name, cookie, problem }
     }
 
-    fn try_follow(&mut self, snapshot: &Snapshot, enrolment: &Enrolment) -> Result<(), Problem> {
+    fn try_follow(&mut self, snapshot: &Snapshot, enrolment: &Arc<Enrolment>) -> Result<(), Problem> {
         let netns =
             Netns::open(&enrolment.netns).map_err(|source| Problem::Netns { path: enrolment.netns.clone(), source });
         let netns = match netns {
@@ -261,8 +279,10 @@ impl Enroller {
         }
     }
 
-    fn update(&mut self, snapshot: &Snapshot, enrolment: &Enrolment) -> Result<(), Problem> {
+    fn update(&mut self, snapshot: &Snapshot, enrolment: &Arc<Enrolment>) -> Result<(), Problem> {
         let Some(enrolled) = self.enrolled.get_mut(&enrolment.uid) else { return Ok(()) };
+        enrolled.pod.remember(enrolment);
+        enrolled.leaving = None;
         let wanted = row::pod(snapshot, enrolment, enrolled.pod.netns.cookie());
         if wanted != enrolled.row {
             self.datapath.update(&wanted)?;
@@ -271,7 +291,7 @@ impl Enroller {
         Ok(())
     }
 
-    fn enrol(&mut self, snapshot: &Snapshot, enrolment: &Enrolment, netns: Netns) -> Result<(), Problem> {
+    fn enrol(&mut self, snapshot: &Snapshot, enrolment: &Arc<Enrolment>, netns: Netns) -> Result<(), Problem> {
         let cookie = netns.cookie();
         self.prepare_settings(&netns)?;
         let listeners = self.listeners_of(enrolment, &netns)?;
@@ -280,8 +300,8 @@ impl Enroller {
         let seeded = netns.run(|| self.datapath.seed_open_ports(cookie, &ports)).map_err(Problem::Enter)??;
         let descriptors: Vec<_> = listeners.iter().map(|(name, socket)| row::listener(name, socket.as_fd())).collect();
         self.datapath.enrol(&wanted, netns.as_fd(), &descriptors, &seeded)?;
-        let pod = Arc::new(Pod::new(enrolment.uid.clone(), netns));
-        let enrolled = Enrolled { pod: Arc::clone(&pod), listeners, row: wanted, proven: false };
+        let pod = Arc::new(Pod::new(Arc::clone(enrolment), netns));
+        let enrolled = Enrolled { pod: Arc::clone(&pod), listeners, row: wanted, proven: false, leaving: None };
         let served = self.serve(&pod, &enrolled.listeners);
         self.enrolled.insert(enrolment.uid.clone(), enrolled);
         served?;

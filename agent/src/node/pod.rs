@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use weft_proto::names::WorkloadUid;
 
 use super::netns::Netns;
 use crate::limits;
+use crate::model::{Enrolment, Snapshot};
 
 /// Shared by all workers; nothing in it is ever locked.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub struct Pod {
     pub retired: CancellationToken,
     /// The pod's namespace is gone: what is left of its connections ends now, so that nothing pins it.
     pub gone: CancellationToken,
+    /// What was last known of it: decides what is under way when the snapshot has just let go of the pod.
+    last: ArcSwap<Enrolment>,
     outbound: AtomicUsize,
     inbound: AtomicUsize,
 }
@@ -38,14 +42,28 @@ pub enum Role {
 
 impl Pod {
     #[must_use]
-    pub fn new(uid: WorkloadUid, netns: Netns) -> Self {
+    pub fn new(enrolment: Arc<Enrolment>, netns: Netns) -> Self {
         Self {
-            uid,
+            uid: enrolment.uid.clone(),
             netns,
             retired: CancellationToken::new(),
             gone: CancellationToken::new(),
+            last: ArcSwap::new(enrolment),
             outbound: AtomicUsize::new(0),
             inbound: AtomicUsize::new(0),
+        }
+    }
+
+    /// How the pod is captured and guarded in `snapshot`; where it has just gone from it, how it was until then.
+    #[must_use]
+    pub fn enrolment(&self, snapshot: &Snapshot) -> Arc<Enrolment> {
+        snapshot.enrolments.get(&self.uid).cloned().unwrap_or_else(|| self.last.load_full())
+    }
+
+    /// Remembers what is known now.
+    pub fn remember(&self, enrolment: &Arc<Enrolment>) {
+        if !Arc::ptr_eq(&self.last.load(), enrolment) {
+            self.last.store(Arc::clone(enrolment));
         }
     }
 

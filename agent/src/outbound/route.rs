@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use weft_proto::names::{NamespacedName, WorkloadUid};
+use weft_proto::names::NamespacedName;
 
 use crate::error::{ConnectionError, Reason, Side};
-use crate::model::{Destination, Endpoint, Snapshot};
+use crate::model::{Destination, Endpoint, Enrolment, Snapshot};
 
 /// The candidates for one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,16 +20,14 @@ pub struct Route {
     pub require_mesh_tls: bool,
 }
 
-/// Decides what `asked` means for the pod `source`.
-pub fn choose(snapshot: &Snapshot, source: &WorkloadUid, asked: SocketAddr) -> Result<Route, ConnectionError> {
-    let enrolment =
-        snapshot.enrolments.get(source).ok_or_else(|| ConnectionError::new(Side::Local, Reason::UnknownWorkload))?;
+/// Decides what `asked` means for a pod that is enrolled like this.
+pub fn choose(snapshot: &Snapshot, source: &Enrolment, asked: SocketAddr) -> Result<Route, ConnectionError> {
     let route = |service, declared, endpoints| Route {
         service,
         port: asked.port(),
         declared,
         endpoints,
-        require_mesh_tls: enrolment.require_mesh_tls,
+        require_mesh_tls: source.require_mesh_tls,
     };
     let direct = |workload| vec![Endpoint { address: asked, workload }];
     match snapshot.destination(asked) {
