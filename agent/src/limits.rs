@@ -176,3 +176,5 @@ pub const METRICS_BACKLOG: u32 = 16;
 pub const CERTIFICATE_POLL: Duration = Duration::from_millis(50);
 /// A pod that leaves the mesh still answers mesh connections this long: other nodes learn of it at the same moment.
 pub const DISENROLMENT_GRACE: Duration = Duration::from_secs(3);
+/// Kernel events logged at one look: the kernel side bounds their rate, this bounds a look's time.
+pub const EVENTS_PER_LOOK: usize = 256;

@@ -20,7 +20,7 @@ use super::originals::Originals;
 use super::pod::{Pod, Role};
 use super::{row, self_test, socket, sysctl};
 use crate::admin::{HookStatus, PodCounters};
-use crate::bpf::{BpfError, CapturedPod, Datapath, NetnsCookie};
+use crate::bpf::{BpfError, CapturedPod, Datapath, Events, NetnsCookie};
 use crate::identity::Credentials;
 use crate::limits;
 use crate::model::{Enrolment, Snapshot};
@@ -47,6 +47,7 @@ pub struct Surroundings {
 /// The kernel side of this node.
 pub struct Enroller {
     datapath: Datapath,
+    events: Option<Events>,
     surroundings: Surroundings,
     attached: bool,
     waiting: bool,
@@ -97,8 +98,13 @@ impl Enroller {
         for (name, listener) in inherited {
             by_pod.entry((name.workload.clone(), name.netns_cookie)).or_default().push((name, listener));
         }
+        let events = datapath
+            .events()
+            .inspect_err(|error| tracing::warn!(%error, "the kernel's events cannot be read"))
+            .ok();
         Self {
             datapath,
+            events,
             surroundings,
             attached: false,
             waiting: false,
@@ -145,6 +151,18 @@ impl Enroller {
             }
         }
         PodCounters::new(by_reason)
+    }
+
+    /// Logs the rare happenings that the hooks told since the last time; counters have the common ones.
+    pub fn log_events(&mut self) {
+        let Some(events) = &mut self.events else { return };
+        for _ in 0..limits::EVENTS_PER_LOOK {
+            let Some(event) = events.next_event() else { return };
+            let pod = self.enrolled.values().find(|enrolled| enrolled.pod.netns.cookie() == event.netns);
+            let workload = pod.map(|enrolled| enrolled.pod.uid.as_str());
+            let (source, destination) = (event.source, event.destination);
+            tracing::info!(workload, reason = event.reason.name(), %source, %destination, suppressed = event.suppressed, "kernel");
+        }
     }
 
     /// The programs that are attached, as the kernel says.

@@ -138,6 +138,7 @@ fn follow(enroller: &mut Enroller, snapshots: &Snapshots, publish: &watch::Sende
             side.problem = Some(error.to_string());
         }
     }
+    enroller.log_events();
     side.hooks = enroller.hooks();
     publish.send_replace(Arc::new(side));
     if enroller.waits_for_a_certificate() { limits::CERTIFICATE_POLL } else { limits::RECONCILE_INTERVAL }
