@@ -1,0 +1,363 @@
+//! What agents have said, and when they were last heard: leases, enrolled workloads, snapshots, nacks.
+//!
+//! Pure but for the caller's clock. Invariants: silence shorter than a lease means nothing, and so does silence during
+//! the first lease of the controller's own life; what is unknown is never published as false.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use weft_proto::names::{NodeName, WorkloadUid};
+use weft_proto::v1;
+
+use crate::limits;
+use crate::translate::Observed;
+
+/// Remembers, over a restart, which workloads their agents had reported.
+pub const STATE_FILE: &str = "agents.json";
+/// Snapshots offered to one agent that it may still acknowledge.
+const OFFERED: usize = 64;
+
+#[derive(Debug)]
+pub struct Agents {
+    lease: Duration,
+    nodes: BTreeMap<NodeName, Agent>,
+    /// Nodes whose workloads may be reached in plaintext, because their agent is gone.
+    marked: BTreeSet<NodeName>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// When the agent spoke last; for one that is only remembered, when this controller started.
+    pub heard: Instant,
+    /// Only known from before a restart.
+    pub remembered: bool,
+    pub version: String,
+    pub protocol_version: u32,
+    pub features: Vec<String>,
+    pub workloads: BTreeSet<WorkloadUid>,
+    pub failed: Vec<(String, String)>,
+    pub snapshot: String,
+    pub nacks: Vec<Nack>,
+    /// What it was sent lately: the name of the snapshot and the generation that it is the same as.
+    offered: VecDeque<(String, u64)>,
+    pub acknowledged: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Nack {
+    pub resource: String,
+    pub reason: String,
+}
+
+/// The part that outlives the controller.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    nodes: BTreeMap<String, Vec<String>>,
+}
+
+impl Agent {
+    fn new(now: Instant) -> Self {
+        Self {
+            heard: now,
+            remembered: false,
+            version: String::new(),
+            protocol_version: 0,
+            features: Vec::new(),
+            workloads: BTreeSet::new(),
+            failed: Vec::new(),
+            snapshot: String::new(),
+            nacks: Vec::new(),
+            offered: VecDeque::new(),
+            acknowledged: 0,
+        }
+    }
+
+    fn reckon(&mut self) {
+        let reached =
+            self.offered.iter().filter(|(snapshot, _)| *snapshot == self.snapshot).map(|(_, generation)| *generation);
+        self.acknowledged = reached.max().unwrap_or(self.acknowledged).max(self.acknowledged);
+    }
+}
+
+impl Agents {
+    #[must_use]
+    pub fn new(lease: Duration, remembered: Remembered, now: Instant) -> Self {
+        let mut nodes = BTreeMap::new();
+        for (node, uids) in remembered.nodes.into_iter().take(limits::NODES) {
+            let Ok(node) = node.parse::<NodeName>() else { continue };
+            let workloads = uids.iter().filter_map(|uid| uid.parse().ok()).collect();
+            nodes.insert(node, Agent { remembered: true, workloads, ..Agent::new(now) });
+        }
+        Self { lease, nodes, marked: BTreeSet::new() }
+    }
+
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    #[must_use]
+    pub fn remember(&self) -> Remembered {
+        let texts = |agent: &Agent| agent.workloads.iter().map(ToString::to_string).collect();
+        Remembered { nodes: self.nodes.iter().map(|(node, agent)| (node.to_string(), texts(agent))).collect() }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&NodeName, &Agent)> {
+        self.nodes.iter()
+    }
+
+    #[must_use]
+    pub fn is_live(&self, agent: &Agent, now: Instant) -> bool {
+        !agent.remembered && now.duration_since(agent.heard) < self.lease
+    }
+
+    #[must_use]
+    pub fn is_marked(&self, node: &NodeName) -> bool {
+        self.marked.contains(node)
+    }
+
+    /// Takes in one report. True if it changes what the mesh should know. Err: there are too many nodes.
+    pub fn hear(
+        &mut self,
+        node: &NodeName,
+        report: v1::agent_report::Kind,
+        now: Instant,
+    ) -> Result<bool, &'static str> {
+        if !self.nodes.contains_key(node) && self.nodes.len() >= limits::NODES {
+            return Err("more nodes report than this controller serves");
+        }
+        let agent = self.nodes.entry(node.clone()).or_insert_with(|| Agent::new(now));
+        agent.heard = now;
+        agent.remembered = false;
+        let mut changed = self.marked.contains(node);
+        match report {
+            v1::agent_report::Kind::Heartbeat(heartbeat) => {
+                agent.version = shortened(heartbeat.agent_version);
+                agent.protocol_version = heartbeat.protocol_version;
+                agent.features = heartbeat.features.into_iter().take(limits::REASON_BYTES).map(shortened).collect();
+            }
+            v1::agent_report::Kind::Enrolled(enrolled) => {
+                let uids = enrolled.workloads.iter().take(limits::WORKLOADS_PER_NODE);
+                let workloads = uids.filter_map(|uid| uid.parse().ok()).collect();
+                changed |= agent.workloads != workloads;
+                agent.workloads = workloads;
+                let failed = enrolled.failed.into_iter().take(limits::WORKLOADS_PER_NODE);
+                agent.failed = failed.map(|failed| (shortened(failed.workload), shortened(failed.reason))).collect();
+            }
+            v1::agent_report::Kind::Acknowledgement(acknowledgement) => {
+                agent.snapshot = shortened(acknowledgement.snapshot);
+                let nacks = acknowledgement.nacks.into_iter().take(limits::NACKS_PER_NODE);
+                agent.nacks = nacks
+                    .map(|nack| Nack { resource: shortened(nack.resource), reason: shortened(nack.reason) })
+                    .collect();
+                let before = agent.acknowledged;
+                agent.reckon();
+                changed |= agent.acknowledged != before;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// The agent's stream has sent everything up to `generation`; the agent will name that `snapshot`.
+    /// True if it had acknowledged the same content before.
+    pub fn offer(&mut self, node: &NodeName, snapshot: String, generation: u64, now: Instant) -> bool {
+        if !self.nodes.contains_key(node) && self.nodes.len() >= limits::NODES {
+            return false;
+        }
+        let agent = self.nodes.entry(node.clone()).or_insert_with(|| Agent { remembered: true, ..Agent::new(now) });
+        agent.offered.retain(|(offered, _)| *offered != snapshot);
+        agent.offered.push_back((snapshot, generation));
+        if agent.offered.len() > OFFERED {
+            agent.offered.pop_front();
+        }
+        let before = agent.acknowledged;
+        agent.reckon();
+        agent.acknowledged != before
+    }
+
+    /// Every agent with a live lease decides on `generation` or a later one.
+    #[must_use]
+    pub fn all_acknowledged(&self, generation: u64, now: Instant) -> bool {
+        self.nodes.values().filter(|agent| self.is_live(agent, now)).all(|agent| agent.acknowledged >= generation)
+    }
+
+    /// What the mesh should know now. Marks nodes that are gone, within the cap: when more nodes than that fall silent
+    /// together, the fault is rather ours or the network's, and marking them would downgrade the mesh. A node that is
+    /// silent for half a lease counts against the cap already, so that a partition is seen before its first lease ends.
+    pub fn observe(&mut self, now: Instant) -> Observed {
+        let silent = |agent: &Agent| now.duration_since(agent.heard);
+        let suspected = self.nodes.values().filter(|agent| silent(agent) >= self.lease / 2).count();
+        let cap = (self.nodes.len() * limits::GONE_NODES_PERCENT / 100).max(1);
+        let gone: BTreeSet<NodeName> =
+            self.nodes.iter().filter(|(_, agent)| silent(agent) >= self.lease).map(|(node, _)| node.clone()).collect();
+        self.marked.retain(|node| gone.contains(node));
+        if suspected <= cap {
+            self.marked = gone;
+        }
+        Observed {
+            capable: self.nodes.iter().map(|(node, agent)| (node.clone(), agent.workloads.clone())).collect(),
+            gone: self.marked.clone(),
+        }
+    }
+
+    /// When a lease ends next, if one is running.
+    #[must_use]
+    pub fn next_end(&self, now: Instant) -> Option<Instant> {
+        self.nodes.values().map(|agent| agent.heard + self.lease).filter(|end| *end > now).min()
+    }
+
+    /// Drops nodes that are gone and have no pods left, so that they no longer count as nodes of the mesh.
+    pub fn forget(&mut self, inhabited: &BTreeSet<NodeName>, now: Instant) {
+        let lease = self.lease;
+        self.nodes.retain(|node, agent| inhabited.contains(node) || now.duration_since(agent.heard) < lease);
+        self.marked.retain(|node| self.nodes.contains_key(node));
+    }
+}
+
+/// Bounded by [`limits::REASON_BYTES`], at a character's border.
+fn shortened(mut text: String) -> String {
+    if text.len() > limits::REASON_BYTES {
+        let end = (0..=limits::REASON_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(10);
+
+    struct Clock(Instant);
+
+    impl Clock {
+        fn at(&self, seconds: u64) -> Instant {
+            self.0 + Duration::from_secs(seconds)
+        }
+    }
+
+    fn node(name: &str) -> NodeName {
+        name.parse().unwrap()
+    }
+
+    fn enrolled(uids: &[&str]) -> v1::agent_report::Kind {
+        v1::agent_report::Kind::Enrolled(v1::Enrolled {
+            workloads: uids.iter().map(ToString::to_string).collect(),
+            failed: vec![],
+        })
+    }
+
+    fn alive() -> v1::agent_report::Kind {
+        v1::agent_report::Kind::Heartbeat(v1::Heartbeat::default())
+    }
+
+    fn with_nodes(names: &[&str]) -> (Agents, Clock) {
+        let clock = Clock(Instant::now());
+        let mut agents = Agents::new(LEASE, Remembered::default(), clock.at(0));
+        for name in names {
+            agents.hear(&node(name), enrolled(&[&format!("pod-{name}")]), clock.at(0)).unwrap();
+        }
+        (agents, clock)
+    }
+
+    #[test]
+    fn one_of_two_nodes_is_marked_after_a_whole_lease_and_unmarked_when_it_speaks() {
+        let (mut agents, clock) = with_nodes(&["a", "b"]);
+        agents.hear(&node("b"), alive(), clock.at(9)).unwrap();
+        assert!(agents.observe(clock.at(9)).gone.is_empty());
+        assert_eq!(agents.observe(clock.at(10)).gone, BTreeSet::from([node("a")]));
+        assert!(agents.hear(&node("a"), alive(), clock.at(12)).unwrap(), "its return changes the mesh");
+        assert!(agents.observe(clock.at(12)).gone.is_empty());
+    }
+
+    #[test]
+    fn nobody_is_marked_when_more_than_half_fall_silent_together() {
+        let (mut agents, clock) = with_nodes(&["a", "b", "c", "d"]);
+        agents.hear(&node("d"), alive(), clock.at(9)).unwrap();
+        for second in 10..100 {
+            agents.hear(&node("d"), alive(), clock.at(second)).unwrap();
+            assert!(agents.observe(clock.at(second)).gone.is_empty());
+        }
+        let (mut two, clock) = with_nodes(&["a", "b"]);
+        assert!(two.observe(clock.at(20)).gone.is_empty(), "both of two nodes silent is a partition");
+    }
+
+    #[test]
+    fn a_partition_is_seen_before_its_first_lease_ends() {
+        let (mut agents, clock) = with_nodes(&["a", "b", "c", "d"]);
+        // Heartbeats of a third of a lease, spread: the last words of each node before the partition.
+        for (name, second) in [("b", 1), ("c", 2), ("d", 3)] {
+            agents.hear(&node(name), alive(), clock.at(second)).unwrap();
+        }
+        for second in 10..20 {
+            assert!(agents.observe(clock.at(second)).gone.is_empty(), "second {second}");
+        }
+    }
+
+    #[test]
+    fn a_mark_stays_when_others_fall_silent_later() {
+        let (mut agents, clock) = with_nodes(&["a", "b"]);
+        agents.hear(&node("b"), alive(), clock.at(9)).unwrap();
+        assert_eq!(agents.observe(clock.at(11)).gone, BTreeSet::from([node("a")]));
+        assert_eq!(
+            agents.observe(clock.at(30)).gone,
+            BTreeSet::from([node("a")]),
+            "b is not added, a is not taken back"
+        );
+    }
+
+    #[test]
+    fn after_a_restart_nothing_negative_is_said_for_a_lease() {
+        let (agents, clock) = with_nodes(&["a", "b"]);
+        let mut restarted = Agents::new(LEASE, agents.remember(), clock.at(100));
+        let observed = restarted.observe(clock.at(105));
+        assert!(observed.gone.is_empty());
+        assert!(observed.capable[&node("a")].contains(&"pod-a".parse().unwrap()), "unknown was read as not capable");
+        restarted.hear(&node("b"), alive(), clock.at(109)).unwrap();
+        assert_eq!(restarted.observe(clock.at(110)).gone, BTreeSet::from([node("a")]));
+    }
+
+    #[test]
+    fn an_acknowledgement_reaches_the_generation_of_the_same_content() {
+        let (mut agents, clock) = with_nodes(&["a", "b"]);
+        let acknowledge = |snapshot: &str| {
+            v1::agent_report::Kind::Acknowledgement(v1::Acknowledgement {
+                snapshot: snapshot.to_owned(),
+                nacks: vec![],
+            })
+        };
+        for name in ["a", "b"] {
+            agents.offer(&node(name), "one".to_owned(), 1, clock.at(0));
+            agents.hear(&node(name), acknowledge("one"), clock.at(0)).unwrap();
+        }
+        assert!(agents.all_acknowledged(1, clock.at(1)));
+        agents.offer(&node("a"), "one".to_owned(), 2, clock.at(1));
+        assert!(!agents.all_acknowledged(2, clock.at(1)), "b has not been offered it");
+        agents.offer(&node("b"), "two".to_owned(), 2, clock.at(1));
+        assert!(!agents.all_acknowledged(2, clock.at(1)), "b has not acknowledged it");
+        assert!(agents.hear(&node("b"), acknowledge("two"), clock.at(2)).unwrap());
+        assert!(agents.all_acknowledged(2, clock.at(2)));
+    }
+
+    #[test]
+    fn nacks_are_kept_until_the_next_acknowledgement() {
+        let (mut agents, clock) = with_nodes(&["a"]);
+        let nack = v1::Nack {
+            resource: "authorization/shop/x".to_owned(),
+            version: vec![1],
+            reason: "lacks feature".to_owned(),
+        };
+        let report =
+            |nacks| v1::agent_report::Kind::Acknowledgement(v1::Acknowledgement { snapshot: "s".to_owned(), nacks });
+        agents.hear(&node("a"), report(vec![nack]), clock.at(1)).unwrap();
+        let (_, agent) = agents.iter().next().unwrap();
+        assert_eq!(
+            agent.nacks,
+            [Nack { resource: "authorization/shop/x".to_owned(), reason: "lacks feature".to_owned() }]
+        );
+        agents.hear(&node("a"), report(vec![]), clock.at(2)).unwrap();
+        assert!(agents.iter().next().unwrap().1.nacks.is_empty());
+    }
+}

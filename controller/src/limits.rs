@@ -1,0 +1,84 @@
+//! Every bound of the controller, with its reason. Nothing here is read from outside.
+
+use std::time::Duration;
+
+/// One YAML file. The largest honest one (10,000 pods of about 1 KiB) fits; a file dropped by mistake does not.
+pub const FILE_BYTES: u64 = 16 << 20;
+/// Files of one directory, so that a wrong `--directory` ends in a message and not in hours of reading.
+pub const FILES: usize = 20_000;
+/// Folders below the directory: deep enough for one per team and environment, and an end to symlink loops.
+pub const FOLDER_DEPTH: usize = 8;
+/// Defects told for one object: the first ones are what a person repairs.
+pub const DEFECTS_PER_OBJECT: usize = 16;
+/// Defects told at all.
+pub const DEFECTS: usize = 1_000;
+/// A file that is written without being closed is read after this long; one that is closed or renamed, at once.
+pub const OPEN_FILE_QUIET: Duration = Duration::from_millis(100);
+/// The directory is read again this often even when no event came: a network filesystem sends none.
+pub const RESCAN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Changes remembered for agents that are a little behind; one further behind is compared resource by resource.
+pub const REMEMBERED_CHANGES: usize = 64;
+/// Resources in one message: about 64 KiB at 200 bytes each, so a slow agent holds little in our memory.
+pub const RESOURCES_PER_MESSAGE: usize = 256;
+/// Messages that wait for one agent's connection. What waits beyond is a set of names, not a queue: the latest wins.
+pub const MESSAGES_IN_FLIGHT: usize = 2;
+/// Names that an agent may claim to hold already: ten times a mesh of 10,000 pods.
+pub const HELD_RESOURCES: usize = 200_000;
+/// The first message of a stream must come this soon.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// A stream ends after a time between these two, so that agents spread over replicas and read a renewed trust in us.
+pub const STREAM_AGE_MINIMUM: Duration = Duration::from_secs(30 * 60);
+pub const STREAM_AGE_MAXIMUM: Duration = Duration::from_secs(60 * 60);
+/// One message from an agent: a Hello with [`HELD_RESOURCES`] names of 60 bytes fits.
+pub const AGENT_MESSAGE_BYTES: usize = 32 << 20;
+
+/// Nodes that may report: the size of the largest Kubernetes clusters.
+pub const NODES: usize = 5_000;
+/// Workloads that one agent may report: ten times the pods that a kubelet allows.
+pub const WORKLOADS_PER_NODE: usize = 5_000;
+/// Nacks kept of one agent.
+pub const NACKS_PER_NODE: usize = 1_000;
+/// Bytes kept of a reason that an agent gave.
+pub const REASON_BYTES: usize = 512;
+
+/// The lease, unless `--lease` says otherwise: three missed heartbeats.
+pub const LEASE: Duration = Duration::from_secs(10);
+/// Nodes (percent of all known ones, at least one) that may count as gone before nobody is marked any more.
+pub const GONE_NODES_PERCENT: usize = 50;
+/// How long a workload that is no longer captured stays enrolled while other agents acknowledge, in leases.
+pub const DISENROLMENT_LEASES: u32 = 3;
+
+/// Connections that are still shaking hands: each costs a signature. Beyond it new ones wait in the backlog.
+pub const HANDSHAKES: usize = 64;
+/// A handshake takes two round trips; what takes longer is not an agent of ours.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections at once: one or two per node, and those that reconnect.
+pub const CONNECTIONS: usize = 2 * NODES + 1_000;
+/// An agent that vanished without a word is noticed this soon, well within any lease that matters.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests for a certificate of one connection at once.
+pub const REQUESTS_PER_CONNECTION: usize = 64;
+
+/// A CSR for P-256 has about 300 bytes.
+pub const CSR_BYTES: usize = 4 << 10;
+/// Random bytes of a join token: more than anybody can guess.
+pub const TOKEN_BYTES: usize = 32;
+/// A token as text; longer ones are not hashed.
+pub const TOKEN_TEXT_BYTES: usize = 512;
+/// How long a join token is good, unless said otherwise.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// A workload's certificate, unless said otherwise: a day without a controller.
+pub const WORKLOAD_CERTIFICATE_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// A node's certificate: longer than a workload's, so that a node that was away for a weekend can still renew.
+pub const NODE_CERTIFICATE_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Our own server certificate, made anew at each start.
+pub const SERVER_CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The root's life.
+pub const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Certificates begin this much earlier: clocks of nodes differ.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+
+/// After this long, shutdown stops being polite.
+pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);

@@ -1,0 +1,148 @@
+//! Objects as Weft needs them: slim, checked once, whatever source they came from.
+//!
+//! A value of these types has been validated: addresses parse, ports are in range, names are names.
+//! Absent: how they are read (`source`) and what follows from them (`translate`).
+
+mod endpoint_slice;
+mod field;
+mod metadata;
+mod namespace;
+mod pod;
+mod policy;
+mod service;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use endpoint_slice::{EndpointSlice, SliceEndpoint, SlicePort};
+pub use field::FieldError;
+pub use metadata::{Metadata, RawMetadata};
+pub use namespace::{Capture, Namespace};
+pub use pod::{Exclusions, Pod, PodPort, RawPod};
+pub use policy::{Authentication, AuthenticationPolicy, AuthorizationPolicy, Exemption, MeshConfig, Target};
+pub use service::{ClusterAddress, Service, ServicePort, TargetPort};
+
+pub use endpoint_slice::RawEndpointSlice;
+pub use namespace::RawNamespace;
+pub use service::RawService;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    MeshConfig,
+    Namespace,
+    Pod,
+    Service,
+    EndpointSlice,
+    AuthenticationPolicy,
+    AuthorizationPolicy,
+}
+
+impl Kind {
+    pub const ALL: [Self; 7] = [
+        Self::MeshConfig,
+        Self::Namespace,
+        Self::Pod,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::AuthenticationPolicy,
+        Self::AuthorizationPolicy,
+    ];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MeshConfig => "MeshConfig",
+            Self::Namespace => "Namespace",
+            Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::AuthenticationPolicy => "AuthenticationPolicy",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
+        }
+    }
+
+    #[must_use]
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::Namespace | Self::Pod | Self::Service => "v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::MeshConfig | Self::AuthenticationPolicy | Self::AuthorizationPolicy => weft_crd::API_VERSION,
+        }
+    }
+
+    #[must_use]
+    pub fn is_namespaced(self) -> bool {
+        !matches!(self, Self::MeshConfig | Self::Namespace)
+    }
+}
+
+/// One object of all. Written `Kind namespace/name`, or `Kind name` where there is no namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    pub kind: Kind,
+    /// Empty for cluster-scoped kinds.
+    pub namespace: String,
+    pub name: String,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind.as_str();
+        if self.namespace.is_empty() {
+            write!(formatter, "{kind} {}", self.name)
+        } else {
+            write!(formatter, "{kind} {}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+impl serde::Serialize for Key {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    MeshConfig(Arc<MeshConfig>),
+    Namespace(Arc<Namespace>),
+    Pod(Arc<Pod>),
+    Service(Arc<Service>),
+    EndpointSlice(Arc<EndpointSlice>),
+    AuthenticationPolicy(Arc<AuthenticationPolicy>),
+    AuthorizationPolicy(Arc<AuthorizationPolicy>),
+}
+
+impl Object {
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::MeshConfig(_) => Kind::MeshConfig,
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Pod(_) => Kind::Pod,
+            Self::Service(_) => Kind::Service,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::AuthenticationPolicy(_) => Kind::AuthenticationPolicy,
+            Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
+        }
+    }
+
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        match self {
+            Self::MeshConfig(object) => &object.metadata,
+            Self::Namespace(object) => &object.metadata,
+            Self::Pod(object) => &object.metadata,
+            Self::Service(object) => &object.metadata,
+            Self::EndpointSlice(object) => &object.metadata,
+            Self::AuthenticationPolicy(object) => &object.metadata,
+            Self::AuthorizationPolicy(object) => &object.metadata,
+        }
+    }
+
+    #[must_use]
+    pub fn key(&self) -> Key {
+        let metadata = self.metadata();
+        Key { kind: self.kind(), namespace: metadata.namespace.clone(), name: metadata.name.clone() }
+    }
+}

@@ -1,0 +1,76 @@
+//! A field that says something impossible, and the small parsers that find out.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
+/// Which field is wrong, why, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}; {fix}")]
+pub struct FieldError {
+    /// Such as `spec.rules[0].from[1].cidrs[0]`.
+    pub path: String,
+    pub problem: String,
+    /// A sentence that begins in lower case.
+    pub fix: String,
+}
+
+impl FieldError {
+    pub fn new(path: impl Into<String>, problem: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { path: path.into(), problem: problem.into(), fix: fix.into() }
+    }
+}
+
+pub(super) fn address(path: &str, value: &str) -> Result<IpAddr, FieldError> {
+    IpAddr::from_str(value).map_err(|_| {
+        FieldError::new(path, format!("{value:?} is not an IP address"), "write one such as 10.0.0.7 or fd00::7")
+    })
+}
+
+/// A range whose address has no bit outside its prefix.
+pub(super) fn range(path: &str, value: &str) -> Result<IpNet, FieldError> {
+    let net = IpNet::from_str(value).map_err(|_| {
+        FieldError::new(path, format!("{value:?} is not an address range"), "write one such as 10.0.0.0/8 or fd00::/8")
+    })?;
+    if net.addr() != net.network() {
+        return Err(FieldError::new(
+            path,
+            format!("{value:?} has address bits beyond its prefix"),
+            format!("write {}", net.trunc()),
+        ));
+    }
+    Ok(net)
+}
+
+pub(super) fn ranges(path: &str, values: &[String]) -> Result<Vec<IpNet>, FieldError> {
+    values.iter().enumerate().map(|(index, value)| range(&format!("{path}[{index}]"), value)).collect()
+}
+
+/// A TCP port. Zero is none.
+pub(super) fn port(path: &str, value: i64) -> Result<u16, FieldError> {
+    match u16::try_from(value) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(FieldError::new(path, format!("{value} is not a port"), "write a number from 1 to 65535")),
+    }
+}
+
+pub(super) fn ports(path: &str, values: &[i32]) -> Result<Vec<u16>, FieldError> {
+    let mut ports = values
+        .iter()
+        .enumerate()
+        .map(|(index, value)| port(&format!("{path}[{index}]"), i64::from(*value)))
+        .collect::<Result<Vec<_>, _>>()?;
+    ports.sort_unstable();
+    ports.dedup();
+    Ok(ports)
+}
+
+/// `a, b,c`: what annotations use for lists. An empty text is an empty list.
+pub(super) fn comma_separated<T>(
+    path: &str,
+    text: &str,
+    parse: impl Fn(&str, &str) -> Result<T, FieldError>,
+) -> Result<Vec<T>, FieldError> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| parse(path, part)).collect()
+}

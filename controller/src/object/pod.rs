@@ -1,0 +1,255 @@
+//! Pods: where they run, as whom, at which addresses, and what they ask to be left out.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use weft_proto::names::{NodeName, WorkloadUid};
+
+use super::field::{address, comma_separated, port, range};
+use super::namespace::Capture;
+use super::{FieldError, Kind, Metadata, RawMetadata};
+
+/// Set by the kubelet on what the API server shows of a static pod; a stolen kubelet credential can forge such pods.
+const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct RawPod {
+    #[serde(default)]
+    metadata: RawMetadata,
+    #[serde(default)]
+    spec: RawSpec,
+    #[serde(default)]
+    status: RawStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawSpec {
+    node_name: Option<String>,
+    service_account_name: Option<String>,
+    host_network: bool,
+    runtime_class_name: Option<String>,
+    os: Option<RawOs>,
+    containers: Vec<RawContainer>,
+    init_containers: Vec<RawContainer>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct RawOs {
+    name: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct RawContainer {
+    ports: Vec<RawPort>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawPort {
+    #[serde(default)]
+    name: Option<String>,
+    container_port: i64,
+    #[serde(default)]
+    protocol: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawStatus {
+    phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<RawPodIp>>,
+    conditions: Option<Vec<RawCondition>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct RawPodIp {
+    ip: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct RawCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+/// A TCP port that a container declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodPort {
+    /// Empty: it has none.
+    pub name: String,
+    pub port: u16,
+}
+
+/// What the pod's annotations ask not to be captured.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exclusions {
+    pub inbound_ports: Vec<u16>,
+    pub outbound_ports: Vec<u16>,
+    pub outbound_ranges: Vec<IpNet>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    pub metadata: Metadata,
+    pub uid: WorkloadUid,
+    /// None until it is bound to a node.
+    pub node: Option<NodeName>,
+    /// May be empty: such a pod has no identity.
+    pub service_account: String,
+    pub host_network: bool,
+    pub runtime_class: Option<String>,
+    /// Another operating system than Linux, if it names one.
+    pub foreign_system: Option<String>,
+    pub mirror: bool,
+    /// Succeeded or failed: it owns no address although its status keeps one.
+    pub finished: bool,
+    pub ready: bool,
+    pub addresses: Vec<IpAddr>,
+    pub ports: Vec<PodPort>,
+    pub capture: Option<Capture>,
+    pub exclusions: Exclusions,
+    pub netns: Option<String>,
+}
+
+impl Pod {
+    pub fn parse(raw: RawPod) -> Result<Self, FieldError> {
+        let metadata = Metadata::parse(Kind::Pod, raw.metadata)?;
+        let netns = netns(&metadata)?;
+        let uid = uid(&metadata, netns.as_deref())?;
+        let node = raw.spec.node_name.filter(|node| !node.is_empty());
+        let finished = matches!(raw.status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        Ok(Self {
+            uid,
+            node: node.map(|node| node.parse()).transpose().map_err(|error: weft_proto::names::NameError| {
+                FieldError::new("spec.nodeName", error.to_string(), "name a node")
+            })?,
+            service_account: service_account(raw.spec.service_account_name)?,
+            host_network: raw.spec.host_network,
+            runtime_class: raw.spec.runtime_class_name.filter(|name| !name.is_empty()),
+            foreign_system: raw.spec.os.map(|os| os.name).filter(|os| !os.is_empty() && os != "linux"),
+            mirror: metadata.annotations.contains_key(MIRROR_ANNOTATION),
+            finished,
+            ready: !finished && is_ready(raw.status.conditions.as_deref()),
+            addresses: addresses(raw.status.pod_ip, raw.status.pod_ips)?,
+            ports: declared_ports(&[raw.spec.init_containers, raw.spec.containers].concat())?,
+            capture: Capture::of(&metadata)?,
+            exclusions: exclusions(&metadata)?,
+            netns,
+            metadata,
+        })
+    }
+
+    /// `Pod namespace/name`, for sentences.
+    #[must_use]
+    pub fn title(&self) -> String {
+        format!("Pod {}/{}", self.metadata.namespace, self.metadata.name)
+    }
+}
+
+/// The pod's uid. In a directory a person may leave it out: then it follows from name and network namespace,
+/// so that a pod that is made anew is another workload.
+fn uid(metadata: &Metadata, netns: Option<&str>) -> Result<WorkloadUid, FieldError> {
+    let text = metadata.uid.clone().unwrap_or_else(|| {
+        let digest = Sha256::new()
+            .chain_update(&metadata.namespace)
+            .chain_update([0])
+            .chain_update(&metadata.name)
+            .chain_update([0])
+            .chain_update(netns.unwrap_or_default())
+            .finalize();
+        let hex: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    });
+    text.parse().map_err(|error: weft_proto::names::NameError| {
+        FieldError::new("metadata.uid", error.to_string(), "write a uid of lower-case letters, digits and '-'")
+    })
+}
+
+fn service_account(name: Option<String>) -> Result<String, FieldError> {
+    let name = name.unwrap_or_default();
+    if !name.is_empty() {
+        weft_proto::names::NamespacedName::new("any", &name)
+            .map_err(|error| FieldError::new("spec.serviceAccountName", error.to_string(), "name a service account"))?;
+    }
+    Ok(name)
+}
+
+/// A pod whose status has no condition at all (a directory's usually has none) counts as ready.
+fn is_ready(conditions: Option<&[RawCondition]>) -> bool {
+    conditions
+        .and_then(|conditions| conditions.iter().find(|condition| condition.kind == "Ready"))
+        .is_none_or(|condition| condition.status == "True")
+}
+
+fn addresses(first: Option<String>, all: Option<Vec<RawPodIp>>) -> Result<Vec<IpAddr>, FieldError> {
+    let mut addresses = Vec::new();
+    for (index, ip) in all.unwrap_or_default().iter().enumerate() {
+        addresses.push(address(&format!("status.podIPs[{index}].ip"), &ip.ip)?);
+    }
+    if let Some(ip) = first.filter(|ip| !ip.is_empty()) {
+        let ip = address("status.podIP", &ip)?;
+        if !addresses.contains(&ip) {
+            addresses.push(ip);
+        }
+    }
+    Ok(addresses)
+}
+
+fn declared_ports(containers: &[RawContainer]) -> Result<Vec<PodPort>, FieldError> {
+    let mut ports = Vec::new();
+    for raw in containers.iter().flat_map(|container| &container.ports) {
+        let number = port("spec.containers[].ports[].containerPort", raw.container_port)?;
+        let tcp = raw.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
+        if tcp {
+            ports.push(PodPort { name: raw.name.clone().unwrap_or_default(), port: number });
+        }
+    }
+    Ok(ports)
+}
+
+fn exclusions(metadata: &Metadata) -> Result<Exclusions, FieldError> {
+    let annotation = |name: &str| {
+        let text = metadata.annotations.get(name).map_or("", String::as_str);
+        (format!("metadata.annotations[{name}]"), text)
+    };
+    let parse_port = |path: &str, text: &str| match text.parse::<i64>() {
+        Ok(number) => port(path, number),
+        Err(_) => Err(FieldError::new(path, format!("{text:?} is not a port"), "write ports such as 25,465")),
+    };
+    let ports = |name: &str| {
+        let (path, text) = annotation(name);
+        comma_separated(&path, text, parse_port).map(|mut ports| {
+            ports.sort_unstable();
+            ports.dedup();
+            ports
+        })
+    };
+    let (path, text) = annotation(weft_crd::EXCLUDE_OUTBOUND_CIDRS);
+    Ok(Exclusions {
+        inbound_ports: ports(weft_crd::EXCLUDE_INBOUND_PORTS)?,
+        outbound_ports: ports(weft_crd::EXCLUDE_OUTBOUND_PORTS)?,
+        outbound_ranges: comma_separated(&path, text, range)?,
+    })
+}
+
+/// An absolute path, because the agent opens it as it stands.
+fn netns(metadata: &Metadata) -> Result<Option<String>, FieldError> {
+    match metadata.annotations.get(weft_crd::NETNS) {
+        None => Ok(None),
+        Some(path) if path.starts_with('/') && path.len() <= 4096 && !path.contains('\0') => Ok(Some(path.clone())),
+        Some(path) => Err(FieldError::new(
+            format!("metadata.annotations[{}]", weft_crd::NETNS),
+            format!("{path:?} is not an absolute path"),
+            "write one such as /proc/1234/ns/net or /run/netns/web",
+        )),
+    }
+}

@@ -1,0 +1,13 @@
+//! Weft's own kinds, checked: what a schema cannot say (ranges, identities, which fields go together).
+//!
+//! A policy that is wrong anywhere is not accepted at all: half a policy is another policy.
+
+mod authentication;
+mod authorization;
+mod mesh_config;
+mod target;
+
+pub use authentication::{Authentication, AuthenticationPolicy, Exemption};
+pub use authorization::AuthorizationPolicy;
+pub use mesh_config::MeshConfig;
+pub use target::Target;

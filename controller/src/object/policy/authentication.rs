@@ -1,0 +1,90 @@
+//! `AuthenticationPolicy`, checked.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use weft_crd::{AuthenticationPolicySpec, ExemptionSource, MtlsMode, ServerAuthentication};
+
+use super::Target;
+use crate::object::field::{port, ports, ranges};
+use crate::object::{FieldError, Metadata};
+
+/// Plaintext that a strict port takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exemption {
+    /// None: every port.
+    pub ports: Option<Vec<u16>>,
+    /// None: from anybody.
+    pub ranges: Option<Vec<IpNet>>,
+    pub reason: String,
+}
+
+/// What one policy says about the ports of the pods that it wins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Authentication {
+    /// None: what `MeshConfig` says.
+    pub mtls: Option<MtlsMode>,
+    pub ports: BTreeMap<u16, MtlsMode>,
+    pub exemptions: Vec<Exemption>,
+    pub require_mesh_tls: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthenticationPolicy {
+    pub metadata: Metadata,
+    pub targets: Vec<Target>,
+    pub authentication: Authentication,
+}
+
+impl AuthenticationPolicy {
+    pub fn parse(metadata: Metadata, spec: AuthenticationPolicySpec) -> Result<Self, FieldError> {
+        let targets = super::target::parse(spec.target_refs)?;
+        if spec.server.is_none() && spec.client.is_none() {
+            return Err(FieldError::new("spec", "neither server nor client is there", "say what the policy changes"));
+        }
+        if spec.client.is_some() && targets.iter().any(Target::is_service) {
+            return Err(FieldError::new(
+                "spec.client",
+                "a Service has no connections of its own",
+                "target its pods in a policy of kind Pod",
+            ));
+        }
+        let mut authentication = spec.server.map(server).transpose()?.unwrap_or_default();
+        authentication.require_mesh_tls = spec.client.is_some_and(|client| client.require_mesh_tls);
+        Ok(Self { metadata, targets, authentication })
+    }
+}
+
+fn server(server: ServerAuthentication) -> Result<Authentication, FieldError> {
+    let mut modes = BTreeMap::new();
+    for (index, entry) in server.ports.iter().enumerate() {
+        let path = format!("spec.server.ports[{index}].port");
+        if modes.insert(port(&path, i64::from(entry.port))?, entry.mtls).is_some() {
+            return Err(FieldError::new(path, format!("port {} is there twice", entry.port), "keep one of the two"));
+        }
+    }
+    let mut exemptions = Vec::new();
+    for (index, exemption) in server.exemptions.into_iter().enumerate() {
+        let path = format!("spec.server.exemptions[{index}]");
+        exemptions.push(Exemption {
+            ports: exemption.ports.map(|list| ports(&format!("{path}.ports"), &list)).transpose()?,
+            ranges: sources(&format!("{path}.from"), &exemption.from)?,
+            reason: exemption.reason,
+        });
+    }
+    Ok(Authentication { mtls: server.mtls, ports: modes, exemptions, require_mesh_tls: false })
+}
+
+/// None stands for everybody.
+fn sources(path: &str, from: &ExemptionSource) -> Result<Option<Vec<IpNet>>, FieldError> {
+    match (&from.cidrs, from.any) {
+        (Some(cidrs), None) => ranges(&format!("{path}.cidrs"), cidrs).map(Some),
+        (None, Some(true)) => Ok(None),
+        (None, Some(false)) => {
+            Err(FieldError::new(format!("{path}.any"), "false exempts nobody", "remove the exemption"))
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            Err(FieldError::new(path, "exactly one of cidrs and any must be there", "keep one of the two"))
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! `AuthorizationPolicy`, checked, with its rules as agents read them.
+
+use std::collections::BTreeSet;
+
+use weft_crd::{Action, AuthorizationPolicySpec, Destination, Rule, Source};
+use weft_proto::names::{Identity, Namespace, NamespacedName};
+use weft_proto::v1;
+
+use super::Target;
+use crate::object::field::{ports, ranges};
+use crate::object::{FieldError, Metadata};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthorizationPolicy {
+    pub metadata: Metadata,
+    pub targets: Vec<Target>,
+    pub action: Action,
+    pub dry_run: bool,
+    pub rules: Vec<v1::AuthorizationRule>,
+}
+
+impl Eq for AuthorizationPolicy {}
+
+impl AuthorizationPolicy {
+    pub fn parse(metadata: Metadata, spec: AuthorizationPolicySpec) -> Result<Self, FieldError> {
+        let targets = super::target::parse(spec.target_refs)?;
+        let rules = rules("spec.rules", &spec.rules, Some(&metadata.namespace))?;
+        Ok(Self { metadata, targets, action: spec.action, dry_run: spec.dry_run, rules })
+    }
+}
+
+/// `home` completes service accounts that are written without a namespace.
+pub(super) fn rules(path: &str, rules: &[Rule], home: Option<&str>) -> Result<Vec<v1::AuthorizationRule>, FieldError> {
+    rules.iter().enumerate().map(|(index, parsed)| rule(&format!("{path}[{index}]"), parsed, home)).collect()
+}
+
+fn rule(path: &str, rule: &Rule, home: Option<&str>) -> Result<v1::AuthorizationRule, FieldError> {
+    if rule.from.is_none() && rule.to.is_none() {
+        return Err(says_nothing(path, "from or to"));
+    }
+    let from = rule.from.as_ref().map(|from| {
+        from.iter()
+            .enumerate()
+            .map(|(index, parsed)| source(&format!("{path}.from[{index}]"), parsed, home))
+            .collect::<Result<Vec<_>, _>>()
+            .map(|sources| v1::SourceList { sources })
+    });
+    let to = rule.to.as_ref().map(|to| destinations(&format!("{path}.to"), to));
+    Ok(v1::AuthorizationRule { from: from.transpose()?, to: to.transpose()? })
+}
+
+fn says_nothing(path: &str, fields: &str) -> FieldError {
+    FieldError::new(path, "it says nothing, and would match everything", format!("write {fields}"))
+}
+
+fn source(path: &str, source: &Source, home: Option<&str>) -> Result<v1::Source, FieldError> {
+    if *source == Source::default() {
+        return Err(says_nothing(path, "identities, namespaces, serviceAccounts or cidrs"));
+    }
+    let identity = |_: &str, value: &str| {
+        value.parse::<Identity>().map(|identity| identity.to_string()).map_err(|error| error.to_string())
+    };
+    let namespace = |_: &str, value: &str| {
+        value.parse::<Namespace>().map(|name| name.to_string()).map_err(|error| error.to_string())
+    };
+    let account = |_: &str, value: &str| service_account(value, home);
+    let list = |name: &str, values: &Option<Vec<String>>, parse: &dyn Fn(&str, &str) -> Result<String, String>| {
+        strings(&format!("{path}.{name}"), values.as_deref(), parse)
+    };
+    let nets = |name: &str, values: &Option<Vec<String>>| {
+        values
+            .as_ref()
+            .map(|values| ranges(&format!("{path}.{name}"), values))
+            .transpose()
+            .map(|nets| nets.map(|nets| v1::StringList { values: nets.iter().map(ToString::to_string).collect() }))
+    };
+    Ok(v1::Source {
+        identities: list("identities", &source.identities, &identity)?,
+        namespaces: list("namespaces", &source.namespaces, &namespace)?,
+        service_accounts: list("serviceAccounts", &source.service_accounts, &account)?,
+        cidrs: nets("cidrs", &source.cidrs)?,
+        not_identities: list("notIdentities", &source.not_identities, &identity)?,
+        not_namespaces: list("notNamespaces", &source.not_namespaces, &namespace)?,
+        not_service_accounts: list("notServiceAccounts", &source.not_service_accounts, &account)?,
+        not_cidrs: nets("notCidrs", &source.not_cidrs)?,
+    })
+}
+
+fn service_account(value: &str, home: Option<&str>) -> Result<String, String> {
+    let name = match (value.contains('/'), home) {
+        (true, _) => value.parse::<NamespacedName>(),
+        (false, Some(home)) => NamespacedName::new(home, value),
+        (false, None) => return Err(format!("{value:?} names no namespace")),
+    };
+    name.map(|name| name.to_string()).map_err(|error| error.to_string())
+}
+
+fn strings(
+    path: &str,
+    values: Option<&[String]>,
+    parse: &dyn Fn(&str, &str) -> Result<String, String>,
+) -> Result<Option<v1::StringList>, FieldError> {
+    let Some(values) = values else { return Ok(None) };
+    let mut parsed = Vec::with_capacity(values.len());
+    for (index, value) in values.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let value = parse(&path, value).map_err(|problem| {
+            FieldError::new(path, problem, "write spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/NAME for an identity, NAMESPACE/NAME for a service account")
+        })?;
+        parsed.push(value);
+    }
+    Ok(Some(v1::StringList { values: parsed }))
+}
+
+/// A set of ports, or all ports but a set. Any union of destinations is one of the two.
+enum PortSet {
+    Only(BTreeSet<u16>),
+    AllBut(BTreeSet<u16>),
+}
+
+impl PortSet {
+    fn union(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Only(left), Self::Only(right)) => Self::Only(&left | &right),
+            (Self::AllBut(left), Self::AllBut(right)) => Self::AllBut(&left & &right),
+            (Self::Only(only), Self::AllBut(but)) | (Self::AllBut(but), Self::Only(only)) => Self::AllBut(&but - &only),
+        }
+    }
+}
+
+fn destinations(path: &str, destinations: &[Destination]) -> Result<v1::PortList, FieldError> {
+    let mut all = PortSet::Only(BTreeSet::new());
+    for (index, destination) in destinations.iter().enumerate() {
+        all = all.union(port_set(&format!("{path}[{index}]"), destination)?);
+    }
+    let (set, not) = match all {
+        PortSet::Only(set) => (set, false),
+        PortSet::AllBut(set) => (set, true),
+    };
+    Ok(v1::PortList { ports: set.into_iter().map(u32::from).collect(), not })
+}
+
+fn port_set(path: &str, destination: &Destination) -> Result<PortSet, FieldError> {
+    let set = |name: &str, values: &Option<Vec<i32>>| {
+        values
+            .as_ref()
+            .map(|values| {
+                ports(&format!("{path}.{name}"), values).map(|ports| ports.into_iter().collect::<BTreeSet<_>>())
+            })
+            .transpose()
+    };
+    match (set("ports", &destination.ports)?, set("notPorts", &destination.not_ports)?) {
+        (Some(only), Some(but)) => Ok(PortSet::Only(&only - &but)),
+        (Some(only), None) => Ok(PortSet::Only(only)),
+        (None, Some(but)) => Ok(PortSet::AllBut(but)),
+        (None, None) => Err(says_nothing(path, "ports or notPorts")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn matches(list: &v1::PortList, port: u16) -> bool {
+        list.ports.contains(&u32::from(port)) != list.not
+    }
+
+    proptest! {
+        /// One port list must say exactly what the destinations say: one of them matches, each with all of its fields.
+        #[test]
+        fn a_port_list_says_what_its_destinations_say(
+            raw in proptest::collection::vec(
+                (proptest::option::of(proptest::collection::vec(1_i32..6, 0..4)),
+                 proptest::option::of(proptest::collection::vec(1_i32..6, 0..4))),
+                0..4,
+            ),
+            port in 1_u16..8,
+        ) {
+            let raw: Vec<Destination> = raw
+                .into_iter()
+                .map(|(ports, not_ports)| Destination { ports, not_ports })
+                .filter(|destination| *destination != Destination::default())
+                .collect();
+            let expected = raw.iter().any(|destination| {
+                let number = i32::from(port);
+                destination.ports.as_ref().is_none_or(|ports| ports.contains(&number))
+                    && destination.not_ports.as_ref().is_none_or(|ports| !ports.contains(&number))
+            });
+            let list = destinations("to", &raw).unwrap();
+            prop_assert_eq!(matches(&list, port), expected, "{:?}", list);
+        }
+    }
+
+    #[test]
+    fn an_empty_list_stays_and_an_omitted_one_is_absent() {
+        let raw = Source { namespaces: Some(vec![]), ..Source::default() };
+        let parsed = source("from", &raw, Some("shop")).unwrap();
+        assert_eq!(parsed.namespaces, Some(v1::StringList { values: vec![] }));
+        assert_eq!(parsed.identities, None);
+    }
+
+    #[test]
+    fn a_service_account_without_a_namespace_is_the_policys_neighbour() {
+        let raw = Source { service_accounts: Some(vec!["web".to_owned(), "ops/cron".to_owned()]), ..Source::default() };
+        let parsed = source("from", &raw, Some("shop")).unwrap();
+        assert_eq!(parsed.service_accounts.unwrap().values, ["shop/web", "ops/cron"]);
+        assert!(source("from", &raw, None).is_err(), "a mesh-wide rule has no neighbour");
+    }
+
+    #[test]
+    fn what_would_match_everything_by_mistake_is_refused() {
+        let nothing = Rule { from: None, to: None };
+        assert!(rule("rules[0]", &nothing, Some("shop")).is_err());
+        let empty_source = Rule { from: Some(vec![Source::default()]), to: None };
+        assert_eq!(rule("rules[0]", &empty_source, Some("shop")).unwrap_err().path, "rules[0].from[0]");
+    }
+}

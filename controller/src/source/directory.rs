@@ -1,0 +1,262 @@
+//! A directory of YAML files as objects, with the last good version of everything that is broken now.
+//!
+//! `read` looks at all files once; who calls it, and when, is `watch`'s business. Folders and files whose name
+//! begins with a dot are left alone (`.status` is ours).
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use weft_proto::names::WorkloadUid;
+
+use super::defect::Defect;
+use super::document;
+use super::read::{Read, read};
+use crate::limits;
+use crate::object::{Key, Object};
+use crate::store::Objects;
+
+#[derive(Debug)]
+pub struct Directory {
+    root: PathBuf,
+    /// Parsed files by relative path; unchanged content is not parsed again.
+    files: BTreeMap<PathBuf, File>,
+    /// What is in use, and the file that it came from.
+    current: BTreeMap<Key, Origin>,
+    listed: bool,
+}
+
+#[derive(Debug)]
+struct File {
+    digest: [u8; 32],
+    documents: Vec<Read>,
+}
+
+#[derive(Debug, Clone)]
+struct Origin {
+    file: PathBuf,
+    object: Object,
+}
+
+/// What one look at the directory gave.
+#[derive(Debug, Default)]
+pub struct Reading {
+    pub objects: Objects,
+    /// Sorted by file and line, at most [`limits::DEFECTS`].
+    pub defects: Vec<Defect>,
+    /// The directory has been listed at least once: before that, no object is known rather than none is there.
+    pub listed: bool,
+    /// Objects that are broken now and kept as they were, or that were never good.
+    pub broken: BTreeSet<Key>,
+}
+
+impl Directory {
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), files: BTreeMap::new(), current: BTreeMap::new(), listed: false }
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Reads what changed. Never fails: what cannot be read is a defect and stays as it was.
+    pub fn read(&mut self) -> Reading {
+        let mut defects = Vec::new();
+        match list(&self.root, &mut defects) {
+            Ok(paths) => {
+                self.listed = true;
+                self.files.retain(|path, _| paths.contains(path));
+                for path in paths {
+                    self.read_file(path);
+                }
+            }
+            Err(error) => defects.push(whole_file(
+                PathBuf::from("."),
+                format!("the directory cannot be read: {error}"),
+                "make it readable; all objects stay in use until then",
+            )),
+        }
+        self.assemble(defects)
+    }
+
+    fn read_file(&mut self, path: PathBuf) {
+        let had_objects = self.current.values().any(|origin| origin.file == path);
+        let documents = match content(&self.root.join(&path)) {
+            Ok(text) => {
+                let digest: [u8; 32] = Sha256::digest(&text).into();
+                if self.files.get(&path).is_some_and(|file| file.digest == digest) {
+                    return;
+                }
+                // An editor that truncates before it writes must not delete objects for a moment.
+                if text.trim().is_empty() && had_objects {
+                    vec![unreadable(&path, "the file is empty".to_owned(), "delete it to remove its objects")]
+                } else {
+                    let documents = document::split(&text).iter().map(|document| read(&path, document)).collect();
+                    self.files.insert(path, File { digest, documents });
+                    return;
+                }
+            }
+            // Gone between listing and reading: the next look will not list it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.files.remove(&path);
+                return;
+            }
+            Err(error) => {
+                vec![unreadable(
+                    &path,
+                    format!("it cannot be read: {error}"),
+                    "repair it; its objects stay in use until then",
+                )]
+            }
+        };
+        self.files.insert(path, File { digest: [0; 32], documents });
+    }
+
+    fn assemble(&mut self, mut defects: Vec<Defect>) -> Reading {
+        let mut next: BTreeMap<Key, (Origin, u64)> = BTreeMap::new();
+        let mut broken = BTreeSet::new();
+        let mut unclear = BTreeSet::new();
+        for (path, file) in &self.files {
+            for document in &file.documents {
+                match document {
+                    Read::Object { line, object } => {
+                        let origin = Origin { file: path.clone(), object: object.clone() };
+                        self.claim(&mut next, origin, *line, &mut defects);
+                    }
+                    Read::Foreign => {}
+                    Read::Broken { key, defects: found } => {
+                        defects.extend(found.iter().cloned());
+                        match key {
+                            Some(key) => {
+                                broken.insert(key.clone());
+                            }
+                            None => {
+                                unclear.insert(path.clone());
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        for (key, origin) in &self.current {
+            if !next.contains_key(key) && (broken.contains(key) || unclear.contains(&origin.file)) {
+                broken.insert(key.clone());
+                next.insert(key.clone(), (origin.clone(), 0));
+            }
+        }
+        self.current = next.into_iter().map(|(key, (origin, _))| (key, origin)).collect();
+        let objects = Objects::from_objects(unique_uids(&self.current, &mut defects));
+        defects.sort();
+        defects.truncate(limits::DEFECTS);
+        Reading { objects, defects, listed: self.listed, broken }
+    }
+
+    /// One object in two places: the place that it is known from stays; without one, the first by name.
+    fn claim(&self, next: &mut BTreeMap<Key, (Origin, u64)>, origin: Origin, line: u64, defects: &mut Vec<Defect>) {
+        let key = origin.object.key();
+        let known = self.current.get(&key).map(|known| &known.file);
+        match next.entry(key.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert((origin, line));
+            }
+            Entry::Occupied(mut entry) => {
+                let replaces = known == Some(&origin.file) && known != Some(&entry.get().0.file);
+                let (loser, loser_line) = if replaces { entry.insert((origin, line)) } else { (origin, line) };
+                let (winner, winner_line) = entry.get();
+                defects.push(Defect {
+                    file: loser.file,
+                    line: loser_line,
+                    object: Some(key.to_string()),
+                    field: None,
+                    problem: format!("the same object is in {}:{winner_line}, which is in use", winner.file.display()),
+                    fix: "keep one of the two".to_owned(),
+                });
+            }
+        }
+    }
+}
+
+/// Two pods with one uid would share an identity: the second by name is left out.
+fn unique_uids(current: &BTreeMap<Key, Origin>, defects: &mut Vec<Defect>) -> Vec<Object> {
+    let mut seen: HashMap<WorkloadUid, &Key> = HashMap::new();
+    let mut objects = Vec::with_capacity(current.len());
+    for (key, origin) in current {
+        if let Object::Pod(pod) = &origin.object {
+            if let Some(first) = seen.get(&pod.uid) {
+                defects.push(Defect {
+                    file: origin.file.clone(),
+                    line: 0,
+                    object: Some(key.to_string()),
+                    field: Some("metadata.uid".to_owned()),
+                    problem: format!("{first} has the same uid {}", pod.uid),
+                    fix: "a uid is unique for ever: write another, or leave it out".to_owned(),
+                });
+                continue;
+            }
+            seen.insert(pod.uid.clone(), key);
+        }
+        objects.push(origin.object.clone());
+    }
+    objects
+}
+
+fn whole_file(file: PathBuf, problem: String, fix: &str) -> Defect {
+    Defect { file, line: 0, object: None, field: None, problem, fix: fix.to_owned() }
+}
+
+fn unreadable(path: &Path, problem: String, fix: &str) -> Read {
+    Read::Broken { key: None, defects: vec![whole_file(path.to_owned(), problem, fix)] }
+}
+
+/// At most [`limits::FILE_BYTES`]; UTF-8.
+fn content(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = fs::File::open(path)?.take(limits::FILE_BYTES + 1).read_to_string(&mut text)?;
+    if read as u64 > limits::FILE_BYTES {
+        return Err(io::Error::other(format!("it is larger than {} bytes", limits::FILE_BYTES)));
+    }
+    Ok(text)
+}
+
+/// YAML files below `root`, relative to it. A folder that cannot be read is a defect; the root is an error.
+fn list(root: &Path, defects: &mut Vec<Defect>) -> io::Result<BTreeSet<PathBuf>> {
+    let mut files = BTreeSet::new();
+    let mut folders = vec![(PathBuf::new(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        let entries = match fs::read_dir(root.join(&folder)) {
+            Ok(entries) => entries,
+            Err(error) if depth == 0 => return Err(error),
+            Err(error) => {
+                defects.push(whole_file(folder, format!("the folder cannot be read: {error}"), "make it readable"));
+                continue;
+            }
+        };
+        for entry in entries {
+            let entry = entry?;
+            let path = folder.join(entry.file_name());
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
+            // Follows symlinks, as directories mounted from a cluster are made of them.
+            let Ok(metadata) = fs::metadata(entry.path()) else { continue };
+            if metadata.is_dir() && depth < limits::FOLDER_DEPTH {
+                folders.push((path, depth + 1));
+            } else if metadata.is_file() && is_yaml(&path) {
+                files.insert(path);
+            }
+        }
+        if files.len() > limits::FILES {
+            return Err(io::Error::other(format!("it holds more than {} files", limits::FILES)));
+        }
+    }
+    Ok(files)
+}
+
+fn is_yaml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}

@@ -1,0 +1,156 @@
+//! Which authorization policies select which pods, and the resources that agents receive for them.
+//!
+//! A policy on Services speaks of other ports on each pod where target ports have names; pods with the same ports
+//! share one resource.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use weft_crd::Action;
+use weft_proto::resource;
+use weft_proto::v1::{self, Resource, resource::Body};
+
+use super::target::{self, Resolved};
+use super::{Translation, World};
+use crate::object::{AuthorizationPolicy, Key, Kind};
+use crate::status::Reason;
+use crate::store::Name;
+
+/// Agents without it read the policy safely.
+const FEATURE: &str = "authorization.l4";
+/// Upper case: no namespace can have this name.
+const OPERATOR: &str = "MeshConfig";
+/// Pods named in one condition; the rest is a number.
+const NAMED_PODS: usize = 5;
+
+#[derive(Debug, Default)]
+pub struct Selected<'a> {
+    per_pod: HashMap<&'a Name, Vec<Arc<Resource>>>,
+    /// The operator's rules, for every captured pod.
+    enforced: Vec<Arc<Resource>>,
+    policies: BTreeMap<Key, Vec<&'a Name>>,
+}
+
+pub fn select<'a>(world: &World<'a>, out: &mut Translation) -> Selected<'a> {
+    let mut selected = Selected { enforced: enforced(world).into_iter().collect(), ..Selected::default() };
+    for policy in world.objects.authorization.values() {
+        let variants = variants(world, policy, out);
+        let several = variants.len() > 1;
+        let key = target::key(Kind::AuthorizationPolicy, &policy.metadata);
+        for (ports, pods) in variants {
+            let resource = Arc::new(variant(policy, &ports, several));
+            for pod in pods {
+                let own = selected.per_pod.entry(pod).or_insert_with(|| selected.enforced.clone());
+                own.push(Arc::clone(&resource));
+                selected.policies.entry(key.clone()).or_default().push(pod);
+            }
+        }
+    }
+    selected
+}
+
+fn variants<'a>(
+    world: &World<'a>,
+    policy: &AuthorizationPolicy,
+    out: &mut Translation,
+) -> BTreeMap<BTreeSet<u16>, Vec<&'a Name>> {
+    let namespace = &policy.metadata.namespace;
+    let mut conditions = Vec::new();
+    let mut resolved: Vec<Resolved<'_>> = Vec::new();
+    for target in &policy.targets {
+        match target::resolve(world.objects, namespace, target) {
+            Ok(found) => {
+                resolved.push(found);
+                conditions.push(target::condition(target, Reason::Accepted, "the policy is in force"));
+            }
+            Err((reason, message)) => conditions.push(target::condition(target, reason, message)),
+        }
+    }
+    out.conditions.insert(target::key(Kind::AuthorizationPolicy, &policy.metadata), conditions);
+    let mut variants: BTreeMap<BTreeSet<u16>, Vec<&Name>> = BTreeMap::new();
+    for (name, pod) in target::pods(world.objects, namespace) {
+        let selections: Vec<BTreeSet<u16>> = resolved.iter().filter_map(|target| target.ports(pod)).collect();
+        if selections.is_empty() {
+            continue;
+        }
+        // Every port, if one selection says so; targets of one policy are of one kind, so that is a Pod target.
+        let every = selections.iter().any(BTreeSet::is_empty);
+        let ports = if every { BTreeSet::new() } else { selections.into_iter().flatten().collect() };
+        variants.entry(ports).or_default().push(name);
+    }
+    variants
+}
+
+fn variant(policy: &AuthorizationPolicy, ports: &BTreeSet<u16>, several: bool) -> Resource {
+    let metadata = &policy.metadata;
+    let mut name = resource::authorization(&metadata.namespace, &metadata.name);
+    if several {
+        let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        name = format!("{name}/{}", ports.join("-"));
+    }
+    let body = v1::AuthorizationPolicy {
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+        action: match policy.action {
+            Action::Allow => v1::Action::Allow,
+            Action::Deny => v1::Action::Deny,
+            Action::Audit => v1::Action::Audit,
+        }
+        .into(),
+        dry_run: policy.dry_run,
+        enforced: false,
+        rules: policy.rules.clone(),
+        target_ports: ports.iter().copied().map(u32::from).collect(),
+    };
+    resource::versioned(name, vec![FEATURE.to_owned()], Body::Authorization(body))
+}
+
+fn enforced(world: &World<'_>) -> Option<Arc<Resource>> {
+    if world.mesh.denied.is_empty() {
+        return None;
+    }
+    let body = v1::AuthorizationPolicy {
+        namespace: OPERATOR.to_owned(),
+        name: weft_crd::MESH_CONFIG_NAME.to_owned(),
+        action: v1::Action::Deny.into(),
+        dry_run: false,
+        enforced: true,
+        rules: world.mesh.denied.clone(),
+        target_ports: Vec::new(),
+    };
+    let name = resource::authorization(OPERATOR, weft_crd::MESH_CONFIG_NAME);
+    Some(Arc::new(resource::versioned(name, vec![FEATURE.to_owned()], Body::Authorization(body))))
+}
+
+impl Selected<'_> {
+    /// The policies of one pod; the operator's first.
+    pub fn of(&self, pod: &Name) -> &[Arc<Resource>] {
+        self.per_pod.get(pod).unwrap_or(&self.enforced)
+    }
+
+    /// Says so where a policy selects pods that nobody guards.
+    pub fn report_unenforced(&self, world: &World<'_>, out: &mut Translation) {
+        for (key, pods) in &self.policies {
+            let unguarded: Vec<String> = pods
+                .iter()
+                .filter_map(|name| world.objects.pods.get(*name))
+                .filter(|pod| !is_enrolled(out, pod))
+                .map(|pod| pod.title())
+                .collect();
+            if unguarded.is_empty() {
+                continue;
+            }
+            let shown = unguarded.iter().take(NAMED_PODS).cloned().collect::<Vec<_>>().join(", ");
+            let more = unguarded.len().saturating_sub(NAMED_PODS);
+            let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+            out.find(key, format!("it is not enforced for pods that are not captured: {shown}{rest}"));
+        }
+    }
+}
+
+fn is_enrolled(out: &Translation, pod: &crate::object::Pod) -> bool {
+    pod.node
+        .as_ref()
+        .and_then(|node| out.nodes.get(node))
+        .is_some_and(|own| own.contains_key(resource::enrolment(pod.uid.as_str()).as_str()))
+}
