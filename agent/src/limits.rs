@@ -142,6 +142,9 @@ pub const BALANCED_ENDPOINTS: usize = 4096;
 
 /// Certificates are renewed after a third of their life, with this much jitter either way, in percent of that third.
 pub const RENEWAL_JITTER_PERCENT: u32 = 10;
+/// A certificate that comes with a third of its life behind it is not renewed sooner than this: an odd clock must not make a
+/// flood of requests.
+pub const RENEWAL_MINIMUM: Duration = Duration::from_secs(1);
 /// Pause after a failed renewal; the old certificate serves to its end.
 pub const RENEWAL_RETRY: Duration = Duration::from_secs(5);
 /// Clock difference that a fresh certificate forgives.

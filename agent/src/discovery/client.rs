@@ -17,7 +17,7 @@ use weft_proto::{PROTOCOL_VERSION, v1};
 
 use super::apply::{Change, Resources};
 use super::disk;
-use super::link::{Channels, Ended, Link, LinkStatus, keep, opened};
+use super::link::{Attempts, Channels, Ended, Link, LinkStatus, opened};
 use super::parse::Features;
 use super::snapshots::{Publisher, Snapshots, publication};
 use crate::limits;
@@ -75,8 +75,13 @@ impl State {
     /// Follows the controller until `stop`; then the newest snapshot is on disk.
     pub async fn follow(self, channels: Channels, stop: CancellationToken) {
         let Self { mut world, node, path, status, wanted } = self;
+        let mut attempts = Attempts::new(status, channels, stop.clone());
         let following = async {
-            keep(channels, &status, &stop, async |channel| world.stream(channel, &status).await).await;
+            while let Some(channel) = attempts.next().await {
+                if attempts.carry(world.converse(channel, &attempts.status)).await.is_none() {
+                    break;
+                }
+            }
             // Its sender's end tells the writer to end.
             drop(world);
         };
@@ -85,13 +90,6 @@ impl State {
 }
 
 impl World {
-    async fn stream(&mut self, channel: Channel, status: &LinkStatus) -> Ended {
-        match self.converse(channel, status).await {
-            Ok(()) => Ended::ByController,
-            Err(ended) => ended,
-        }
-    }
-
     async fn converse(&mut self, channel: Channel, status: &LinkStatus) -> Result<(), Ended> {
         let mut client = DiscoveryClient::new(channel).max_decoding_message_size(limits::DISCOVERY_MESSAGE_MAXIMUM);
         // Kept to the end of the stream: dropping it would say goodbye.

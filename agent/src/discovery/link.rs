@@ -83,23 +83,42 @@ impl LinkStatus {
     }
 }
 
-/// Calls `stream` with a channel again and again, with jittered pauses, until `stop`.
-pub(super) async fn keep(
-    mut channels: Channels,
-    status: &LinkStatus,
-    stop: &CancellationToken,
-    mut stream: impl AsyncFnMut(Channel) -> Ended,
-) {
-    let mut pauses = Pauses::default();
-    loop {
-        let Some(channel) = or_stop(stop, next_channel(&mut channels)).await else { return };
-        let begun = Instant::now();
-        let Some(ended) = or_stop(stop, stream(channel)).await else { return };
-        status.ended(&ended);
-        let pause = pauses.next(begun.elapsed(), rand::rng().random_range(0.0..1.0));
-        if or_stop(stop, sleep(pause)).await.is_none() {
-            return;
+/// The attempts at one stream, until somebody says stop.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    pub(super) status: LinkStatus,
+    channels: Channels,
+    stop: CancellationToken,
+    pauses: Pauses,
+    /// When the last attempt began; None before the first.
+    begun: Option<Instant>,
+}
+
+impl Attempts {
+    pub(super) fn new(status: LinkStatus, channels: Channels, stop: CancellationToken) -> Self {
+        Self { status, channels, stop, pauses: Pauses::default(), begun: None }
+    }
+
+    /// The channel of the next attempt, after a jittered pause if there was one before; None when stopped.
+    pub(super) async fn next(&mut self) -> Option<Channel> {
+        let stop = self.stop.clone();
+        if let Some(begun) = self.begun {
+            let pause = self.pauses.next(begun.elapsed(), rand::rng().random_range(0.0..1.0));
+            or_stop(&stop, sleep(pause)).await?;
         }
+        let channel = or_stop(&stop, next_channel(&mut self.channels)).await?;
+        self.begun = Some(Instant::now());
+        Some(channel)
+    }
+
+    /// Carries one stream to its end and says how it ended; None when stopped.
+    pub(super) async fn carry(&self, stream: impl Future<Output = Result<(), Ended>>) -> Option<()> {
+        let ended = match or_stop(&self.stop, stream).await? {
+            Ok(()) => Ended::ByController,
+            Err(ended) => ended,
+        };
+        self.status.ended(&ended);
+        Some(())
     }
 }
 

@@ -13,7 +13,7 @@ use weft_proto::v1::agent_report::Kind;
 use weft_proto::v1::report_client::ReportClient;
 use weft_proto::{PROTOCOL_VERSION, v1};
 
-use super::link::{Channels, Ended, Link, LinkStatus, keep, opened};
+use super::link::{Attempts, Channels, Ended, Link, LinkStatus, opened};
 use super::parse::Features;
 use super::snapshots::{Applied, Snapshots};
 use crate::limits;
@@ -56,18 +56,16 @@ impl Reporter {
     /// Reports until `stop`.
     pub async fn run(self, channels: Channels, stop: CancellationToken) {
         let Self { mut voice, status } = self;
-        keep(channels, &status, &stop, async |channel| voice.stream(channel, &status).await).await;
+        let mut attempts = Attempts::new(status, channels, stop);
+        while let Some(channel) = attempts.next().await {
+            if attempts.carry(voice.converse(channel, &attempts.status)).await.is_none() {
+                return;
+            }
+        }
     }
 }
 
 impl Voice {
-    async fn stream(&mut self, channel: Channel, status: &LinkStatus) -> Ended {
-        match self.converse(channel, status).await {
-            Ok(()) => Ended::ByController,
-            Err(ended) => ended,
-        }
-    }
-
     async fn converse(&mut self, channel: Channel, status: &LinkStatus) -> Result<(), Ended> {
         let mut client = ReportClient::new(channel);
         let (reports, receiver) = mpsc::channel(limits::CONTROLLER_QUEUE);
