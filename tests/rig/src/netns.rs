@@ -39,6 +39,11 @@ impl Namespace {
         let path = PathBuf::from(format!("/proc/{}/ns/net", pause.id()));
         let namespace = Self { pause, path };
         crate::place::Place::of(&namespace).ip(&["link set lo up".to_owned()])?;
+        // Addresses here are unique by construction, and their link-local ones must serve at once: a node that
+        // still doubts its own cannot ask for its neighbours', and loses the first seconds of IPv6.
+        for scope in ["all", "default"] {
+            namespace.sysctl(&format!("net/ipv6/conf/{scope}/accept_dad"), "0")?;
+        }
         Ok(namespace)
     }
 

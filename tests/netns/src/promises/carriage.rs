@@ -40,11 +40,11 @@ fn every_way(mesh: &Mesh, port: u16) -> Result<[String; 5]> {
 
 fn bytes_are_whole(scene: &Scene) -> Result<()> {
     let mut mesh = cast::start(cast::shop(scene)?, scene)?;
-    let tap = mesh.fabric().listen(1)?;
     for to in every_way(&mesh, SINK)? {
         let arguments = ["transfer", "--to", &to, "--bytes", "1000003", "--connections", "20"];
         cast::expect_client(&mesh, "shop/client", &arguments, LIMIT).with_context(|| to.clone())?;
     }
+    let tap = mesh.fabric().listen(1)?;
     for to in every_way(&mesh, ECHO)? {
         cast::speak(&mesh, "shop/client", &to, "marker-captured").with_context(|| to.clone())?;
     }
