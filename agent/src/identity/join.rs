@@ -65,6 +65,7 @@ impl Membership {
         self.facts.load_full()
     }
 
+    #[must_use]
     pub fn changes(&self) -> watch::Receiver<Option<Channel>> {
         self.channel.clone()
     }
@@ -215,7 +216,7 @@ impl Join {
             Ok(pem) => tls = tls.ca_certificate(transport::Certificate::from_pem(pem)),
             Err(error) if roots.is_empty() => return Err(JoinError::File { path: path.clone(), error }),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "the CA file cannot be read; kept roots serve")
+                tracing::warn!(path = %path.display(), %error, "the CA file cannot be read; kept roots serve");
             }
         }
         tls = tls.ca_certificates(roots.iter().map(|root| transport::Certificate::from_pem(certificate_pem(root))));

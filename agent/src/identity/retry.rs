@@ -32,7 +32,7 @@ pub(super) fn renewal(not_before: SystemTime, not_after: SystemTime) -> Instant 
     let jitter = f64::from(limits::RENEWAL_JITTER_PERCENT) / 100.0;
     let age = third.mul_f64(rand::rng().random_range(1.0 - jitter..=1.0 + jitter));
     let wait = (not_before + age).duration_since(SystemTime::now()).unwrap_or_default();
-    Instant::now() + wait
+    Instant::now() + wait.max(limits::RENEWAL_MINIMUM)
 }
 
 /// The pause after a failed renewal, while the old certificate serves.

@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use weft_proto::names::{Identity, WorkloadUid};
 
+use super::Credential;
 use super::credential::CredentialError;
 use super::credentials::{CertificateFacts, Credentials, Wanted};
 use super::issue::{self, IssueError};
 use super::join::Membership;
-use super::keys::{KeyFolder, KeyName, Kept};
+use super::keys::{Kept, KeyFolder, KeyName};
 use super::retry::{self, BackOff};
-use super::Credential;
 use crate::limits;
 use crate::tls::{Resumption, Trust};
 
@@ -181,8 +181,11 @@ impl Upkeep {
 
     fn publish(&self) {
         let not_a_member = self.channel.borrow().is_none();
-        let credentials =
-            self.rows.iter().filter_map(|(uid, row)| Some((uid.clone(), Arc::clone(row.credential.as_ref()?)))).collect();
+        let credentials = self
+            .rows
+            .iter()
+            .filter_map(|(uid, row)| Some((uid.clone(), Arc::clone(row.credential.as_ref()?))))
+            .collect();
         let mut facts: Vec<_> = self.rows.iter().map(|(uid, row)| row.facts(uid, not_a_member)).collect();
         facts.sort_unstable_by(|one, other| one.workload.cmp(&other.workload));
         self.credentials.publish(credentials, facts);

@@ -14,7 +14,9 @@ use crate::error::{ConnectionError, Reason, Side};
 pub fn client_failure(error: &io::Error) -> ConnectionError {
     let failure = |reason, detail| ConnectionError::new(Side::Upstream, reason).with_detail(detail);
     match tls_error(error) {
-        None if is_end(error) => failure(Reason::PeerAgentDown, format!("the destination ended the connection: {error}")),
+        None if is_end(error) => {
+            failure(Reason::PeerAgentDown, format!("the destination ended the connection: {error}"))
+        }
         None => failure(Reason::HandshakeFailed, error.to_string()),
         Some(
             tls @ (Error::InvalidMessage(_)

@@ -14,8 +14,8 @@ mod verify;
 pub(crate) mod fixtures;
 
 pub use failure::{client_failure, rejected, server_failure};
-pub use parameters::{Material, ParametersError, Resumption, Trust, client_parameters, server_name, server_parameters};
 pub(crate) use parameters::short_digest;
+pub use parameters::{Material, ParametersError, Resumption, Trust, client_parameters, server_name, server_parameters};
 pub use peer::{Leaf, Rejection, TrustedDomains, identity_of};
 pub use provider::provider;
 

@@ -14,10 +14,10 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 use weft_proto::names::{TrustDomain, WorkloadUid};
 
+use super::ALPN;
 use super::peer::TrustedDomains;
 use super::provider::provider;
 use super::verify::{ClientVerifier, ServerVerifier};
-use super::ALPN;
 use crate::limits;
 
 /// Whether later handshakes with the same peer may be short ones.
@@ -132,7 +132,11 @@ pub fn server_parameters(
 /// The name under which sessions with one workload are kept. A digest, because a uid need not be a host name, and the name
 /// travels in the clear.
 #[must_use]
-#[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "hexadecimal digits and a dot are always a host name")]
+#[expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "hexadecimal digits and a dot are always a host name"
+)]
 pub fn server_name(destination: &WorkloadUid) -> ServerName<'static> {
     ServerName::try_from(format!("{}.weft", short_digest(destination.as_str()))).expect("a host name")
 }

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
+use rustls::SupportedCipherSuite;
 use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
-use rustls::SupportedCipherSuite;
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     Arc::new(CryptoProvider { cipher_suites: cipher_suites(), kx_groups: key_exchange_groups(), ..default_provider() })

@@ -84,7 +84,8 @@ pub(super) struct ClientVerifier {
 impl ClientVerifier {
     pub(super) fn new(roots: Arc<RootCertStore>, domains: TrustedDomains) -> Result<Self, VerifierBuilderError> {
         // Root names as hints would only make the handshake longer: an agent has one certificate to show.
-        let chain = WebPkiClientVerifier::builder_with_provider(roots, provider()).clear_root_hint_subjects().build()?;
+        let chain =
+            WebPkiClientVerifier::builder_with_provider(roots, provider()).clear_root_hint_subjects().build()?;
         Ok(Self { chain, domains })
     }
 }

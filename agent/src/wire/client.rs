@@ -23,7 +23,17 @@ pub async fn handshake(
     expected: &Identity,
     destination: &WorkloadUid,
 ) -> Result<ClientTls, ConnectionError> {
-    let now = SystemTime::now();
+    handshake_at(stream, credential, expected, destination, SystemTime::now()).await
+}
+
+/// As `handshake`, by the clock `now`.
+pub(super) async fn handshake_at(
+    stream: TcpStream,
+    credential: &Credential,
+    expected: &Identity,
+    destination: &WorkloadUid,
+    now: SystemTime,
+) -> Result<ClientTls, ConnectionError> {
     credential.check_time(now)?;
     let connector = TlsConnector::from(std::sync::Arc::clone(&credential.client));
     // On the heap, so that the journey's task does not carry the handshake's state for its whole life.

@@ -36,7 +36,10 @@ fn handshake_bytes(bytes: &[u8]) -> Result<Vec<u8>, NotTls> {
     let mut rest = bytes;
     while !rest.is_empty() && !is_whole(&handshake) {
         let expected = |index: usize, test: fn(u8) -> bool| rest.get(index).is_none_or(|byte| test(*byte));
-        if !(expected(0, |byte| byte == RECORD_HANDSHAKE) && expected(1, |byte| byte == 3) && expected(2, |byte| byte <= 4)) {
+        if !(expected(0, |byte| byte == RECORD_HANDSHAKE)
+            && expected(1, |byte| byte == 3)
+            && expected(2, |byte| byte <= 4))
+        {
             return Err(NotTls);
         }
         let [_, _, _, high, low, payload @ ..] = rest else { break };
@@ -127,5 +130,126 @@ impl<'a> Bytes<'a> {
     fn vector16(&mut self) -> Option<Bytes<'a>> {
         let length = usize::from(self.number16()?);
         self.take(length).map(Bytes)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod fixtures {
+    //! `ClientHello`s as rustls writes them.
+
+    use std::sync::Arc;
+
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    /// A `ClientHello` that offers `alpn`, longer by some `padding` bytes.
+    pub(in crate::wire) fn client_hello(alpn: &[Vec<u8>], padding: usize) -> Vec<u8> {
+        let mut parameters = ClientConfig::builder_with_provider(crate::tls::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        parameters.alpn_protocols = alpn.to_vec();
+        parameters.alpn_protocols.extend((0..padding / 201).map(|_| vec![b'x'; 200]));
+        let mut connection = ClientConnection::new(Arc::new(parameters), "b.weft".try_into().unwrap()).unwrap();
+        let mut bytes = Vec::new();
+        connection.write_tls(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// The same handshake message in records of at most `length` bytes.
+    pub(in crate::wire) fn records(hello: &[u8], length: usize) -> Vec<u8> {
+        hello[5..]
+            .chunks(length)
+            .flat_map(|piece| {
+                let size = u16::try_from(piece.len()).unwrap().to_be_bytes();
+                [&[RECORD_HANDSHAKE, 3, 1][..], &size, piece].concat()
+            })
+            .collect()
+    }
+
+    use super::RECORD_HANDSHAKE;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+    use rustls::server::Acceptor;
+
+    use super::fixtures::{client_hello, records};
+    use super::*;
+
+    /// What rustls makes of the same bytes: whether it reads a `ClientHello`, and whether that offers `weft/1`.
+    fn read_by_rustls(bytes: &[u8]) -> Option<bool> {
+        let mut acceptor = Acceptor::default();
+        let mut cursor = Cursor::new(bytes);
+        while acceptor.read_tls(&mut cursor).ok()? > 0 {
+            if let Some(accepted) = acceptor.accept().ok()? {
+                return Some(accepted.client_hello().alpn().is_some_and(|mut names| names.any(|name| name == ALPN)));
+            }
+        }
+        None
+    }
+
+    fn mesh_hello() -> Vec<u8> {
+        client_hello(&[ALPN.to_vec()], 0)
+    }
+
+    #[test]
+    fn a_mesh_hello_is_mesh_and_every_beginning_of_it_is_undecided() {
+        for hello in [mesh_hello(), records(&mesh_hello(), 700)] {
+            assert!(hello.len() < limits::SNIFF_MAXIMUM);
+            assert_eq!(judge(&hello), Beginning::Mesh);
+            for length in 0..hello.len() {
+                assert_eq!(judge(&hello[..length]), Beginning::Undecided, "after {length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_the_hello_changes_nothing() {
+        assert_eq!(judge(&[&mesh_hello()[..], b"\x14\x03\x03\x00\x01\x01 and more"].concat()), Beginning::Mesh);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_not_the_mesh(bytes in prop::collection::vec(any::<u8>(), 0..5000)) {
+            prop_assert_ne!(judge(&bytes), Beginning::Mesh);
+        }
+
+        /// Damage at any place: what is called mesh, rustls must not read as a greeting without the mesh's protocol, and
+        /// what rustls reads as the mesh's must have been called so.
+        #[test]
+        fn a_damaged_hello_is_read_as_rustls_reads_it(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            offered in any::<bool>(),
+        ) {
+            let mut hello = client_hello(&[if offered { ALPN.to_vec() } else { b"h2".to_vec() }], 0);
+            for (place, byte) in damage {
+                let place = place.index(hello.len());
+                hello[place] = byte;
+            }
+            match (judge(&hello), read_by_rustls(&hello)) {
+                (Beginning::Mesh, Some(false)) => prop_assert!(false, "called mesh, but it does not offer it"),
+                // A record version that no TLS writes is refused here and ignored by rustls.
+                (Beginning::Plaintext, Some(true)) => prop_assert!(hello[2] > 4, "a mesh peer was taken for plaintext"),
+                (Beginning::Undecided, Some(_)) => prop_assert!(false, "whole, but still undecided"),
+                (Beginning::Mesh | Beginning::Plaintext | Beginning::Undecided, _) => {}
+            }
+        }
+
+        #[test]
+        fn a_verdict_never_changes_with_more_bytes(
+            bytes in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..600),
+                prop::collection::vec(any::<u8>(), 0..600).prop_map(|rest| [&[0x16, 3, 1, 0, 200, 1, 0, 0][..], &rest].concat()),
+            ],
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let cut = cut.index(bytes.len() + 1);
+            let early = judge(&bytes[..cut]);
+            prop_assert!(early == Beginning::Undecided || early == judge(&bytes));
+        }
     }
 }

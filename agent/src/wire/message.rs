@@ -222,7 +222,8 @@ fn optional<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<
 }
 
 fn bad(what: &str) -> ConnectionError {
-    ConnectionError::new(Side::Downstream, Reason::BadPreamble).with_detail(format!("the preamble is not valid: {what}"))
+    ConnectionError::new(Side::Downstream, Reason::BadPreamble)
+        .with_detail(format!("the preamble is not valid: {what}"))
 }
 
 fn unsupported(what: &str) -> ConnectionError {

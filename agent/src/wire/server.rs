@@ -23,7 +23,15 @@ pub async fn handshake(
     stream: Prefixed<TcpStream>,
     credential: &Credential,
 ) -> Result<(ServerTls, Identity), ConnectionError> {
-    let now = SystemTime::now();
+    handshake_at(stream, credential, SystemTime::now()).await
+}
+
+/// As `handshake`, by the clock `now`.
+pub(super) async fn handshake_at(
+    stream: Prefixed<TcpStream>,
+    credential: &Credential,
+    now: SystemTime,
+) -> Result<(ServerTls, Identity), ConnectionError> {
     credential.check_time(now)?;
     let acceptor = TlsAcceptor::from(std::sync::Arc::clone(&credential.server));
     // On the heap, so that the journey's task does not carry the handshake's state for its whole life.
