@@ -12,6 +12,8 @@ mod link;
 mod parse;
 mod report;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 
 pub use client::State;
 pub use disk::Refused;
