@@ -117,7 +117,7 @@ impl Datapath {
     /// What the verifier made of each program; `steer` is loaded once more for this.
     pub fn program_sizes(&self) -> Result<Vec<ProgramSize>, BpfError> {
         let steer = load::load_steer(&self.folders, NetnsCookie(0))?;
-        Ok(self.programs.iter().chain([&steer]).map(|program| program.size.clone()).collect())
+        self.programs.iter().chain([&steer]).map(LoadedProgram::size).collect()
     }
 
     fn attach_one(&self, (name, attach_type, place): &Attachment) -> Result<(), BpfError> {

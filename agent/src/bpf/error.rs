@@ -20,9 +20,9 @@ pub enum BpfError {
     /// The object or one of its maps was refused.
     #[error("the kernel refused the BPF object: {0}")]
     Object(#[from] Box<aya::EbpfError>),
-    /// The verifier refused a program.
-    #[error("the kernel refused the program {name}: {source}")]
-    Program { name: &'static str, source: Box<aya::programs::ProgramError> },
+    /// The verifier refused a program; the end of what it said.
+    #[error("the kernel refused the program {name}: {source}\n{said}")]
+    Program { name: &'static str, source: io::Error, said: String },
     /// A map has no room for another row.
     #[error("the map {map} is full")]
     Full { map: &'static str },

@@ -1,22 +1,24 @@
-//! Loads the object with its maps where the pins are, and single programs of it.
+//! Loads the programs, on maps that are where the pins are.
 
 use std::fs;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use aya::programs::{Program, ProgramFd};
-use aya::{Ebpf, EbpfLoader};
 use rustix::fs::statfs;
 use weft_abi::ABI_HASH;
 use weft_abi::layout::FLIGHT_FOLDER;
 
 use super::error::BpfError;
-use super::object;
+use super::links::{CONNECT4, CONNECT6, PEER_NAME4, PEER_NAME6, SOCKET_CREATE, SOCKET_LOOKUP, SOCKET_OPERATIONS};
+use super::object::{MapPlace, Prepared};
 use super::pod::NetnsCookie;
+use super::program::{self, Kind};
 
 /// `f_type` of a BPF file system, from the kernel's `magic.h`.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// Bytes of one instruction.
+const INSTRUCTION_BYTES: u32 = 8;
 
 /// Maps whose layout is frozen.
 const FLIGHT_MAPS: [&str; 4] = ["FLOWS", "PEERS", "IN_FLIGHT", "SOCKET_FACTS"];
@@ -36,9 +38,24 @@ const DERIVED_MAPS: [&str; 11] = [
     "EVENT_BUDGET",
 ];
 
-/// The program of every link but steer's.
-pub(super) const CGROUP_PROGRAMS: [&str; 7] =
-    ["connect4", "connect6", "getpeername4", "getpeername6", "flow_ops", "own", "plain_tcp"];
+// Program types of the kernel's `bpf.h`.
+const CGROUP_SOCKET: u32 = 9;
+const SOCKET_OPS: u32 = 13;
+const CGROUP_ADDRESS: u32 = 18;
+const LOOKUP: u32 = 30;
+
+/// Every program that goes to a cgroup.
+const CGROUP_PROGRAMS: [(&str, Kind); 7] = [
+    ("connect4", Kind { program_type: CGROUP_ADDRESS, attach_type: CONNECT4 }),
+    ("connect6", Kind { program_type: CGROUP_ADDRESS, attach_type: CONNECT6 }),
+    ("getpeername4", Kind { program_type: CGROUP_ADDRESS, attach_type: PEER_NAME4 }),
+    ("getpeername6", Kind { program_type: CGROUP_ADDRESS, attach_type: PEER_NAME6 }),
+    ("flow_ops", Kind { program_type: SOCKET_OPS, attach_type: SOCKET_OPERATIONS }),
+    ("own", Kind { program_type: CGROUP_SOCKET, attach_type: SOCKET_CREATE }),
+    ("plain_tcp", Kind { program_type: CGROUP_SOCKET, attach_type: SOCKET_CREATE }),
+];
+
+const STEER: (&str, Kind) = ("steer", Kind { program_type: LOOKUP, attach_type: SOCKET_LOOKUP });
 
 /// Other sizes than the built-in ones for maps that a test wants to fill. They take effect only when
 /// the map is made.
@@ -90,14 +107,39 @@ impl Folders {
             .into_iter()
             .try_for_each(|folder| fs::create_dir_all(folder).map_err(BpfError::file("create", folder)))
     }
+
+    fn place(&self, map: &str, sizes: Sizes) -> Option<MapPlace> {
+        let folder = if FLIGHT_MAPS.contains(&map) {
+            &self.flight
+        } else if DERIVED_MAPS.contains(&map) {
+            &self.derived
+        } else {
+            return None;
+        };
+        let max_entries = match map {
+            "FLOWS" => sizes.flows,
+            "PEERS" => sizes.peers,
+            "OPEN_PORTS" => sizes.open_ports,
+            _ => None,
+        };
+        Some(MapPlace { path: folder.join(map), max_entries })
+    }
 }
 
 /// A program in the kernel.
 #[derive(Debug)]
 pub(super) struct LoadedProgram {
     pub(super) name: &'static str,
-    descriptor: ProgramFd,
-    pub(super) size: ProgramSize,
+    descriptor: OwnedFd,
+}
+
+impl LoadedProgram {
+    /// What the verifier made of it.
+    pub(super) fn size(&self) -> Result<ProgramSize, BpfError> {
+        let facts = program::facts(&self.descriptor)?;
+        let translated = facts.translated_bytes / INSTRUCTION_BYTES;
+        Ok(ProgramSize { name: self.name, verified: facts.verified_instructions, translated })
+    }
 }
 
 impl AsFd for LoadedProgram {
@@ -108,59 +150,20 @@ impl AsFd for LoadedProgram {
 
 /// Makes or re-uses the maps and loads every program that goes to a cgroup.
 pub(super) fn load_cgroup_programs(folders: &Folders, sizes: Sizes) -> Result<Vec<LoadedProgram>, BpfError> {
-    let mut ebpf = load_object(folders, sizes, NetnsCookie(0))?;
-    CGROUP_PROGRAMS.into_iter().map(|name| load_program(&mut ebpf, name)).collect()
+    let object = prepare(folders, sizes, NetnsCookie(0))?;
+    CGROUP_PROGRAMS.into_iter().map(|program| load(&object, program)).collect()
 }
 
 /// Loads the copy of `steer` for one namespace, on the shared maps.
 pub(super) fn load_steer(folders: &Folders, netns: NetnsCookie) -> Result<LoadedProgram, BpfError> {
-    let mut ebpf = load_object(folders, Sizes::default(), netns)?;
-    load_program(&mut ebpf, "steer")
+    load(&prepare(folders, Sizes::default(), netns)?, STEER)
 }
 
-fn load_object(folders: &Folders, sizes: Sizes, netns: NetnsCookie) -> Result<Ebpf, BpfError> {
-    let mut loader = EbpfLoader::new();
-    for name in FLIGHT_MAPS {
-        loader.map_pin_path(name, folders.flight.join(name));
-    }
-    for name in DERIVED_MAPS {
-        loader.map_pin_path(name, folders.derived.join(name));
-    }
-    for (name, size) in [("FLOWS", sizes.flows), ("PEERS", sizes.peers), ("OPEN_PORTS", sizes.open_ports)] {
-        if let Some(size) = size {
-            loader.map_max_entries(name, size);
-        }
-    }
-    loader.override_global("NETNS_COOKIE", &netns.0, true);
-    loader.load(object::bytes()?).map_err(|error| BpfError::Object(Box::new(error)))
+fn prepare(folders: &Folders, sizes: Sizes, netns: NetnsCookie) -> Result<Prepared, BpfError> {
+    Prepared::new(("NETNS_COOKIE", netns.0), |map| folders.place(map, sizes))
 }
 
-fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<LoadedProgram, BpfError> {
-    let missing = BpfError::Missing { kind: "program", name };
-    let program = ebpf.program_mut(name).ok_or(missing)?;
-    let loaded = if let Program::CgroupSockAddr(program) = program {
-        program.load()
-    } else if let Program::CgroupSock(program) = program {
-        program.load()
-    } else if let Program::SockOps(program) = program {
-        program.load()
-    } else if let Program::SkLookup(program) = program {
-        program.load()
-    } else {
-        return Err(BpfError::Missing { kind: "program of a known type", name });
-    };
-    let refused = |source| BpfError::Program { name, source: Box::new(source) };
-    loaded.map_err(refused)?;
-    let info = program.info().map_err(refused)?;
-    let size = ProgramSize {
-        name,
-        verified: info.verified_instruction_count().unwrap_or(0),
-        translated: info.size_translated().unwrap_or(0) / 8,
-    };
-    let descriptor = program.fd().map_err(refused)?.try_clone().map_err(clone_failed)?;
-    Ok(LoadedProgram { name, descriptor, size })
-}
-
-fn clone_failed(source: io::Error) -> BpfError {
-    BpfError::System { action: "duplicate a program's descriptor", source }
+fn load(object: &Prepared, (name, kind): (&'static str, Kind)) -> Result<LoadedProgram, BpfError> {
+    let descriptor = program::load(name, kind, &object.code(name)?)?;
+    Ok(LoadedProgram { name, descriptor })
 }

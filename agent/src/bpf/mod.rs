@@ -21,6 +21,7 @@ mod maps;
 mod object;
 mod plan;
 mod pod;
+mod program;
 mod publish;
 mod removal;
 mod sync;

@@ -17,6 +17,7 @@ const MAP_NEXT_KEY: i32 = 4;
 const OBJECT_PIN: i32 = 6;
 const OBJECT_GET: i32 = 7;
 const INFO_BY_FD: i32 = 15;
+const MAP_FREEZE: i32 = 22;
 const LINK_CREATE: i32 = 28;
 const LINK_UPDATE: i32 = 29;
 const LINK_DETACH: i32 = 34;
@@ -96,7 +97,8 @@ pub(super) struct MapFacts {
     rest: [u64; 6],
 }
 
-fn call<T>(command: i32, attributes: &mut T) -> io::Result<i64> {
+/// One bpf(2) call. What the attributes point to has to live until it returns.
+pub(super) fn call<T>(command: i32, attributes: &mut T) -> io::Result<i64> {
     // SAFETY: the attributes are a live, fully initialised value of the size that is passed; what they
     // point to is kept alive by the callers below for the time of the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
@@ -107,7 +109,8 @@ fn number(descriptor: BorrowedFd<'_>) -> u32 {
     descriptor.as_raw_fd().cast_unsigned()
 }
 
-fn owned(result: i64) -> io::Result<OwnedFd> {
+/// The descriptor that a call returned.
+pub(super) fn owned(result: i64) -> io::Result<OwnedFd> {
     let descriptor = i32::try_from(result).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
@@ -118,7 +121,7 @@ fn c_path(path: &Path) -> io::Result<CString> {
 }
 
 /// What the kernel is told; exposed, because it reads and writes there behind the compiler's back.
-fn address<T>(value: *const T) -> u64 {
+pub(super) fn address<T>(value: *const T) -> u64 {
     value.expose_provenance() as u64
 }
 
@@ -163,13 +166,19 @@ pub(super) fn map_facts(map: impl AsFd) -> io::Result<MapFacts> {
     facts(map.as_fd())
 }
 
-fn facts<T: Copy>(object: BorrowedFd<'_>) -> io::Result<T> {
+/// What the kernel knows about an object. `T` starts with the fields of the kernel's own structure.
+pub(super) fn facts<T: Copy>(object: BorrowedFd<'_>) -> io::Result<T> {
     let mut info = MaybeUninit::<T>::zeroed();
     let length = u32::try_from(size_of::<T>()).map_err(io::Error::other)?;
     call(INFO_BY_FD, &mut InfoAttributes { object: number(object), length, info: address(info.as_mut_ptr()) })?;
-    // SAFETY: both types that this is called with are integers throughout, and zeroes where the kernel
+    // SAFETY: all types that this is called with are integers throughout, and zeroes where the kernel
     // wrote nothing.
     Ok(unsafe { info.assume_init() })
+}
+
+/// Makes a map constant for user space, and with it a number that the verifier knows.
+pub(super) fn map_freeze(map: impl AsFd) -> io::Result<()> {
+    call(MAP_FREEZE, &mut number(map.as_fd())).map(drop)
 }
 
 /// Reads one row into `value`, which has the size that the kernel has for this map.

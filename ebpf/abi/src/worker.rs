@@ -25,28 +25,21 @@ pub enum Agent {
     Gone,
 }
 
-/// Chooses among the live workers of a pod.
+/// Chooses among the live workers of a pod, or, if none is alive, asks one of all whether it listens.
+///
+/// One listener answers for all: a pod's listeners are in the map before its row is, and they go
+/// together, with the agent's process.
 #[inline(always)]
 pub fn choose(workers: u32, role: u32, hash: u32, lookups: &impl Workers) -> Agent {
     let live = fresh(workers, lookups);
-    if let Some(first) = nth_set(live, hash)
-        && lookups.listens(role, first)
-    {
-        return Agent::Ready(first);
+    let candidates = if live == 0 { workers } else { live };
+    let Some(worker) = nth_set(candidates, hash) else {
+        return Agent::Gone;
+    };
+    if !lookups.listens(role, worker) {
+        return Agent::Gone;
     }
-    // Rare: the agent died less than two seconds ago, or opens this pod's listeners right now.
-    let mut hung = false;
-    let mut worker = 0;
-    while worker < MAX_WORKERS {
-        if workers >> worker & 1 == 1 && lookups.listens(role, worker) {
-            if live >> worker & 1 == 1 {
-                return Agent::Ready(worker);
-            }
-            hung = true;
-        }
-        worker += 1;
-    }
-    if hung { Agent::Hung } else { Agent::Gone }
+    if live == 0 { Agent::Hung } else { Agent::Ready(worker) }
 }
 
 /// The workers with a fresh heartbeat.
@@ -72,7 +65,8 @@ pub const fn freshness(beat_at: u64, now: u64) -> u32 {
     (age.wrapping_sub(HEARTBEAT_LIMIT_NANOSECONDS + 1) >> 63) as u32
 }
 
-/// The set bit that the hash falls on, each with the same probability; none if no bit is set.
+/// The set bit that the hash falls on, each with the same probability; none if no bit is set. Without a
+/// branch for each bit, for the verifier's sake.
 #[inline(always)]
 #[must_use]
 pub const fn nth_set(mask: u32, hash: u32) -> Option<u32> {
@@ -81,15 +75,44 @@ pub const fn nth_set(mask: u32, hash: u32) -> Option<u32> {
         return None;
     }
     let mut skip = hash % count;
+    let mut searching = 1;
+    let mut found = 0;
     let mut bit = 0;
     while bit < MAX_WORKERS {
-        if mask >> bit & 1 == 1 {
-            if skip == 0 {
-                return Some(bit);
-            }
-            skip -= 1;
-        }
+        let set = mask >> bit & 1;
+        let hit = set & skip.wrapping_sub(1) >> 31 & searching;
+        found |= bit * hit;
+        searching ^= hit;
+        skip = skip.wrapping_sub(set & searching);
         bit += 1;
     }
-    None
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_set_bit_is_chosen_equally_often() {
+        for mask in 1..1_u32 << MAX_WORKERS {
+            let bits: Vec<u32> = (0..MAX_WORKERS).filter(|bit| mask >> bit & 1 == 1).collect();
+            for (at, bit) in bits.iter().enumerate() {
+                let hash = u32::try_from(at).unwrap();
+                assert_eq!(nth_set(mask, hash), Some(*bit), "mask {mask:b}");
+                assert_eq!(nth_set(mask, hash + 7 * mask.count_ones()), Some(*bit), "mask {mask:b}");
+            }
+        }
+        assert_eq!(nth_set(0, 5), None);
+    }
+
+    #[test]
+    fn a_heartbeat_is_fresh_for_two_seconds_and_a_little_ahead() {
+        let now = 100_000_000_000;
+        assert_eq!(freshness(now, now), 1);
+        assert_eq!(freshness(now + 1000, now), 1);
+        assert_eq!(freshness(now - HEARTBEAT_LIMIT_NANOSECONDS, now), 1);
+        assert_eq!(freshness(now - HEARTBEAT_LIMIT_NANOSECONDS - 1, now), 0);
+        assert_eq!(freshness(0, now), 0);
+    }
 }
