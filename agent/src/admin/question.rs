@@ -146,7 +146,8 @@ pub fn target(snapshot: &Snapshot, question: &Question) -> Result<Target, Unreso
         return at_address(snapshot, address, port);
     }
     let named = service_names(words);
-    if let Some(service) = snapshot.services.iter().find(|service| named.contains(&service.name.to_string())) {
+    let service = snapshot.services.iter().find(|service| named.contains(&service.name.to_string()));
+    if let Some(service) = service.filter(|service| !is_only_a_pods(snapshot, service, words, port)) {
         return of_service(service, port);
     }
     let row = workloads(snapshot, words).into_iter().next().ok_or_else(|| {
@@ -207,6 +208,12 @@ fn of_service(service: &Arc<Service>, port: Option<u16>) -> Result<Target, Unres
         }
         None => Target::UnknownPort { service, port: wanted },
     })
+}
+
+/// A port that a service lacks is meant for the pod, where one has the same name.
+fn is_only_a_pods(snapshot: &Snapshot, service: &Service, words: &str, port: Option<u16>) -> bool {
+    let lacks = port.is_some_and(|port| service.ports.iter().all(|other| other.port != port));
+    lacks && snapshot.workloads.values().any(|row| *row.name == *words)
 }
 
 /// The pods that `namespace/name` means: the pod of that name, else the pods of that application, by name.

@@ -66,6 +66,14 @@ impl Credentials {
         this
     }
 
+    /// No credential, but these facts about some: for tests of what people are shown.
+    #[must_use]
+    pub fn shown(facts: Vec<CertificateFacts>) -> Self {
+        let this = Self::default();
+        this.publish(Rows::default(), facts);
+        this
+    }
+
     /// This workload's credential. It may have ended: `Credential::check_time` says so with the reason.
     #[must_use]
     pub fn of(&self, workload: &WorkloadUid) -> Option<Arc<Credential>> {
