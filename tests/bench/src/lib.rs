@@ -1,0 +1,18 @@
+//! Load, and what it shows about the paths through a mesh.
+//!
+//! [`generate`] and [`serve`] are the two ends of every measurement; they run inside pods and know nothing
+//! of Weft. [`load`] starts them there, [`table`] compares the paths in one interleaved run, and
+//! [`connection_rate`] and [`memory`] are the runs behind two of the proofs. Nothing here judges a time:
+//! what is measured is told, and only lost or broken exchanges are errors.
+
+pub mod connection_rate;
+pub mod cpu;
+pub mod generate;
+mod ground;
+pub mod histogram;
+pub mod load;
+pub mod memory;
+pub mod report;
+pub mod scrape;
+pub mod serve;
+pub mod table;

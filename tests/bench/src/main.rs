@@ -1,0 +1,82 @@
+//! `weft-bench`: the table by default, the runs behind the proofs and both ends of the load by name.
+//!
+//! What measures a mesh builds it in a sandbox that dies with this process; `generate` and `serve` are
+//! started by it inside pods and need nothing.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "results and errors are the output of this program")]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use weft_bench::connection_rate::{self, ConnectionRate};
+use weft_bench::cpu;
+use weft_bench::generate::{self, Load};
+use weft_bench::memory::{self, Memory};
+use weft_bench::serve::{self, Servers};
+use weft_bench::table::{self, Table};
+use weft_rig::{Isolation, sandbox};
+
+/// Measure Weft's paths against the direct one.
+#[derive(Parser)]
+#[command(name = "weft-bench", args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    table: Table,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compare the direct, the one-node and the two-node path (the same as no command at all).
+    Table(Table),
+    /// New connections at a fixed rate over two nodes: errors, latency, share of resumptions. Prints JSON.
+    ConnectionRate(ConnectionRate),
+    /// The agents' memory with many resting connections, cycle by cycle. Prints JSON.
+    Memory(Memory),
+    /// Generate load where this process runs. Prints one JSON line.
+    Generate(Generate),
+    /// Answer to load.
+    Serve(Servers),
+}
+
+#[derive(Args)]
+struct Generate {
+    /// The core to run on.
+    #[arg(long)]
+    core: Option<usize>,
+    #[command(subcommand)]
+    load: Load,
+}
+
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    match run(line.command.unwrap_or(Command::Table(line.table))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Table(plan) => table::run(&plan, &sandbox::enter(Isolation::Private)?),
+        Command::ConnectionRate(plan) => print(&connection_rate::run(&plan, &sandbox::enter(Isolation::Private)?)?),
+        Command::Memory(plan) => print(&memory::run(&plan, &sandbox::enter(Isolation::Private)?)?),
+        Command::Generate(Generate { core, load }) => {
+            if let Some(core) = core {
+                cpu::pin(std::process::id(), core)?;
+            }
+            print(&generate::run(&load)?)
+        }
+        Command::Serve(servers) => serve::run(&servers),
+    }
+}
+
+fn print(result: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(result)?);
+    Ok(())
+}
