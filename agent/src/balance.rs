@@ -374,12 +374,11 @@ mod tests {
                 balancer.sample(now, &all[index], Duration::from_millis(milliseconds));
             }
             let left = offered.iter().filter(|endpoint| !tried.contains(endpoint)).count();
-            match balancer.pick_at(now, offered, &tried, &mut random) {
-                Some((chosen, _guard)) => {
-                    prop_assert!(offered.contains(&chosen));
-                    prop_assert!(!tried.contains(&chosen));
-                }
-                None => prop_assert_eq!(left, 0),
+            if let Some((chosen, _guard)) = balancer.pick_at(now, offered, &tried, &mut random) {
+                prop_assert!(offered.contains(&chosen));
+                prop_assert!(!tried.contains(&chosen));
+            } else {
+                prop_assert_eq!(left, 0);
             }
         }
     }

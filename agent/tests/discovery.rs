@@ -1,6 +1,7 @@
 //! An agent and a controller over loopback: resume, nacks, reconnects, the snapshot on disk, reports.
 
 #![expect(clippy::expect_used, reason = "the helpers of a test may panic")]
+#![expect(clippy::disallowed_methods, reason = "each test owns its tasks and joins or aborts them")]
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -330,8 +331,8 @@ async fn a_controller_hears_heartbeats_enrolments_acknowledgements_and_nacks() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut controller = Controller::start().await;
     let agent = Agent::start(folder.path(), Some(controller.channel()));
-    let (enrolled, reported) = watch::channel(Enrolled::default());
-    let reporter = Reporter::new(agent.snapshots.clone(), reported);
+    let (enrolled, told) = watch::channel(Enrolled::default());
+    let reporter = Reporter::new(agent.snapshots.clone(), told);
     let reporting = tokio::spawn(reporter.run(agent.channels.subscribe(), agent.stop.clone()));
     let session = controller.session().await;
     let mut ear = controller.ear().await;
@@ -371,8 +372,8 @@ async fn the_controller_sets_the_pace_of_heartbeats() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut controller = Controller::start().await;
     let agent = Agent::start(folder.path(), None);
-    let (_enrolled, reported) = watch::channel(Enrolled::default());
-    let reporter = Reporter::new(agent.snapshots.clone(), reported);
+    let (_enrolled, told) = watch::channel(Enrolled::default());
+    let reporter = Reporter::new(agent.snapshots.clone(), told);
     let reporting = tokio::spawn(reporter.run(watch::channel(Some(controller.channel())).1, agent.stop.clone()));
     let ear = controller.ear().await;
     ear.responses.send(Ok(v1::ReportResponse { lease_ms: 600 })).await.expect("heard");

@@ -13,6 +13,6 @@ mod rule;
 
 pub use evaluate::{Decision, Ground, Peer, Verdict, evaluate};
 pub use explain::explain;
-pub use policy::{Action, Policy, PortMatch, Rule, Source};
+pub use policy::{Action, Policy, PolicyName, PortMatch, Rule, Source};
 pub use read::{LIST_MAXIMUM, RULES_MAXIMUM, ReadError, read, read_network};
 pub use rule::Mismatch;

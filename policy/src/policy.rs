@@ -1,8 +1,12 @@
 //! A policy in validated types. Structure says the logic: `None` is anything, an empty list is nothing.
 
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
 use ipnet::IpNet;
 use serde::Serialize;
-use weft_proto::names::{Identity, Namespace, NamespacedName};
+use weft_proto::names::{Identity, NameError, Namespace, NamespacedName};
 use weft_proto::v1;
 
 use crate::read::{action, ports};
@@ -15,9 +19,18 @@ pub enum Action {
     Audit,
 }
 
+/// Whose policy it is, for people. The operator's name has an upper-case letter, so no namespace can pass for it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PolicyName {
+    /// An `AuthorizationPolicy` object.
+    Object(NamespacedName),
+    /// The rules of the `MeshConfig` of this name, written `MeshConfig/name`.
+    Operator(Arc<str>),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Policy {
-    pub name: NamespacedName,
+    pub name: PolicyName,
     pub action: Action,
     pub dry_run: bool,
     /// From `MeshConfig`: an enforced Deny comes before everything else.
@@ -59,6 +72,41 @@ pub struct Source {
     pub not_networks: Option<Vec<IpNet>>,
 }
 
+const OPERATOR: &str = "MeshConfig";
+
+impl FromStr for PolicyName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text.split_once('/') {
+            // Any namespace serves to check the name itself.
+            Some((OPERATOR, name)) => Ok(Self::Operator(NamespacedName::new("any", name)?.name)),
+            Some(_) | None => text.parse().map(Self::Object),
+        }
+    }
+}
+
+impl From<NamespacedName> for PolicyName {
+    fn from(name: NamespacedName) -> Self {
+        Self::Object(name)
+    }
+}
+
+impl fmt::Display for PolicyName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(name) => name.fmt(formatter),
+            Self::Operator(name) => write!(formatter, "{OPERATOR}/{name}"),
+        }
+    }
+}
+
+impl Serialize for PolicyName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl Rule {
     /// Matches every connection.
     pub const ANY: Self = Self { from: None, to: None };
@@ -69,11 +117,7 @@ impl Policy {
     /// the whole target, an Audit of nothing. An unknown action (or no readable body at all) may be a new kind of
     /// refusal and is a Deny. Dry runs stay dry. Target ports that cannot be read become every port.
     #[must_use]
-    pub fn safe_reading(
-        name: NamespacedName,
-        message: Option<&v1::AuthorizationPolicy>,
-        why: impl Into<String>,
-    ) -> Self {
+    pub fn safe_reading(name: PolicyName, message: Option<&v1::AuthorizationPolicy>, why: impl Into<String>) -> Self {
         let action = message.and_then(|message| action(message.action).ok()).unwrap_or(Action::Deny);
         let target_ports = message.and_then(|message| ports("target_ports", &message.target_ports).ok());
         Self {
@@ -92,7 +136,7 @@ impl Policy {
 
     /// Stands for a policy that is named as selecting a pod and is not there: nobody may connect until it is.
     #[must_use]
-    pub fn absent(name: NamespacedName) -> Self {
+    pub fn absent(name: PolicyName) -> Self {
         Self::safe_reading(name, None, "it has not been received")
     }
 

@@ -5,10 +5,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
-use weft_proto::names::NamespacedName;
 use weft_proto::v1;
 
-use crate::{Action, Policy, PortMatch, Rule, Source};
+use crate::{Action, Policy, PolicyName, PortMatch, Rule, Source};
 
 /// Rules of one policy: above what a person writes, so that one policy cannot make each connection slow.
 pub const RULES_MAXIMUM: usize = 1024;
@@ -31,7 +30,7 @@ impl ReadError {
 
 /// Reads a policy. On an error the caller applies [`Policy::safe_reading`].
 pub fn read(message: &v1::AuthorizationPolicy) -> Result<Policy, ReadError> {
-    let name = NamespacedName::new(&message.namespace, &message.name);
+    let name = format!("{}/{}", message.namespace, message.name).parse::<PolicyName>();
     bounded("rules", message.rules.len(), RULES_MAXIMUM)?;
     Ok(Policy {
         name: name.map_err(|error| ReadError::new("name", error))?,

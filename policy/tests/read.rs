@@ -6,8 +6,7 @@
     reason = "the helpers of a test may panic, and fit the fields that they fill"
 )]
 
-use weft_policy::{Action, LIST_MAXIMUM, Policy, RULES_MAXIMUM, Rule, read};
-use weft_proto::names::NamespacedName;
+use weft_policy::{Action, LIST_MAXIMUM, Policy, PolicyName, RULES_MAXIMUM, Rule, read};
 use weft_proto::v1;
 
 fn readable() -> v1::AuthorizationPolicy {
@@ -24,8 +23,8 @@ fn readable() -> v1::AuthorizationPolicy {
     }
 }
 
-fn name() -> NamespacedName {
-    NamespacedName::new("shop", "web").expect("a name")
+fn name() -> PolicyName {
+    "shop/web".parse().expect("a name")
 }
 
 fn list(values: &[&str]) -> Option<v1::StringList> {
@@ -65,6 +64,18 @@ fn a_bad_field_is_named() {
     check("rules[0].from.sources[0].namespaces", |message| {
         source(message).namespaces = Some(v1::StringList { values: vec!["a".to_owned(); LIST_MAXIMUM + 1] });
     });
+}
+
+#[test]
+fn the_operators_policies_have_a_name_that_no_namespace_has() {
+    let operator =
+        v1::AuthorizationPolicy { namespace: "MeshConfig".to_owned(), name: "default".to_owned(), ..readable() };
+    let name = read(&operator).expect("readable").name;
+    assert!(matches!(name, PolicyName::Operator(_)));
+    assert_eq!(name.to_string(), "MeshConfig/default");
+    assert!("Shop/default".parse::<PolicyName>().is_err());
+    assert!("MeshConfig/".parse::<PolicyName>().is_err());
+    assert!("MeshConfig/a/b".parse::<PolicyName>().is_err());
 }
 
 #[test]

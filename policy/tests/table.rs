@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 
 use weft_policy::{Ground, Peer, Policy, Verdict, evaluate, explain, read};
-use weft_proto::names::{Identity, NamespacedName};
+use weft_proto::names::Identity;
 use weft_proto::v1::{self, Action};
 
 const PORT: u16 = 8080;
@@ -162,8 +162,8 @@ fn what_has_no_effect_is_noted_when_it_matches() {
     let web: Identity = WEB.parse().expect("an identity");
     let peer = Peer { identity: Some(&web), address: IpAddr::from([10, 0, 0, 7]), port: PORT };
     let decision = evaluate(policies.iter(), &peer);
-    let noted: Vec<_> = decision.noted.iter().map(|(policy, rule)| (&*policy.name.name, *rule)).collect();
-    assert_eq!(noted, [("watch", 1), ("draft", 0)]);
+    let noted: Vec<_> = decision.noted.iter().map(|(policy, rule)| (policy.name.to_string(), *rule)).collect();
+    assert_eq!(noted, [("shop/watch".to_owned(), 1), ("shop/draft".to_owned(), 0)]);
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn people_are_told_which_rule_or_why_none() {
         "allowed: no Allow policy speaks of port 8080 and no Deny rule matched; \
          without effect: dry run of a Deny shop/deny[0] matched"
     );
-    let safe = Policy::absent(NamespacedName::new("shop", "lost").expect("a name"));
+    let safe = Policy::absent("shop/lost".parse().expect("a name"));
     let peer = Peer { identity: None, address: IpAddr::from([10, 0, 0, 7]), port: PORT };
     assert_eq!(
         explain([&safe].into_iter(), &peer),

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
-use weft_policy::Policy;
-use weft_proto::resource::{SETTINGS, TRUST, authorization, snapshot_version};
+use weft_policy::{Policy, PolicyName};
+use weft_proto::resource::{SETTINGS, TRUST, snapshot_version};
 use weft_proto::v1;
 
-use super::parse::{Domains, Features, NodeEnrolment, Reading, Settings, read};
+use super::parse::{Domains, Features, NodeEnrolment, Reading, Settings, policy_name, read};
 use super::snapshots::Nack;
 use crate::limits;
 use crate::model::{Enrolment, Parts, Snapshot, SnapshotVersion};
@@ -246,13 +246,8 @@ impl Entry {
 
 /// Named for people as far as it can be.
 fn absent_policy(resource: &str) -> Policy {
-    let name = resource.strip_prefix(&authorization("", "")[..14]).and_then(|name| name.parse().ok());
-    Policy::absent(name.unwrap_or_else(unnamed))
-}
-
-fn unnamed() -> weft_proto::names::NamespacedName {
-    #[expect(clippy::expect_used, reason = "a constant that a test reads")]
-    "weft/unnamed".parse().expect("weft/unnamed is a name")
+    let rest = resource.split_once('/').map_or(resource, |(_, rest)| rest);
+    Policy::absent(policy_name(rest).unwrap_or_else(|_| PolicyName::Operator(Arc::from("unnamed"))))
 }
 
 /// Cuts at a character's border.

@@ -10,8 +10,8 @@ mod workload;
 
 use std::sync::Arc;
 
-use weft_policy::{Policy, ReadError};
-use weft_proto::names::{Identity, NamespacedName, TrustDomain};
+use weft_policy::{Policy, PolicyName, ReadError};
+use weft_proto::names::{Identity, NameError, TrustDomain};
 use weft_proto::v1::resource::Body;
 use weft_proto::{FEATURES, v1};
 
@@ -169,7 +169,7 @@ fn read_policy(
     written: Option<&v1::AuthorizationPolicy>,
     domains: &Domains,
 ) -> Read {
-    let own_name: NamespacedName = match name.parse() {
+    let own_name = match policy_name(name) {
         Ok(name) => name,
         // An enrolment that names it finds nothing and denies everything.
         Err(error) => return nothing(format!("name: {error}")),
@@ -187,6 +187,13 @@ fn read_policy(
         |why| safe(Reading::Policy(Arc::new(Policy::safe_reading(own_name, written, why.as_str()))), why),
         |policy| as_written(Reading::Policy(Arc::new(policy))),
     )
+}
+
+/// The policy of a resource named `namespace/name` or `namespace/name/variant`: one policy has a variant for each set of
+/// ports that its target means on different pods.
+pub fn policy_name(resource: &str) -> Result<PolicyName, NameError> {
+    let mut slashes = resource.match_indices('/').map(|(place, _)| place).skip(1);
+    resource[..slashes.next().unwrap_or(resource.len())].parse()
 }
 
 impl Domains {

@@ -58,7 +58,9 @@ impl Reporter {
         let Self { mut voice, status } = self;
         let mut attempts = Attempts::new(status, channels, stop);
         while let Some(channel) = attempts.next().await {
-            if attempts.carry(voice.converse(channel, &attempts.status)).await.is_none() {
+            // Boxed: the stream's state is large, and lives once for each connection to the controller.
+            let stream = Box::pin(voice.converse(channel, &attempts.status));
+            if attempts.carry(stream).await.is_none() {
                 return;
             }
         }

@@ -261,7 +261,7 @@ fn a_service_without_an_endpoint() {
 
 fn policy(action: Action, sources: Vec<PolicySource>) -> Arc<Policy> {
     Arc::new(Policy {
-        name: NamespacedName::new("shop", "who").unwrap(),
+        name: NamespacedName::new("shop", "who").unwrap().into(),
         action,
         dry_run: false,
         enforced: false,

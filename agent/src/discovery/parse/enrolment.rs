@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use weft_policy::{Policy, ReadError};
-use weft_proto::names::{NamespacedName, WorkloadUid};
+use weft_policy::{Policy, PolicyName, ReadError};
+use weft_proto::names::WorkloadUid;
 use weft_proto::v1;
 
 use super::fields::{mtls, name, networks, port, ports, problem, same};
@@ -50,7 +50,7 @@ pub fn read(uid: &str, row: &v1::Enrolment) -> Result<NodeEnrolment, ReadError> 
 /// reports that the pod cannot be enrolled.
 pub fn safe(uid: &str, row: Option<&v1::Enrolment>) -> Result<NodeEnrolment, ReadError> {
     let own_uid: WorkloadUid = name("uid", uid)?;
-    let deny_all = NamespacedName::new("weft", "unreadable-enrolment").map_err(|error| problem("uid", error))?;
+    let deny_all = PolicyName::Operator(Arc::from("unreadable-enrolment"));
     let why = "the pod's enrolment cannot be applied as written";
     let enrolment = Enrolment {
         uid: own_uid,

@@ -167,6 +167,24 @@ fn a_policy_that_cannot_be_read_opens_nothing() {
 }
 
 #[test]
+fn a_policy_may_have_variants_and_be_the_operators() {
+    let read =
+        |name: &str, body: v1::AuthorizationPolicy| own(&versioned(name.to_owned(), vec![], Body::Authorization(body)));
+    let operator =
+        |name: &str| v1::AuthorizationPolicy { namespace: "MeshConfig".to_owned(), ..policy(name, v1::Action::Deny) };
+    for (name, body, expected) in [
+        ("authorization/shop/web/80-443", policy("web", v1::Action::Allow), "shop/web"),
+        ("authorization/MeshConfig/default", operator("default"), "MeshConfig/default"),
+    ] {
+        let Read { reading: Reading::Policy(policy), nack: None } = read(name, body) else {
+            panic!("{name} was nacked")
+        };
+        assert_eq!(policy.name.to_string(), expected);
+    }
+    assert!(read("authorization/shop/webs/80", policy("web", v1::Action::Allow)).nack.is_some());
+}
+
+#[test]
 fn a_policy_that_names_an_alias_means_the_mesh() {
     let Reading::Policy(policy) = as_written(Body::Authorization(policy("web", v1::Action::Deny))) else {
         panic!("no policy")
@@ -195,15 +213,15 @@ fn settings_are_read_and_their_bad_fields_named() {
 
 #[test]
 fn only_certificates_are_trusted() {
-    let good = root();
-    let Reading::Trust(roots) = as_written(Body::Trust(v1::Trust { roots_der: vec![good.clone()] })) else {
+    let good = [root()];
+    let Reading::Trust(roots) = as_written(Body::Trust(v1::Trust { roots_der: good.to_vec() })) else {
         panic!("no trust")
     };
-    assert_eq!(*roots, [good.clone()]);
+    assert_eq!(*roots, good);
     check_bad("roots_der", Body::Trust(v1::Trust { roots_der: vec![] }));
-    let mixed = v1::Trust { roots_der: vec![good.clone(), b"junk".to_vec()] };
+    let mixed = v1::Trust { roots_der: vec![good[0].clone(), b"junk".to_vec()] };
     let Reading::Trust(roots) = check_bad("roots_der[1]", Body::Trust(mixed)) else { panic!("no trust") };
-    assert_eq!(*roots, [good]);
+    assert_eq!(*roots, good);
 }
 
 #[test]
