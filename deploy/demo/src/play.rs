@@ -22,12 +22,8 @@ pub fn keep(stage: &mut Stage, sandbox: &Sandbox, screen: &Screen) -> Result<()>
         );
         write_script(&folder.join(format!("in-{}-{}", name.namespace, name.name)), &script)?;
     }
-    for node in 1..=2 {
-        let socket = stage.mesh.node(node)?.admin_socket();
-        let cli = &stage.binaries.cli;
-        let script = format!("#!/bin/sh\nexec {} --socket {} \"$@\"\n", cli.display(), socket.display());
-        write_script(&folder.join(format!("weft-node{node}")), &script)?;
-    }
+    let weft = stage.mesh.weft(&stage.binaries.cli)?.line();
+    write_script(&folder.join("weft"), &format!("#!/bin/sh\nexec {weft} \"$@\"\n"))?;
     screen.say("");
     screen.say("The mesh stays until Ctrl-C. In another terminal, as root:");
     screen.typed(
@@ -37,8 +33,8 @@ pub fn keep(stage: &mut Stage, sandbox: &Sandbox, screen: &Screen) -> Result<()>
     for line in [
         "in-shop-customer curl http://web.shop/",
         "in-outside-intruder curl http://web.shop/",
-        "weft-node2 status",
-        "weft-node2 why outside/intruder shop/web-2:8080",
+        "weft status",
+        "weft why outside/intruder shop/web-2:8080",
     ] {
         screen.quote(line);
     }

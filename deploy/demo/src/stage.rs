@@ -135,15 +135,13 @@ impl Stage {
         })
     }
 
-    /// Asks `weft why` at a node and shows the answer.
-    pub fn why(&mut self, screen: &Screen, node: usize, source: &str, destination: &str) -> Result<String> {
-        let socket = self.mesh.node(node)?.admin_socket();
-        let command = self.mesh.node(node)?.place().command(&self.binaries.cli);
-        let command = command.arg("--socket").arg(&socket).args(["why", source, destination]);
-        let mut outcome = command.run()?;
+    /// Asks `weft why` and shows the answer. It exits with a failure where it found a problem, which is what is asked for.
+    pub fn why(&self, screen: &Screen, source: &str, destination: &str) -> Result<String> {
+        let mut outcome = self.mesh.weft(&self.binaries.cli)?.args(["why", source, destination]).run()?;
         outcome.line = format!("weft why {source} {destination}");
-        screen.command(&format!("node{node}"), &outcome);
-        outcome.expect_success()
+        screen.command("operator", &outcome);
+        ensure!(!outcome.stdout.is_empty(), "weft why has no answer: {}", outcome.stderr);
+        Ok(outcome.stdout)
     }
 
     /// Waits until the labels have taken effect on every node.

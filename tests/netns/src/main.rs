@@ -12,7 +12,7 @@ mod scene;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use libtest_mimic::{Arguments, Failed, Trial};
 use weft_rig::place::Launch;
 use weft_rig::{Isolation, sandbox};
@@ -55,7 +55,8 @@ fn run(name: &str, scale: Scale) -> Result<()> {
     if scale == Scale::Full && promise.proof.is_none() {
         bail!("{name} has no longer form; `{PROOFS}` lists those that have");
     }
-    (promise.run)(&Scene::new(sandbox::enter(Isolation::Private)?, scale))
+    let scene = Scene::new(sandbox::enter(Isolation::Private)?, scale);
+    (promise.run)(&scene).map_err(|error| anyhow!("{error:#}\n{}", scene.sandbox.last_words()))
 }
 
 /// Runs a proof in the open and closes with the line that `cargo xtask prove` counts.

@@ -20,6 +20,7 @@ use crate::directory::Directory;
 use crate::fabric::Fabric;
 use crate::node::{AgentPlan, Folders, Node};
 use crate::object::{self, Member, Name, PodPlan, ServicePlan};
+use crate::place::Launch;
 use crate::pod::Pod;
 use crate::proxy;
 use crate::sandbox::Sandbox;
@@ -228,6 +229,14 @@ impl Mesh {
     /// The controller.
     pub fn controller(&mut self) -> Result<&mut Controller> {
         self.controller.as_mut().context("this mesh has no controller")
+    }
+
+    /// `weft`, asking every agent and the controller of this mesh.
+    pub fn weft(&self, cli: &Path) -> Result<Launch> {
+        let nodes = self.nodes.iter().map(Node::run_dir);
+        let command = nodes.fold(Launch::new(cli), |command, folder| command.arg("--run-dir").arg(folder));
+        let controller = self.controller.as_ref().context("this mesh has no controller")?;
+        Ok(command.arg("--controller-socket").arg(controller.state_dir().join("admin.sock")))
     }
 
     // ---- changes ----------------------------------------------------------------------------

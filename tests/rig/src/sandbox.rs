@@ -19,6 +19,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::process::Signal;
 use rustix::thread::UnshareFlags;
 
+use crate::process::tail_of;
 use crate::wait;
 
 /// Which part this process plays; set by the outer process for the ones it starts.
@@ -31,6 +32,9 @@ const OUTER_PID: &str = "WEFT_SANDBOX_OUTER_PID";
 const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
 /// The private tmpfs; /run exists everywhere and nothing in it is needed inside.
 const RUN: &str = "/run";
+
+/// Lines of one log that a failure shows.
+const LAST_WORDS: usize = 15;
 
 /// Whether namespaces of our own are needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +69,19 @@ impl Sandbox {
     #[must_use]
     pub fn scratch(&self) -> PathBuf {
         Path::new(RUN).join("weft")
+    }
+
+    /// The last lines of every log of every mesh in here, also of those that are gone: for failures.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let mut logs = Vec::new();
+        collect_logs(&self.scratch(), &mut logs);
+        logs.sort();
+        let tails = logs.iter().map(|log| {
+            let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
+            format!("==> {} <==\n{}\n", log.display(), tail_of(&text, LAST_WORDS))
+        });
+        tails.collect()
     }
 
     /// What /etc/hosts is inside the sandbox.
@@ -273,6 +290,18 @@ fn furnish() -> Result<()> {
     let hosts = Path::new(RUN).join("weft/hosts");
     fs::write(&hosts, "127.0.0.1 localhost\n::1 localhost\n")?;
     rustix::mount::mount_bind(&hosts, "/etc/hosts").context("cannot put the hosts file in place")
+}
+
+/// The logs of nodes and controllers; those of pods belong to the tests.
+fn collect_logs(folder: &Path, logs: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() && !path.ends_with("pods") && !path.ends_with("bpf") {
+            collect_logs(&path, logs);
+        } else if path.extension().is_some_and(|extension| extension == "log") {
+            logs.push(path);
+        }
+    }
 }
 
 /// Collects every child that ends, orphans included, until the program itself does.

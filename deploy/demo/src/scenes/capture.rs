@@ -1,5 +1,6 @@
 //! The wire before and after: what can be read, who is seen, who is proven.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -44,10 +45,10 @@ pub fn switch_on(stage: &mut Stage, screen: &Screen) -> Result<()> {
     let markers = stage.converse(screen, "shop/customer", "captured")?;
     stage.expect_secret(markers)?;
     let first = stage.tap.first_bytes(8080);
-    let customer = stage.mesh.pod("shop/customer")?.ipv4();
+    let customer = addresses_of(stage)?;
     let (from, to, bytes) = first
         .iter()
-        .find(|(from, _, bytes)| from.ip() == customer && bytes.starts_with(&TLS_HANDSHAKE))
+        .find(|(from, _, bytes)| customer.contains(&from.ip()) && bytes.starts_with(&TLS_HANDSHAKE))
         .context("no TLS handshake from the customer to port 8080 was on the wire")?;
     screen.quote(&format!("{from} → {to}  {:02x?} …  a TLS handshake, pod to pod, on the original port", &bytes[..5]));
     screen.proven("the same conversations, and no marker can be read");
@@ -61,10 +62,10 @@ pub fn switch_on(stage: &mut Stage, screen: &Screen) -> Result<()> {
 }
 
 pub fn identity(stage: &mut Stage, screen: &Screen) -> Result<()> {
-    let customer = stage.mesh.pod("shop/customer")?.ipv4();
-    let page =
-        stage.run(screen, "shop/customer", "curl -sS --max-time 5 http://web.shop/who-am-i")?.expect_success()?;
-    ensure!(page.contains(&format!("sees {customer}")), "nginx sees somebody else than {customer}: {page}");
+    let page = stage.run(screen, "shop/customer", "curl -sS --max-time 5 http://web.shop/who-am-i")?.expect_success()?;
+    // A Service has addresses of both families, and curl takes whichever answers first.
+    let customer = addresses_of(stage)?.into_iter().find(|address| page.trim().ends_with(&format!("sees {address}")));
+    let customer = customer.with_context(|| format!("nginx sees somebody else than the customer: {page}"))?;
     let mut seen = String::new();
     for name in ["shop/web-1", "shop/web-2"] {
         seen += &std::fs::read_to_string(stage.mesh.pod(name)?.scratch().join("nginx.log")).unwrap_or_default();
@@ -118,6 +119,11 @@ fn expect_old_chat(stage: &mut Stage, screen: &Screen) -> Result<()> {
         chat.output().lines().count()
     ));
     Ok(())
+}
+
+fn addresses_of(stage: &Stage) -> Result<[IpAddr; 2]> {
+    let customer = stage.mesh.pod("shop/customer")?;
+    Ok([customer.ipv4(), customer.ipv6()])
 }
 
 fn server_pids(stage: &Stage) -> Vec<u32> {

@@ -1,9 +1,8 @@
 //! What a person sees: metrics, `weft status`, and `weft why` for faults it was not told of.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use weft_rig::{Mesh, wait};
 
@@ -43,21 +42,15 @@ fn metrics(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// Runs `weft` on a node.
-fn weft(mesh: &mut Mesh, cli: &PathBuf, node: usize, arguments: &[&str]) -> Result<weft_rig::place::Outcome> {
-    let socket = mesh.node(node)?.admin_socket();
-    mesh.node(node)?.place().command(cli).arg("--socket").arg(socket).args(arguments).run()
-}
-
 fn commands(scene: &Scene) -> Result<()> {
     let cli = scene.binaries()?.cli;
-    let mut mesh = cast::start(cast::shop(scene)?, scene)?;
+    let mesh = cast::start(cast::shop(scene)?, scene)?;
     cast::expect_ok(&mesh, "shop/client", &at(&mesh, "shop/server", ECHO)?)?;
-    let status = weft(&mut mesh, &cli, 1, &["status"])?.expect_success()?;
-    ensure!(status.contains("shop/client"), "{status}");
-    let dump = weft(&mut mesh, &cli, 1, &["config", "dump"])?.expect_success()?;
+    let status = mesh.weft(&cli)?.arg("status").run()?.expect_success()?;
+    ensure!(status.contains("shop/client") && status.contains("shop/server"), "{status}");
+    let dump = mesh.weft(&cli)?.args(["-o", "json", "config", "dump"]).run()?.expect_success()?;
     serde_json::from_str::<serde_json::Value>(&dump)?;
-    weft(&mut mesh, &cli, 1, &["check"])?.expect_success()?;
+    mesh.weft(&cli)?.arg("check").run()?.expect_success()?;
     Ok(())
 }
 
@@ -70,28 +63,30 @@ fn why(scene: &Scene) -> Result<()> {
     let mut mesh = cast::start(plan, scene)?;
     let server = at(&mesh, "shop/server", ECHO)?;
     let port = |name: &str, port: u16| format!("{name}:{port}");
-    let ask = |mesh: &mut Mesh, node: usize, source: &str, destination: &str, cause: &str| -> Result<()> {
+    let ask = |mesh: &Mesh, source: &str, destination: &str, cause: &str| -> Result<()> {
         let answer = wait::until(&format!("weft why to say {cause}"), EFFECT_LIMIT, || {
-            let answer = weft(mesh, &cli, node, &["why", source, destination])?.expect_success()?;
-            ensure!(answer.contains(cause), "{answer}");
+            let outcome = mesh.weft(&cli)?.args(["-o", "json", "why", source, destination]).run()?;
+            let answer: serde_json::Value = serde_json::from_str(&outcome.stdout)
+                .with_context(|| format!("no answer: {outcome:?}"))?;
+            ensure!(answer["cause"] == cause, "{answer:#}");
             Ok(answer)
         })?;
-        scene.note(&format!("{source} → {destination}: {}", answer.lines().next().unwrap_or_default()));
+        scene.note(&format!("{source} → {destination}: {}", answer["cause"]));
         Ok(())
     };
     cast::expect_refused(&mesh, "outside/stranger", &server, EFFECT_LIMIT)?;
-    ask(&mut mesh, 2, "outside/stranger", &port("shop/server", ECHO), "plaintext_refused")?;
-    ask(&mut mesh, 1, "outside/stranger", &port("shop/server", ECHO), "not captured")?;
+    ask(&mesh, "outside/stranger", &port("shop/server", ECHO), "plaintext_refused")?;
+    ask(&mesh, "outside/stranger", &port("shop/server", ECHO), "not_captured")?;
     cast::expect_refused(&mesh, "shop/other", &server, EFFECT_LIMIT)?;
-    ask(&mut mesh, 2, "shop/other", &port("shop/server", ECHO), "denied_by_rule")?;
+    ask(&mesh, "shop/other", &port("shop/server", ECHO), "denied_by_rule")?;
     cast::expect_refused(&mesh, "shop/client", &at(&mesh, "shop/server", CLOSED)?, EFFECT_LIMIT)?;
-    ask(&mut mesh, 1, "shop/client", &port("shop/server", CLOSED), "upstream_refused")?;
+    ask(&mesh, "shop/client", &port("shop/server", CLOSED), "upstream_refused")?;
     mesh.set_ready("shop/server", false)?;
     cast::await_outcome(&mesh, "shop/client", &format!("server.shop:{ECHO}"), "refused")?;
-    ask(&mut mesh, 1, "shop/client", &port("shop/server", ECHO), "no_endpoint")?;
+    ask(&mesh, "shop/client", &port("shop/server", ECHO), "no_endpoint")?;
     mesh.set_ready("shop/server", true)?;
     cast::await_outcome(&mesh, "shop/client", &server, "ok")?;
     mesh.node(2)?.kill_agent();
     cast::expect_refused(&mesh, "shop/client", &server, Duration::from_secs(4))?;
-    ask(&mut mesh, 1, "shop/client", &port("shop/server", ECHO), "peer_agent_down")
+    ask(&mesh, "shop/client", &port("shop/server", ECHO), "peer_agent_down")
 }

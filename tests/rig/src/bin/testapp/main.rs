@@ -9,6 +9,7 @@ mod transfer;
 mod websocket;
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -79,9 +80,16 @@ enum Application {
     WebsocketTalk(websocket::Talk),
 }
 
-fn main() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(Arguments::parse().application))
+#[expect(clippy::print_stderr, reason = "the output of this program")]
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(run(Arguments::parse().application))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run(application: Application) -> Result<()> {
