@@ -128,9 +128,10 @@ impl Agents {
             return Err("more nodes report than this controller serves");
         }
         let agent = self.nodes.entry(node.clone()).or_insert_with(|| Agent::new(now));
+        // A node that was silent for long counted against the cap: its return may let another one be marked.
+        let mut changed = self.marked.contains(node) || now.duration_since(agent.heard) >= self.lease / 2;
         agent.heard = now;
         agent.remembered = false;
-        let mut changed = self.marked.contains(node);
         match report {
             v1::agent_report::Kind::Heartbeat(heartbeat) => {
                 agent.version = shortened(heartbeat.agent_version);

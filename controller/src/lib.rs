@@ -5,11 +5,15 @@
 //! Absent: the Kubernetes API, other replicas, a leader. One controller serves one mesh.
 
 pub mod agents;
+pub mod app;
 pub mod authenticate;
 pub mod ca;
+pub mod config;
 pub mod limits;
+pub mod mesh;
 pub mod object;
 pub mod publish;
+pub mod serve;
 pub mod source;
 pub mod state;
 pub mod status;

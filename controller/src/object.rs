@@ -70,6 +70,12 @@ impl Kind {
         }
     }
 
+    /// Kinds whose status tells whether they are in force.
+    #[must_use]
+    pub fn is_policy(self) -> bool {
+        matches!(self, Self::MeshConfig | Self::AuthenticationPolicy | Self::AuthorizationPolicy)
+    }
+
     #[must_use]
     pub fn is_namespaced(self) -> bool {
         !matches!(self, Self::MeshConfig | Self::Namespace)

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::object::Key;
+
 /// One thing to repair. `Display` is the whole message on one line.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Defect {
@@ -15,6 +17,9 @@ pub struct Defect {
     /// `Kind namespace/name`, as far as it could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
+    /// The object, if enough of it could be read.
+    #[serde(skip)]
+    pub key: Option<Key>,
     /// Such as `spec.rules[0].from`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,

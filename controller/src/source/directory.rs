@@ -172,6 +172,7 @@ impl Directory {
                     file: loser.file,
                     line: loser_line,
                     object: Some(key.to_string()),
+                    key: Some(key.clone()),
                     field: None,
                     problem: format!("the same object is in {}:{winner_line}, which is in use", winner.file.display()),
                     fix: "keep one of the two".to_owned(),
@@ -192,6 +193,7 @@ fn unique_uids(current: &BTreeMap<Key, Origin>, defects: &mut Vec<Defect>) -> Ve
                     file: origin.file.clone(),
                     line: 0,
                     object: Some(key.to_string()),
+                    key: Some(key.clone()),
                     field: Some("metadata.uid".to_owned()),
                     problem: format!("{first} has the same uid {}", pod.uid),
                     fix: "a uid is unique for ever: write another, or leave it out".to_owned(),
@@ -206,7 +208,7 @@ fn unique_uids(current: &BTreeMap<Key, Origin>, defects: &mut Vec<Defect>) -> Ve
 }
 
 fn whole_file(file: PathBuf, problem: String, fix: &str) -> Defect {
-    Defect { file, line: 0, object: None, field: None, problem, fix: fix.to_owned() }
+    Defect { file, line: 0, object: None, key: None, field: None, problem, fix: fix.to_owned() }
 }
 
 fn unreadable(path: &Path, problem: String, fix: &str) -> Read {

@@ -1,0 +1,183 @@
+//! The one place where the mesh's state is made: readings and reports come in, published generations go out.
+//!
+//! A change is translated at once when nothing is being translated; what comes meanwhile is one more translation.
+//! Disenrolment has two phases: a workload stops being mesh-capable first, and its enrolment goes when the other
+//! agents have acknowledged that, or after a few leases.
+
+mod retire;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::agents::{Agents, Remembered, STATE_FILE};
+use crate::object::Key;
+use crate::publish::Published;
+use crate::source::directory::Reading;
+use crate::state;
+use crate::status::{self, PolicyReport, StatusFolder};
+use crate::translate::{Facts, Finding, Observed, Translation, translate};
+
+use retire::Retiring;
+
+/// What streams and requests share: the newest of everything.
+#[derive(Debug, Clone)]
+pub struct Mesh {
+    pub readings: watch::Receiver<Arc<Reading>>,
+    pub published: watch::Receiver<Arc<Published>>,
+    pub told: watch::Receiver<Arc<Told>>,
+    agents: Arc<Mutex<Agents>>,
+    /// Agents said something that the mesh should know.
+    reported: Arc<Notify>,
+}
+
+/// What people are told about the last translation.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub policies: std::collections::BTreeMap<Key, Vec<PolicyReport>>,
+    pub findings: BTreeSet<Finding>,
+    /// How long the last translation took, in microseconds.
+    pub translation_micros: u128,
+}
+
+impl Mesh {
+    /// The agents, for a moment: never held across an await.
+    pub fn agents(&self) -> MutexGuard<'_, Agents> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn announce_report(&self) {
+        self.reported.notify_one();
+    }
+}
+
+/// Makes generations until it is stopped.
+#[derive(Debug)]
+pub struct Maker {
+    mesh: Mesh,
+    facts: Facts,
+    published: watch::Sender<Arc<Published>>,
+    told: watch::Sender<Arc<Told>>,
+    folder: StatusFolder,
+    retiring: Retiring,
+    state_file: PathBuf,
+    remembered: Remembered,
+}
+
+impl Maker {
+    pub fn new(
+        facts: Facts,
+        readings: watch::Receiver<Arc<Reading>>,
+        folder: StatusFolder,
+        state_dir: &std::path::Path,
+    ) -> anyhow::Result<Self> {
+        let state_file = state_dir.join(STATE_FILE);
+        let remembered: Remembered = match std::fs::read(&state_file) {
+            Ok(text) => {
+                serde_json::from_slice(&text).with_context(|| format!("{} is damaged", state_file.display()))?
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Remembered::default(),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", state_file.display())),
+        };
+        let agents = Agents::new(facts.lease, remembered, Instant::now());
+        let remembered = agents.remember();
+        let (published, published_receiver) = watch::channel(Arc::default());
+        let (told, told_receiver) = watch::channel(Arc::default());
+        let mesh = Mesh {
+            readings,
+            published: published_receiver,
+            told: told_receiver,
+            agents: Arc::new(Mutex::new(agents)),
+            reported: Arc::default(),
+        };
+        Ok(Self { mesh, facts, published, told, folder, retiring: Retiring::default(), state_file, remembered })
+    }
+
+    #[must_use]
+    pub fn mesh(&self) -> Mesh {
+        self.mesh.clone()
+    }
+
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut readings = self.mesh.readings.clone();
+        let mut last: Option<(Arc<Reading>, Observed)> = None;
+        loop {
+            let now = Instant::now();
+            let reading = readings.borrow_and_update().clone();
+            let observed = self.mesh.agents().observe(now);
+            let same = last.as_ref().is_some_and(|(known, seen)| Arc::ptr_eq(known, &reading) && *seen == observed);
+            if reading.listed && (!same || self.retiring.is_due(&self.mesh.agents(), now)) {
+                self.step(&reading, &observed).await?;
+                last = Some((reading, observed));
+            }
+            let end = self.next_look(now);
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                changed = readings.changed() => changed.context("the directory is no longer watched")?,
+                () = self.mesh.reported.notified() => {}
+                () = sleep_until(end) => {}
+            }
+        }
+    }
+
+    /// Half of a lease is when a silent node begins to count, a whole one when it is gone; retirement has ends of its own.
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        let lease = self.mesh.agents().next_end(now);
+        [lease, self.retiring.next_end()].into_iter().flatten().min()
+    }
+
+    async fn step(&mut self, reading: &Arc<Reading>, observed: &Observed) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let (facts, objects, observed) = (self.facts.clone(), Arc::clone(reading), observed.clone());
+        let translated = tokio::task::spawn_blocking(move || translate(&objects.objects, &observed, &facts));
+        let mut translation = translated.await.context("translation failed")?;
+        let before = self.mesh.published.borrow().clone();
+        let inhabited = reading.objects.pods.values().filter_map(|pod| pod.node.clone()).collect();
+        self.retiring.keep(&before, &mut translation, &reading.objects, &self.mesh.agents(), begun);
+        let Translation { shared, nodes, conditions, findings } = translation;
+        if let Some(next) = before.next(shared, nodes) {
+            tracing::debug!(generation = next.generation, micros = begun.elapsed().as_micros(), "published");
+            self.retiring.withdrawn_at(next.generation);
+            self.published.send_replace(Arc::new(next));
+        }
+        let policies = status::reports(&conditions, &reading.defects);
+        for finding in findings.difference(&self.told.borrow().findings) {
+            tracing::warn!(object = finding.object, "{}", finding.message);
+        }
+        self.told.send_replace(Arc::new(Told {
+            policies: policies.clone(),
+            findings,
+            translation_micros: begun.elapsed().as_micros(),
+        }));
+        self.mesh.agents().forget(&inhabited, begun);
+        self.write(policies, reading);
+        Ok(())
+    }
+
+    /// Small files, written on transitions only.
+    fn write(&mut self, policies: std::collections::BTreeMap<Key, Vec<PolicyReport>>, reading: &Reading) {
+        self.folder.write(policies, &reading.defects, Timestamp::now());
+        let remembered = self.mesh.agents().remember();
+        if remembered == self.remembered {
+            return;
+        }
+        let written = serde_json::to_vec(&remembered).map_err(anyhow::Error::from);
+        match written.and_then(|text| state::replace(&self.state_file, &text)) {
+            Ok(()) => self.remembered = remembered,
+            Err(error) => tracing::warn!("cannot remember what agents reported: {error:#}"),
+        }
+    }
+}
+
+async fn sleep_until(end: Option<Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,101 @@
+//! The gRPC server: TLS 1.3 by our own root, `Discovery`, `Report`, `Identity`.
+//!
+//! A client without a certificate may only join. Every service asks `authenticate` itself; no interceptor is trusted
+//! to have done so. Absent: what is served (`mesh`, `publish`, `ca`).
+
+pub mod admin;
+mod discovery;
+mod identity;
+mod listen;
+mod report;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Status};
+use weft_proto::names::TrustDomain;
+use weft_proto::v1::discovery_server::DiscoveryServer;
+use weft_proto::v1::identity_server::IdentityServer;
+use weft_proto::v1::report_server::ReportServer;
+
+use crate::authenticate::{self, ProvenNode, Unproven};
+use crate::ca::Authority;
+use crate::limits;
+use crate::mesh::Mesh;
+use crate::token::Tokens;
+
+/// What every service needs.
+#[derive(Debug, Clone)]
+pub struct Services {
+    pub mesh: Mesh,
+    pub authority: Arc<Authority>,
+    pub tokens: Tokens,
+    pub tasks: TaskTracker,
+    pub stop: CancellationToken,
+}
+
+impl Services {
+    /// The node that this very connection has proven.
+    fn proven<T>(&self, request: &Request<T>) -> Result<ProvenNode, Status> {
+        let certificates = request.peer_certs();
+        let certificates = certificates.as_deref().map(Vec::as_slice);
+        authenticate::by_certificate(self.trust_domain(), certificates, OffsetDateTime::now_utc()).map_err(refused)
+    }
+
+    fn trust_domain(&self) -> &TrustDomain {
+        self.authority.trust_domain()
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is the last thing that happens to the error")]
+fn refused(reason: Unproven) -> Status {
+    Status::unauthenticated(reason.to_string())
+}
+
+/// Serves until `services.stop`, and returns when all connections are closed.
+pub async fn serve(listener: TcpListener, names: &[rcgen::SanType], services: Services) -> anyhow::Result<()> {
+    let address = listener.local_addr().context("the listener has no address")?;
+    let tls = listen::tls(&services.authority, names)?;
+    let connections = listen::accept(listener, tls, &services);
+    tracing::info!(%address, trust_domain = %services.trust_domain(), "serving agents");
+    let bounded = limits::AGENT_MESSAGE_BYTES;
+    let stop = services.stop.clone();
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
+        .concurrency_limit_per_connection(limits::REQUESTS_PER_CONNECTION)
+        .add_service(DiscoveryServer::new(services.clone()).max_decoding_message_size(bounded))
+        .add_service(ReportServer::new(services.clone()).max_decoding_message_size(bounded))
+        .add_service(IdentityServer::new(services))
+        .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
+        .await
+        .context("the server failed")
+}
+
+/// Names that our certificate carries: a fixed one that agents verify, and those that a person may dial.
+pub fn server_names(listen: SocketAddr, more: &[String]) -> anyhow::Result<Vec<rcgen::SanType>> {
+    let mut names = vec![];
+    for name in ["weft-controller", "weft-controller.weft-system.svc", "localhost"]
+        .into_iter()
+        .chain(more.iter().map(String::as_str))
+    {
+        names.push(match name.parse() {
+            Ok(address) => rcgen::SanType::IpAddress(address),
+            Err(_) => {
+                rcgen::SanType::DnsName(name.try_into().with_context(|| format!("{name:?} is not a server name"))?)
+            }
+        });
+    }
+    if !listen.ip().is_unspecified() {
+        names.push(rcgen::SanType::IpAddress(listen.ip()));
+    }
+    for address in [std::net::Ipv4Addr::LOCALHOST.into(), std::net::Ipv6Addr::LOCALHOST.into()] {
+        names.push(rcgen::SanType::IpAddress(address));
+    }
+    Ok(names)
+}

@@ -1,0 +1,143 @@
+//! `GET /status` on a Unix socket: the state of the mesh for people and for `weft`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use tokio::net::UnixListener;
+
+use super::Services;
+use crate::agents::Nack;
+use crate::source::Defect;
+use crate::status::PolicyReport;
+use crate::translate::Finding;
+
+/// Everything that the controller knows about itself and its agents.
+#[derive(Debug, Serialize)]
+pub struct StatusReport {
+    pub version: &'static str,
+    pub trust_domain: String,
+    pub generation: u64,
+    pub lease_ms: u128,
+    pub objects: usize,
+    /// Microseconds that the last translation took.
+    pub translation_micros: u128,
+    /// What could not be read, with file, line, object and field.
+    pub errors: Vec<Defect>,
+    /// What was read well and may still surprise.
+    pub findings: Vec<Finding>,
+    pub policies: Vec<Policy>,
+    pub agents: Vec<AgentReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Policy {
+    pub policy: String,
+    pub targets: Vec<PolicyReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct AgentReport {
+    pub node: String,
+    /// Heard within the last lease.
+    pub live: bool,
+    /// Its permissive, fail-open workloads may be reached in plaintext.
+    pub plaintext_permitted: bool,
+    pub heard_ms_ago: u128,
+    pub version: String,
+    pub protocol_version: u32,
+    pub features: Vec<String>,
+    pub enrolled: usize,
+    pub not_enrolled: Vec<NotEnrolled>,
+    pub snapshot: String,
+    /// The newest generation that it has acknowledged; laggards have a smaller one than the mesh.
+    pub generation: u64,
+    pub nacks: Vec<Nack>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct NotEnrolled {
+    pub workload: String,
+    pub reason: String,
+}
+
+/// Serves until `services.stop`. The state directory keeps others away from the socket.
+pub async fn serve(path: PathBuf, services: Services) -> anyhow::Result<()> {
+    let listener = bind(&path)?;
+    let stop = services.stop.clone();
+    let router = Router::new().route("/status", get(status)).with_state(services);
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+        .context("the admin socket failed")?;
+    std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// A socket that nobody answers on any more is left from a controller that was killed.
+fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+    if path.exists() {
+        anyhow::ensure!(
+            std::os::unix::net::UnixStream::connect(path).is_err(),
+            "another controller answers on {}: one state directory serves one controller",
+            path.display()
+        );
+        std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))
+}
+
+async fn status(State(services): State<Services>) -> Json<StatusReport> {
+    Json(report(&services))
+}
+
+fn report(services: &Services) -> StatusReport {
+    let mesh = &services.mesh;
+    let reading = mesh.readings.borrow().clone();
+    let told = mesh.told.borrow().clone();
+    let lease = mesh.agents().lease();
+    let agents = agents(services);
+    let policies =
+        told.policies.iter().map(|(key, targets)| Policy { policy: key.to_string(), targets: targets.clone() });
+    StatusReport {
+        version: env!("CARGO_PKG_VERSION"),
+        trust_domain: services.trust_domain().to_string(),
+        generation: mesh.published.borrow().generation,
+        lease_ms: lease.as_millis(),
+        objects: reading.objects.len(),
+        translation_micros: told.translation_micros,
+        errors: reading.defects.clone(),
+        findings: told.findings.iter().cloned().collect(),
+        policies: policies.collect(),
+        agents,
+    }
+}
+
+fn agents(services: &Services) -> Vec<AgentReport> {
+    let now = Instant::now();
+    let agents = services.mesh.agents();
+    agents
+        .iter()
+        .map(|(node, agent)| AgentReport {
+            node: node.to_string(),
+            live: agents.is_live(agent, now),
+            plaintext_permitted: agents.is_marked(node),
+            heard_ms_ago: now.duration_since(agent.heard).as_millis(),
+            version: agent.version.clone(),
+            protocol_version: agent.protocol_version,
+            features: agent.features.clone(),
+            enrolled: agent.workloads.len(),
+            not_enrolled: agent
+                .failed
+                .iter()
+                .map(|(workload, reason)| NotEnrolled { workload: workload.clone(), reason: reason.clone() })
+                .collect(),
+            snapshot: agent.snapshot.clone(),
+            generation: agent.acknowledged,
+            nacks: agent.nacks.clone(),
+        })
+        .collect()
+}

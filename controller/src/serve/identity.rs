@@ -1,0 +1,82 @@
+//! `Identity`: a join token or a node certificate becomes a node certificate, and a workload's request its certificate.
+
+use time::OffsetDateTime;
+use tonic::{Request, Response, Status};
+use weft_proto::names::{Identity, WorkloadUid};
+use weft_proto::v1::{Certificate, IssueRequest, JoinRequest, identity_server};
+
+use super::{Services, refused};
+use crate::authenticate::{self, ProvenNode};
+use crate::ca::SignError;
+use crate::object::Pod;
+use crate::store::Objects;
+
+#[tonic::async_trait]
+impl identity_server::Identity for Services {
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<Certificate>, Status> {
+        let proven = self.proven(&request);
+        let request = request.into_inner();
+        let proven = if request.token.is_empty() {
+            let proven = proven?;
+            if proven.node().as_str() != request.node {
+                return Err(Status::permission_denied(format!(
+                    "node {} cannot renew the certificate of node {:?}",
+                    proven.node(),
+                    request.node
+                )));
+            }
+            proven
+        } else {
+            let now = OffsetDateTime::now_utc();
+            let by_token =
+                authenticate::by_token(self.trust_domain(), &self.tokens, &request.node, &request.token, now);
+            by_token
+                .inspect_err(|reason| tracing::warn!(node = request.node, %reason, "a join was refused"))
+                .map_err(refused)?
+        };
+        let certificate = self.authority.sign_node(&proven, &request.csr_der).map_err(unsigned)?;
+        tracing::info!(node = %proven.node(), "a node joined");
+        Ok(Response::new(certificate))
+    }
+
+    async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<Certificate>, Status> {
+        let proven = self.proven(&request)?;
+        let request = request.into_inner();
+        let reading = self.mesh.readings.borrow().clone();
+        let identity = identity(&reading.objects, &proven, self, &request.workload).inspect_err(|status| {
+            tracing::warn!(node = %proven.node(), workload = request.workload, reason = status.message(), "a certificate was refused");
+        })?;
+        let certificate = self.authority.sign_workload(&proven, &identity, &request.csr_der).map_err(unsigned)?;
+        tracing::debug!(node = %proven.node(), workload = request.workload, %identity, "a certificate was issued");
+        Ok(Response::new(certificate))
+    }
+}
+
+/// The identity of a live pod (a terminating one is live) on the calling node. A node learns nothing about pods elsewhere.
+fn identity(objects: &Objects, node: &ProvenNode, services: &Services, workload: &str) -> Result<Identity, Status> {
+    let unknown = || Status::not_found(format!("no pod with uid {workload:?} runs on node {}", node.node()));
+    let uid: WorkloadUid = workload.parse().map_err(|_| unknown())?;
+    let pod: &Pod = objects.pod(&uid).filter(|pod| pod.node.as_ref() == Some(node.node())).ok_or_else(unknown)?;
+    let denied = |why: &str| Err(Status::failed_precondition(format!("{} gets no certificate: {why}", pod.title())));
+    if pod.finished {
+        return denied("it has finished");
+    }
+    if pod.mirror {
+        return denied("it is a mirror pod, which anybody with the node's credential can forge");
+    }
+    if pod.service_account.is_empty() {
+        return denied("it has no service account");
+    }
+    Identity::new(services.trust_domain(), &pod.metadata.namespace, &pod.service_account)
+        .map_err(|error| Status::internal(error.to_string()))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is the last thing that happens to the error")]
+fn unsigned(error: SignError) -> Status {
+    match error {
+        SignError::Sign(_) => Status::internal(error.to_string()),
+        SignError::TooLarge(_) | SignError::NotValid(_) | SignError::OtherKey => {
+            Status::invalid_argument(error.to_string())
+        }
+    }
+}
