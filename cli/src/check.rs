@@ -45,7 +45,7 @@ struct Check {
 pub async fn run(arguments: &Arguments, options: &CheckArguments, paint: Paint) -> anyhow::Result<Outcome> {
     let agents = agents::find(&arguments.run_directories).await;
     let mut checks = Checks::default();
-    machine(&mut checks);
+    machine(&agents, &mut checks);
     for agent in &agents {
         look_at(agent, Timestamp::now(), &mut checks);
         if let Ok(snapshot) = agent.ask::<Value>("/config", &[]).await {
@@ -90,7 +90,7 @@ impl Checks {
     }
 }
 
-fn machine(checks: &mut Checks) {
+fn machine(agents: &[Agent], checks: &mut Checks) {
     const GROUP: &str = "machine";
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     match version(&release) {
@@ -103,11 +103,14 @@ fn machine(checks: &mut Checks) {
         ),
     }
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    // An agent may live in another mount namespace than this command; its pinned hooks prove both mounts.
+    let mut hooks = agents.iter().filter_map(Agent::status).flat_map(|status| &status.kernel.hooks);
+    let proven = hooks.any(|hook| hook.pinned && hook.attached);
     for (kind, name, fix) in [
         ("cgroup2", "cgroup v2 is mounted", "Mount it: mount -t cgroup2 none /sys/fs/cgroup/unified"),
         ("bpf", "a BPF file system is mounted", "Mount it: mount -t bpf none /sys/fs/bpf"),
     ] {
-        if mounts.lines().any(|line| line.split(' ').nth(2) == Some(kind)) {
+        if proven || mounts.lines().any(|line| line.split(' ').nth(2) == Some(kind)) {
             checks.fine(GROUP, name);
         } else {
             checks.problem(GROUP, name, format!("No file system of the kind {kind} is mounted here."), fix);
