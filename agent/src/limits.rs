@@ -130,10 +130,8 @@ pub const HEARTBEATS_PER_LEASE: u32 = 4;
 pub const LEASE_DEFAULT: Duration = Duration::from_secs(10);
 /// Shortest lease that is believed, so that a controller's mistake does not become a storm of heartbeats.
 pub const LEASE_MINIMUM: Duration = Duration::from_millis(400);
-/// Messages that wait for one stream to the controller; newer ones replace what has not been asked for yet.
+/// Messages that wait for one stream to the controller; what is newer waits at its source, where the newest replaces the rest.
 pub const CONTROLLER_QUEUE: usize = 8;
-/// How long the last snapshot and the last words of a stream may take at the agent's end.
-pub const DISCOVERY_FAREWELL: Duration = Duration::from_secs(1);
 
 /// Sets of at most this many endpoints are looked at whole; of larger ones two random ones.
 pub const BALANCE_SCAN_MAXIMUM: usize = 16;

@@ -150,7 +150,12 @@ impl Ear {
     }
 
     async fn hears_acknowledgement(&mut self) -> v1::Acknowledgement {
-        self.hears(|kind| if let Kind::Acknowledgement(said) = kind { Some(said) } else { None }).await
+        self.hears(|kind| match kind {
+            Kind::Acknowledgement(said) => Some(said),
+            Kind::Enrolled(said) => panic!("{said:?} before anything is known"),
+            Kind::Heartbeat(_) => None,
+        })
+        .await
     }
 
     async fn hears_enrolled(&mut self) -> v1::Enrolled {
@@ -287,11 +292,15 @@ async fn an_agent_goes_on_with_the_snapshot_on_disk() {
     let link = again.is_linked(|link| link.last_error.is_some()).await;
     assert!(!link.connected && link.since.is_some());
     again.knows(&["a", "b"]).await;
+    assert!(!again.snapshots.applied().borrow().confirmed);
 
     let mut controller = Controller::on(TcpListener::bind(address).await.expect("the same port"));
     let session = controller.session().await;
     assert_eq!(session.held(), ["settings", "workload/a", "workload/b"]);
     again.is_linked(|link| link.connected).await;
+    session.send(vec![], &[], true).await;
+    let mut applied = again.snapshots.applied();
+    within(applied.wait_for(|applied| applied.confirmed)).await.expect("a publisher");
     session.send(vec![], &["workload/b"], true).await;
     again.knows(&["a"]).await;
     again.stop().await;
@@ -337,12 +346,11 @@ async fn a_controller_hears_heartbeats_enrolments_acknowledgements_and_nacks() {
     let session = controller.session().await;
     let mut ear = controller.ear().await;
     ear.hears(|kind| if let Kind::Heartbeat(said) = kind { Some(said) } else { None }).await;
-    assert_eq!(ear.hears_enrolled().await.workloads, [""; 0]);
-
     session.send(vec![settings(), pod("a", &[]), pod("b", &["telepathy"])], &[], true).await;
     let acknowledgement = ear.hears_acknowledgement().await;
     agent.knows(&["a"]).await;
     assert_eq!(acknowledgement.snapshot, *agent.snapshots.current().version.0);
+    // Nothing was said of enrolments so far: a controller must not forget what a node's last agent said.
     let nacks: Vec<_> = acknowledgement.nacks.iter().map(|nack| (&*nack.resource, &nack.version)).collect();
     assert_eq!(nacks, [("workload/b", &pod("b", &["telepathy"]).version)]);
     assert!(acknowledgement.nacks[0].reason.contains("telepathy"));

@@ -42,6 +42,8 @@ pub struct Resources {
 #[derive(Debug)]
 struct Entry {
     version: Vec<u8>,
+    /// Its part in the snapshot's name, so that a change costs one hash and not one for each resource.
+    digest: u64,
     /// As it came, for the disk: settings and trust keep the last good one's text under its own version.
     kept: Bytes,
     reading: Reading,
@@ -127,10 +129,10 @@ impl Resources {
     /// The snapshot of all resources, with the nacks that stand.
     #[must_use]
     pub fn snapshot(&self) -> (Snapshot, Vec<Nack>) {
-        let versions = self.entries.iter().map(|(name, entry)| (&**name, entry.version.as_slice()));
+        let version = self.entries.values().fold(0, |folded, entry| folded ^ entry.digest);
         let mut nacks: Vec<_> = self.entries.iter().filter_map(|(name, entry)| entry.nack_of(name)).collect();
         let mut parts = Parts {
-            version: SnapshotVersion(Arc::from(snapshot_version(versions))),
+            version: SnapshotVersion(Arc::from(format!("{version:016x}"))),
             trust_domain: self.settings.domains.name.clone(),
             trust_domain_aliases: self.settings.domains.aliases.clone(),
             roots: Arc::clone(&self.trust),
@@ -203,7 +205,8 @@ impl Resources {
             Some(before) => (before.reading.clone(), before.kept.clone()),
             None => (read.reading, Bytes::from(resource.encode_to_vec())),
         };
-        let entry = Entry { version: resource.version, kept, reading, nack: read.nack, resumable: true };
+        let digest = digest(&name, &resource.version);
+        let entry = Entry { version: resource.version, digest, kept, reading, nack: read.nack, resumable: true };
         let settings =
             if let Reading::Settings(settings) = &entry.reading { Some(Arc::new((**settings).clone())) } else { None };
         if let Reading::Trust(roots) = &entry.reading {
@@ -242,6 +245,11 @@ impl Entry {
     fn nack(&self, name: &Arc<str>, reason: String) -> Nack {
         Nack { resource: name.to_string(), version: self.version.clone(), reason }
     }
+}
+
+/// A set of one is named by its only member's digest, 16 hexadecimal digits; larger ones by the exclusive-or of theirs.
+fn digest(name: &str, version: &[u8]) -> u64 {
+    u64::from_str_radix(&snapshot_version([(name, version)].into_iter()), 16).unwrap_or_default()
 }
 
 /// Named for people as far as it can be.

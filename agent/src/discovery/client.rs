@@ -118,6 +118,7 @@ impl World {
     fn apply(&mut self, change: Change) {
         let first = !self.publisher.applied().version.is_known();
         if !self.resources.fold(change) && !first {
+            self.publisher.confirm();
             return;
         }
         let (snapshot, nacks) = self.resources.snapshot();

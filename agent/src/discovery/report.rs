@@ -39,12 +39,16 @@ pub struct Reporter {
 struct Voice {
     snapshots: Snapshots,
     enrolled: watch::Receiver<Enrolled>,
+    /// The node side has said which pods are enrolled.
+    is_told: bool,
 }
 
 impl Reporter {
+    /// The first value of `enrolled` says nothing: until there is another one, what the controller knows of this node from
+    /// before (the agent that this one succeeds) stands. To withdraw it at every restart would turn peers to plaintext.
     #[must_use]
     pub fn new(snapshots: Snapshots, enrolled: watch::Receiver<Enrolled>) -> Self {
-        Self { voice: Voice { snapshots, enrolled }, status: LinkStatus::new("report") }
+        Self { voice: Voice { snapshots, enrolled, is_told: false }, status: LinkStatus::new("report") }
     }
 
     /// Whether the controller hears this node, for people.
@@ -74,8 +78,11 @@ impl Voice {
         let mut applied = self.snapshots.applied();
         let mut lease = self.lease();
         send(&reports, heartbeat()).await?;
-        let enrolled = Kind::Enrolled(message(&self.enrolled.borrow_and_update()));
-        send(&reports, enrolled).await?;
+        self.is_told |= self.enrolled.has_changed().unwrap_or(false);
+        if self.is_told {
+            let enrolled = Kind::Enrolled(message(&self.enrolled.borrow_and_update()));
+            send(&reports, enrolled).await?;
+        }
         let known = acknowledgement(&applied.borrow_and_update());
         send_some(&reports, known).await?;
         let mut responses = opened(client.stream(ReceiverStream::new(receiver))).await?;
@@ -98,6 +105,7 @@ impl Voice {
                 _ = beat.tick() => send(&reports, heartbeat()).await?,
                 changed = self.enrolled.changed(), if !enrolled_ends => match changed {
                     Ok(()) => {
+                        self.is_told = true;
                         let enrolled = Kind::Enrolled(message(&self.enrolled.borrow_and_update()));
                         send(&reports, enrolled).await?;
                     }

@@ -24,6 +24,8 @@ pub struct Applied {
     pub version: SnapshotVersion,
     /// When it came into force here; None before the first one.
     pub at: Option<Timestamp>,
+    /// A controller has said since this process began that this is all; false for what was read from the disk alone.
+    pub confirmed: bool,
     /// All that stand now, by name; at most `limits::NACKS_MAXIMUM`.
     pub nacks: Vec<Nack>,
 }
@@ -64,9 +66,20 @@ impl Snapshots {
 
 impl Publisher {
     pub(super) fn publish(&self, snapshot: Snapshot, nacks: Vec<Nack>, at: Timestamp) {
-        let applied = Applied { version: snapshot.version.clone(), at: Some(at), nacks };
+        let applied = Applied { version: snapshot.version.clone(), at: Some(at), confirmed: true, nacks };
         self.current.store(Arc::new(snapshot));
         self.applied.send_replace(Arc::new(applied));
+    }
+
+    /// The snapshot in force is what the controller has now.
+    pub(super) fn confirm(&self) {
+        self.applied.send_if_modified(|applied| {
+            let news = !applied.confirmed;
+            if news {
+                *applied = Arc::new(Applied { confirmed: true, ..Applied::clone(applied) });
+            }
+            news
+        });
     }
 
     pub(super) fn applied(&self) -> Arc<Applied> {
@@ -75,7 +88,7 @@ impl Publisher {
 }
 
 pub(super) fn publication(snapshot: Snapshot, nacks: Vec<Nack>, at: Option<Timestamp>) -> (Publisher, Snapshots) {
-    let applied = Applied { version: snapshot.version.clone(), at, nacks };
+    let applied = Applied { version: snapshot.version.clone(), at, confirmed: false, nacks };
     let current = Arc::new(ArcSwap::from_pointee(snapshot));
     let (sender, receiver) = watch::channel(Arc::new(applied));
     (Publisher { current: Arc::clone(&current), applied: sender }, Snapshots { current, applied: receiver })
