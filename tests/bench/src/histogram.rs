@@ -113,7 +113,8 @@ struct Summary {
 
 impl From<Histogram> for Summary {
     fn from(histogram: Histogram) -> Self {
-        let microseconds = |per_mille| histogram.quantile(per_mille).as_secs_f64() * 1e6;
+        // Whole nanoseconds, so that no digits are printed that mean nothing.
+        let microseconds = |per_mille| (histogram.quantile(per_mille).as_secs_f64() * 1e9).round() / 1e3;
         Self {
             count: histogram.total,
             p50_us: microseconds(500),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use rustix::process::Signal;
 use weft_rig::binaries::folder_of_this_program;
 use weft_rig::place::Launch;
 use weft_rig::pod::Pod;
@@ -111,7 +112,8 @@ impl Holding {
 
     /// Uses every connection once more, closes all of them and tells what was seen.
     pub fn end(self) -> Result<Report> {
-        let (status, output) = self.process.stop(GRACE)?;
+        self.process.signal(Signal::USR1)?;
+        let (status, output) = self.process.finish(GRACE)?;
         anyhow::ensure!(status.success(), "the generator ended with {status}:\n{output}");
         last_line(&output)
     }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
+use serde_json::Value;
 use weft_bench::connection_rate::{self, ConnectionRate};
 use weft_bench::cpu;
 use weft_bench::generate::{self, Load};
@@ -64,8 +65,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Table(plan) => table::run(&plan, &sandbox::enter(Isolation::Private)?),
-        Command::ConnectionRate(plan) => print(&connection_rate::run(&plan, &sandbox::enter(Isolation::Private)?)?),
-        Command::Memory(plan) => print(&memory::run(&plan, &sandbox::enter(Isolation::Private)?)?),
+        Command::ConnectionRate(plan) => {
+            print_briefly(&connection_rate::run(&plan, &sandbox::enter(Isolation::Private)?)?)
+        }
+        Command::Memory(plan) => print_briefly(&memory::run(&plan, &sandbox::enter(Isolation::Private)?)?),
         Command::Generate(Generate { core, load }) => {
             if let Some(core) = core {
                 cpu::pin(std::process::id(), core)?;
@@ -73,6 +76,25 @@ fn run(command: Command) -> Result<()> {
             print(&generate::run(&load)?)
         }
         Command::Serve(servers) => serve::run(&servers),
+    }
+}
+
+/// For people: quantiles without the buckets that they come from.
+fn print_briefly(result: &impl Serialize) -> Result<()> {
+    let mut value = serde_json::to_value(result)?;
+    drop_buckets(&mut value);
+    println!("{}", serde_json::to_string_pretty(&value)?);
+    Ok(())
+}
+
+fn drop_buckets(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("buckets");
+            fields.values_mut().for_each(drop_buckets);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_buckets),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Hold {
     /// Bytes that each moves each way, at the beginning and at the end.
     #[arg(long, default_value_t = 1024)]
     pub bytes: usize,
-    /// How long they rest at most; SIGTERM ends the rest earlier.
+    /// How long they rest at most; SIGUSR1 ends the rest earlier.
     #[arg(long, default_value_t = 60.0)]
     pub seconds: f64,
 }
@@ -53,7 +53,7 @@ struct Held {
 
 pub(super) async fn run(plan: &Hold) -> Result<Report> {
     // First of all: a signal that comes early must not be lost.
-    let mut told = signal(SignalKind::terminate())?;
+    let mut told = signal(SignalKind::user_defined1())?;
     let start = Instant::now();
     let mut report = Report::default();
     let held = open_all(plan, &mut report).await;
