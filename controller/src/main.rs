@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use weft_controller::config::{Command, Config, CreateToken, LogFormat, Serve, Token};
 use weft_controller::token::Tokens;
-use weft_controller::{app, state};
+use weft_controller::{app, limits, state};
 
 fn main() -> ExitCode {
     let config = Config::parse();
@@ -40,8 +40,15 @@ fn log(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::main]
-async fn run(config: Serve) -> anyhow::Result<()> {
+fn run(config: Serve) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(serve(config));
+    // A thread that is stuck in a translation or on a disk must not keep the process.
+    runtime.shutdown_timeout(limits::SHUTDOWN_DEADLINE);
+    outcome
+}
+
+async fn serve(config: Serve) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let stop = CancellationToken::new();
