@@ -9,7 +9,7 @@ use super::Path;
 use crate::cpu;
 use crate::generate::{Bulk, Load, RoundTrip, Short};
 use crate::ground::{CLIENT_NODE, FAR, Ground, NEAR, PLAIN_CLIENT, PLAIN_SERVER, SERVER_NODE};
-use crate::load::{ECHO_PORT, SINK_PORT};
+use crate::load::{ECHO_PORT, GREET_PORT, SINK_PORT};
 use crate::report::Report;
 use crate::scrape::{self, Carried};
 
@@ -24,29 +24,31 @@ const FIRST_CORE: usize = 0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Connect,
+    Greeting,
     RoundTripOne,
     RoundTripMany,
     Bulk,
 }
 
 impl Step {
-    pub(super) const ALL: [Self; 4] = [Self::Connect, Self::RoundTripOne, Self::RoundTripMany, Self::Bulk];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Connect, Self::Greeting, Self::RoundTripOne, Self::RoundTripMany, Self::Bulk];
 }
 
 /// How long each load runs in a round, in seconds.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub(super) struct Lengths {
-    connect: f64,
+    short: f64,
     round_trip: f64,
     bulk: f64,
     warm_up: f64,
 }
 
 impl Lengths {
-    pub(super) const FULL: Self = Self { connect: 1.5, round_trip: 1.0, bulk: 1.2, warm_up: 0.1 };
-    pub(super) const QUICK: Self = Self { connect: 0.5, round_trip: 0.3, bulk: 0.4, warm_up: 0.05 };
+    pub(super) const FULL: Self = Self { short: 1.0, round_trip: 1.0, bulk: 1.2, warm_up: 0.1 };
+    pub(super) const QUICK: Self = Self { short: 0.4, round_trip: 0.3, bulk: 0.4, warm_up: 0.05 };
     /// Certificates, sessions and code are there after it.
-    const WARM_UP: Self = Self { connect: 0.2, round_trip: 0.1, bulk: 0.2, warm_up: 0.0 };
+    const WARM_UP: Self = Self { short: 0.2, round_trip: 0.1, bulk: 0.2, warm_up: 0.0 };
 }
 
 /// What was seen.
@@ -115,9 +117,11 @@ impl Bench {
         let round_trip = |to, connections| {
             Load::RoundTrip(RoundTrip { warm_up, ..RoundTrip::closed(to, connections, lengths.round_trip) })
         };
+        let short = |to| Short { warm_up, ..Short::open(to, CONNECT_RATE, lengths.short) };
         let echo = self.address(path, ECHO_PORT)?;
         Ok(match step {
-            Step::Connect => Load::Connect(Short { warm_up, ..Short::open(echo, CONNECT_RATE, lengths.connect) }),
+            Step::Connect => Load::Connect(short(echo)),
+            Step::Greeting => Load::Greeting(short(self.address(path, GREET_PORT)?)),
             Step::RoundTripOne => round_trip(echo, 1),
             Step::RoundTripMany => round_trip(echo, MANY),
             Step::Bulk => {

@@ -24,17 +24,20 @@ pub(super) struct Metric {
 }
 
 const CONNECT: &str = "new connection, 64 B each way, 400/s";
+const GREETING: &str = "new connection, server speaks first, 400/s";
 const ONE: &str = "round trip 1 KiB, 1 connection";
 const MANY: &str = "round trip 1 KiB, 16 connections";
 const BULK: &str = "one connection, one way";
 
-pub(super) const METRICS: [Metric; 18] = [
+pub(super) const METRICS: [Metric; 20] = [
     cost(Step::Connect, CONNECT, "connect() p50", "us", |seen| quantile(&seen.report.connect, 500)),
     cost(Step::Connect, CONNECT, "connect() p99", "us", |seen| quantile(&seen.report.connect, 990)),
     cost(Step::Connect, CONNECT, "answered p50", "us", |seen| quantile(&seen.report.answer, 500)),
     cost(Step::Connect, CONNECT, "answered p99", "us", |seen| quantile(&seen.report.answer, 990)),
     cost(Step::Connect, CONNECT, "agents' CPU, 1,000", "ms", |seen| by_thousand(agents(seen), seen)),
     cost(Step::Connect, CONNECT, "everybody's CPU, 1,000", "ms", |seen| by_thousand(Some(everybody(seen)), seen)),
+    cost(Step::Greeting, GREETING, "greeted p50", "us", |seen| quantile(&seen.report.answer, 500)),
+    cost(Step::Greeting, GREETING, "greeted p99", "us", |seen| quantile(&seen.report.answer, 990)),
     cost(Step::RoundTripOne, ONE, "p50", "us", |seen| quantile(&seen.report.answer, 500)),
     cost(Step::RoundTripOne, ONE, "p99", "us", |seen| quantile(&seen.report.answer, 990)),
     cost(Step::RoundTripOne, ONE, "agents' CPU, 1,000", "ms", |seen| by_thousand(agents(seen), seen)),
