@@ -6,7 +6,7 @@
 
 mod retire;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agents::{Agents, Remembered, STATE_FILE};
 use crate::object::Key;
 use crate::publish::Published;
+use crate::source::Defect;
 use crate::source::directory::Reading;
 use crate::state;
 use crate::status::{self, PolicyReport, StatusFolder};
@@ -40,7 +41,7 @@ pub struct Mesh {
 /// What people are told about the last translation.
 #[derive(Debug, Default)]
 pub struct Told {
-    pub policies: std::collections::BTreeMap<Key, Vec<PolicyReport>>,
+    pub policies: BTreeMap<Key, Vec<PolicyReport>>,
     pub findings: BTreeSet<Finding>,
     /// How long the last translation took, in microseconds.
     pub translation_micros: u128,
@@ -68,6 +69,8 @@ pub struct Maker {
     retiring: Retiring,
     state_file: PathBuf,
     remembered: Remembered,
+    /// Told in the log already.
+    defects: Vec<Defect>,
 }
 
 impl Maker {
@@ -96,7 +99,17 @@ impl Maker {
             agents: Arc::new(Mutex::new(agents)),
             reported: Arc::default(),
         };
-        Ok(Self { mesh, facts, published, told, folder, retiring: Retiring::default(), state_file, remembered })
+        Ok(Self {
+            mesh,
+            facts,
+            published,
+            told,
+            folder,
+            retiring: Retiring::default(),
+            state_file,
+            remembered,
+            defects: Vec::new(),
+        })
     }
 
     #[must_use]
@@ -147,6 +160,10 @@ impl Maker {
             self.published.send_replace(Arc::new(next));
         }
         let policies = status::reports(&conditions, &reading.defects);
+        for defect in reading.defects.iter().filter(|defect| !self.defects.contains(defect)) {
+            tracing::warn!("{defect}");
+        }
+        self.defects.clone_from(&reading.defects);
         for finding in findings.difference(&self.told.borrow().findings) {
             tracing::warn!(object = finding.object, "{}", finding.message);
         }
@@ -161,7 +178,7 @@ impl Maker {
     }
 
     /// Small files, written on transitions only.
-    fn write(&mut self, policies: std::collections::BTreeMap<Key, Vec<PolicyReport>>, reading: &Reading) {
+    fn write(&mut self, policies: BTreeMap<Key, Vec<PolicyReport>>, reading: &Reading) {
         self.folder.write(policies, &reading.defects, Timestamp::now());
         let remembered = self.mesh.agents().remember();
         if remembered == self.remembered {

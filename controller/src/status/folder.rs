@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use weft_crd::{Ancestor, AncestorReference, Condition, ConditionStatus, PolicyStatus};
+use weft_crd::{Ancestor, Condition, ConditionStatus, PolicyStatus};
 
 use super::{FOLDER, PolicyReport};
 use crate::object::Key;
@@ -16,7 +16,7 @@ use crate::source::Defect;
 pub struct StatusFolder {
     root: PathBuf,
     /// What the files say; None before the first look at what an earlier controller left.
-    written: BTreeMap<Key, Vec<PolicyReport>>,
+    written: BTreeMap<Key, Vec<(PolicyReport, Timestamp)>>,
     defects: Option<Vec<Defect>>,
 }
 
@@ -61,15 +61,17 @@ impl StatusFolder {
             note(fs::remove_file(self.path(&key)), &self.path(&key));
         }
         for (key, reports) in policies {
-            if self.written.get(&key) == Some(&reports) {
+            let known = self.written.get(&key).map_or(&[][..], Vec::as_slice);
+            if !known.is_empty() && known.iter().map(|(report, _)| report).eq(&reports) {
                 continue;
             }
-            let status = status(&key, &reports, now);
+            let reports = since(known, reports, now);
             let path = self.path(&key);
             let metadata = Metadata { namespace: &key.namespace, name: &key.name };
+            let status = status(&reports);
             let file = PolicyFile { api_version: key.kind.api_version(), kind: key.kind.as_str(), metadata, status };
             if note(write(&path, &file), &path) {
-                for report in &reports {
+                for (report, _) in reports.iter().filter(|(_, since)| *since == now) {
                     tracing::info!(policy = %key, target = report.target, reason = report.reason.as_str(), "{}", report.message);
                 }
                 self.written.insert(key, reports);
@@ -106,24 +108,65 @@ fn write(path: &Path, content: &impl serde::Serialize) -> io::Result<()> {
     fs::rename(&beside, path)
 }
 
-fn status(key: &Key, reports: &[PolicyReport], now: Timestamp) -> PolicyStatus {
-    let ancestors = reports.iter().take(16).map(|report| Ancestor {
-        ancestor_ref: AncestorReference {
-            group: String::new(),
-            kind: if report.target.starts_with("Service") { "Service" } else { "Pod" }.to_owned(),
-            namespace: Some(key.namespace.clone()),
-            name: report.target.clone(),
-            section_name: None,
-        },
+/// A condition that is as it was keeps its time.
+fn since(
+    known: &[(PolicyReport, Timestamp)],
+    reports: Vec<PolicyReport>,
+    now: Timestamp,
+) -> Vec<(PolicyReport, Timestamp)> {
+    let since = |report: &PolicyReport| {
+        let same = |(old, _): &&(PolicyReport, Timestamp)| old.target == report.target && old.reason == report.reason;
+        known.iter().find(same).map_or(now, |(_, since)| *since)
+    };
+    reports.into_iter().map(|report| (since(&report), report)).map(|(since, report)| (report, since)).collect()
+}
+
+/// At most 16 ancestors (GEP-713).
+fn status(reports: &[(PolicyReport, Timestamp)]) -> PolicyStatus {
+    let ancestors = reports.iter().take(16).map(|(report, since)| Ancestor {
+        ancestor_ref: report.ancestor.clone(),
         controller_name: weft_crd::CONTROLLER_NAME.to_owned(),
         conditions: vec![Condition {
             type_: "Accepted".to_owned(),
             status: if report.accepted { ConditionStatus::True } else { ConditionStatus::False },
             reason: report.reason.as_str().to_owned(),
             message: report.message.clone(),
-            last_transition_time: now.to_string(),
+            last_transition_time: since.to_string(),
             observed_generation: None,
         }],
     });
     PolicyStatus { ancestors: ancestors.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{Kind, Target};
+    use crate::status::{PolicyCondition, Reason, reports};
+
+    fn policies(name: &str, reason: Reason) -> BTreeMap<Key, Vec<PolicyReport>> {
+        let key = Key { kind: Kind::AuthorizationPolicy, namespace: "shop".to_owned(), name: name.to_owned() };
+        let target = Target::Pods(BTreeMap::new());
+        let condition = PolicyCondition { target, reason, message: "because".to_owned() };
+        reports(&BTreeMap::from([(key, vec![condition])]), &[])
+    }
+
+    #[test]
+    fn a_status_is_written_on_transitions_only_and_goes_with_its_policy() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(".status/AuthorizationPolicy/shop/web.yaml");
+        let mut folder = StatusFolder::new(directory.path());
+        folder.write(policies("web", Reason::Accepted), &[], Timestamp::UNIX_EPOCH);
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains("reason: Accepted") && text.contains("1970-01-01"), "{text}");
+        fs::remove_file(&file).unwrap();
+        folder.write(policies("web", Reason::Accepted), &[], Timestamp::now());
+        assert!(!file.exists(), "an unchanged status was written again");
+        folder.write(policies("web", Reason::TargetNotFound), &[], Timestamp::now());
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains("status: \"False\"") && text.contains("reason: TargetNotFound"), "{text}");
+        assert!(!text.contains("1970-01-01"), "the transition kept the old time");
+        folder.write(BTreeMap::new(), &[], Timestamp::now());
+        assert!(!file.exists(), "the status outlived its policy");
+    }
 }
