@@ -2,7 +2,12 @@
 //!
 //! `cargo run -p weft --example fixture`, then in another terminal what it prints.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for developers, never installed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::assigning_clones,
+    clippy::print_stdout,
+    reason = "a tool for developers, never installed"
+)]
 
 #[path = "../tests/fixture/mod.rs"]
 mod fixture;

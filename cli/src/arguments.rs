@@ -17,7 +17,7 @@ pub struct Arguments {
     /// How to print.
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-    /// When to use colours; NO_COLOR turns them off too.
+    /// When to use colours; `NO_COLOR` turns them off too.
     #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
     color: Colour,
     /// The run directory of an agent, or a directory of such; repeatable.
@@ -57,7 +57,7 @@ pub enum Command {
     },
     /// Looks for everything that is wrong on this machine, with cause and fix.
     Check(CheckArguments),
-    /// Prints a completion script, as in: weft completion bash > /etc/bash_completion.d/weft
+    /// Prints a completion script, as in: `weft completion bash > /etc/bash_completion.d/weft`
     Completion { shell: Shell },
 }
 

@@ -79,12 +79,13 @@ async fn fetch(socket: &Path, target: &str) -> Result<Bytes, AskError> {
 }
 
 fn unreachable(error: &io::Error) -> AskError {
-    match error.kind() {
-        io::ErrorKind::NotFound => AskError::Gone,
-        io::ErrorKind::ConnectionRefused => AskError::Stale,
-        io::ErrorKind::PermissionDenied => AskError::Forbidden,
-        _ => AskError::Broken(error.to_string()),
-    }
+    let kinds = [
+        (io::ErrorKind::NotFound, AskError::Gone),
+        (io::ErrorKind::ConnectionRefused, AskError::Stale),
+        (io::ErrorKind::PermissionDenied, AskError::Forbidden),
+    ];
+    let known = kinds.into_iter().find(|(kind, _)| *kind == error.kind());
+    known.map_or_else(|| AskError::Broken(error.to_string()), |(_, known)| known)
 }
 
 /// What a refusal says: the `error` of its JSON, else the status.

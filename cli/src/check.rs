@@ -236,12 +236,16 @@ fn certificates(status: &Status, group: &str, now: Timestamp, checks: &mut Check
     let mut shortest: Option<(i64, &str)> = None;
     for certificate in &status.certificates {
         let name = format!("certificate of {}", certificate.name);
-        let error = certificate.last_error.as_deref().map(|error| format!(" {error}.")).unwrap_or_default();
+        let error = certificate
+            .last_error
+            .as_deref()
+            .map(|error| format!(" The last attempt to renew it: {error}."))
+            .unwrap_or_default();
         let fix = "The controller must be reachable from this node and the workload known to it; the agent tries again by itself.";
         match certificate.not_after.map(|end| end.duration_since(now).as_secs()) {
             None => checks.problem(group, name, format!("There is none.{error}"), fix),
             Some(left) if left <= 0 => {
-                checks.problem(group, name, format!("It expired {} ago.{error}", span(-left)), fix)
+                checks.problem(group, name, format!("It expired {} ago.{error}", span(-left)), fix);
             }
             Some(left) if !error.is_empty() || left < CERTIFICATE_SHORT => {
                 checks.warning(group, name, format!("It has {} left.{error}", span(left)), fix);
@@ -271,7 +275,9 @@ fn pods(status: &Status, group: &str, checks: &mut Checks) {
             ),
         }
     }
-    checks.fine(group, format!("{captured} of {} pods captured", status.pods.len()));
+    if captured == status.pods.len() {
+        checks.fine(group, format!("{captured} of {captured} pods captured"));
+    }
 }
 
 /// What the node's own pods are not permitted, and those that nothing asks to capture.

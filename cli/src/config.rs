@@ -5,14 +5,14 @@ use serde_json::{Map, Value, json};
 use crate::Outcome;
 use crate::agents::{self, Agent};
 use crate::arguments::{Arguments, DumpArguments, Output};
-use crate::paint::{Mood, Paint, print, print_json, print_table};
+use crate::paint::{Mood, Paint, complain, print, print_json, print_table};
 
 pub async fn dump(arguments: &Arguments, options: &DumpArguments, paint: Paint) -> anyhow::Result<Outcome> {
     let mut agents = agents::find(&arguments.run_directories).await;
     if let Some(node) = &options.node {
         agents.retain(|agent| agent.node == *node);
         if agents.is_empty() {
-            eprintln!("weft: no agent of a node {node} is on this machine");
+            complain(format!("no agent of a node {node} is on this machine"));
             return Ok(Outcome::Usage);
         }
     }
@@ -25,7 +25,7 @@ pub async fn dump(arguments: &Arguments, options: &DumpArguments, paint: Paint) 
             }
             Err(error) => {
                 outcome = Outcome::ProblemFound;
-                eprintln!("weft: the agent of {}: {error} ({})", agent.node, agent.socket().display());
+                complain(format!("the agent of {}: {error} ({})", agent.node, agent.socket().display()));
             }
         }
     }
@@ -156,9 +156,9 @@ fn list(value: &Value) -> String {
 fn addresses(value: &Value) -> String {
     let pairs = value.as_array().into_iter().flatten();
     let texts: Vec<_> = pairs
-        .map(|pair| match &pair[1] {
-            Value::Null => text(&pair[0]),
-            port => format!("{}:{port}", text(&pair[0])),
+        .map(|pair| match pair[1].as_u64() {
+            None => text(&pair[0]),
+            Some(port) => format!("{}:{port}", text(&pair[0])),
         })
         .collect();
     if texts.is_empty() { "-".to_owned() } else { texts.join(", ") }

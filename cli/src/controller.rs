@@ -45,9 +45,9 @@ impl Defect {
     /// File, line, object and field, as far as they are known.
     pub fn place(&self) -> String {
         let line = if self.line > 0 { format!(":{}", self.line) } else { String::new() };
-        let rest =
-            [&self.object, &self.field].into_iter().flatten().map(|part| format!(", {part}")).collect::<String>();
-        format!("{}{line}{rest}", self.file)
+        let file = format!("{}{line}", self.file);
+        let parts = [Some(&file), self.object.as_ref(), self.field.as_ref()];
+        parts.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 }
 

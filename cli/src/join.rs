@@ -141,15 +141,12 @@ fn agent_down(agent: &DeadAgent, end: End, whose: &str, answer: &Answer) -> Find
 }
 
 /// What `answer` says about each end, unless the end's own agent has answered too.
-fn believed<'a, T: 'a>(
+fn believed<'a, T: Clone + 'a>(
     answer: &'a Answer,
     answers: &[Answer],
     of: impl Fn(&'a Answer) -> &'a [T],
     end: impl Fn(&T) -> End,
-) -> Vec<T>
-where
-    T: Clone,
-{
+) -> Vec<T> {
     let source_here = answers.iter().any(|answer| answer.source.here);
     let destination_here = answers.iter().any(is_destination_here);
     of(answer)

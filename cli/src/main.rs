@@ -20,7 +20,7 @@ mod why_record;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Command, ConfigCommand};
-use paint::Paint;
+use paint::{Paint, complain};
 
 /// What a command found; the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         // A reader such as `head` that has seen enough is no problem.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("weft: {error:#}");
+            complain(format!("{error:#}"));
             ExitCode::FAILURE
         }
     }

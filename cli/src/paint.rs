@@ -51,6 +51,9 @@ impl Paint {
 
     pub fn cell(self, mood: Mood, text: impl Display) -> Cell {
         let cell = Cell::new(text.to_string());
+        if !self.colours {
+            return cell;
+        }
         match mood {
             Mood::Good => cell.fg(Color::Green),
             Mood::Doubtful => cell.fg(Color::Yellow),
@@ -93,6 +96,12 @@ impl Paint {
 pub fn print(text: impl Display) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{text}")?;
     Ok(())
+}
+
+/// Says to stderr what is not part of the answer.
+pub fn complain(text: impl Display) {
+    // Where stderr is closed nobody listens.
+    let _ = writeln!(io::stderr(), "weft: {text}");
 }
 
 /// Prints a table without the blanks at the ends of its lines.

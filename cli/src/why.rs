@@ -5,7 +5,7 @@ use crate::answers::{Answer, Finding, Weight};
 use crate::arguments::{Arguments, Output, WhyArguments};
 use crate::ask::AskError;
 use crate::join::{DeadAgent, Joined, Kept, Shown, join};
-use crate::paint::{Mood, Paint, ago, print, print_json, print_table};
+use crate::paint::{Mood, Paint, ago, complain, print, print_json, print_table};
 use crate::{Outcome, why_record};
 
 /// Connections of a pair that are shown.
@@ -78,7 +78,7 @@ fn unanswered(arguments: &Arguments, agents: &[Agent], declined: &[String], pain
         let also: Vec<_> =
             dead.iter().map(|agent| format!("the agent of {} is down ({})", agent.node, agent.socket)).collect();
         let also = if also.is_empty() { String::new() } else { format!("; {}", also.join(", ")) };
-        eprintln!("weft: {problem}{also}");
+        complain(format!("{problem}{also}"));
         return Ok(Outcome::Usage);
     }
     if arguments.output == Output::Json {

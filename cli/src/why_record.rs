@@ -10,7 +10,7 @@ use crate::answers::{End, Finding, Record, Tale, Tales, Weight};
 use crate::arguments::{Arguments, Output};
 use crate::ask::AskError;
 use crate::join::Kept;
-use crate::paint::{Mood, Paint, print, print_json, print_table};
+use crate::paint::{Mood, Paint, complain, print, print_json, print_table};
 use crate::why::{dead, show_findings};
 
 /// The other side's record of a connection that never got to telling its id begins within this time, in seconds.
@@ -34,10 +34,10 @@ pub async fn run(arguments: &Arguments, agents: &[Agent], id: &str, paint: Paint
                 probable: false,
             })),
             Err(AskError::Declined(problem)) => {
-                eprintln!("weft: {problem}; for a pair of pods say: weft why SOURCE DESTINATION:PORT");
+                complain(format!("{problem}; for a pair of pods say: weft why SOURCE DESTINATION:PORT"));
                 return Ok(Outcome::Usage);
             }
-            Err(error) => eprintln!("weft: the agent of {}: {error}", agent.node),
+            Err(error) => complain(format!("the agent of {}: {error}", agent.node)),
         }
     }
     if told.is_empty() {

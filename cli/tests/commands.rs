@@ -1,5 +1,7 @@
 //! What `weft` prints and returns, asked of two real admin servers.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot ask has failed")]
+
 mod fixture;
 
 use std::process::{Command, Output};

@@ -41,7 +41,11 @@ fn beginning(node: &NodeName, record: &ConnectionRecord) -> String {
     };
     let asked = record.original_destination.map_or_else(|| "an unknown address".to_owned(), |asked| asked.to_string());
     let service = record.service.as_ref().map(|service| format!(" (Service {service})")).unwrap_or_default();
-    format!("At {}, {} {verb} {asked}{service}; {side} on node {node} took it.", record.started, party(&record.source))
+    format!(
+        "At {:.3}, {} {verb} {asked}{service}; {side} on node {node} took it.",
+        record.started,
+        party(&record.source)
+    )
 }
 
 fn choice(record: &ConnectionRecord) -> String {

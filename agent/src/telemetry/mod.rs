@@ -105,3 +105,68 @@ impl Drop for OpenConnection {
         self.shared.metrics.ended(self.direction);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::{ConnectionError, Reason, Side};
+    use crate::model::SnapshotVersion;
+
+    fn ended(direction: Direction, reason: Reason) -> ConnectionRecord {
+        let mut record = ConnectionRecord::begin(direction, SnapshotVersion("v".into()));
+        record.security = Security::Mtls;
+        record.connect = Some(Duration::from_millis(2));
+        record.bytes_sent = 100;
+        if reason != Reason::Completed {
+            record.fail(&ConnectionError::new(Side::Local, reason));
+        }
+        record
+    }
+
+    #[test]
+    fn a_connection_is_logged_counted_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let (telemetry, recorder) = Telemetry::start(&AccessLogTarget::File(path.clone())).unwrap();
+        let open = telemetry.opened(Direction::Outbound);
+        let kept_open = telemetry.opened(Direction::Outbound);
+        telemetry.record(ended(Direction::Outbound, Reason::Completed));
+        telemetry.record(ended(Direction::Inbound, Reason::DeniedByRule));
+        drop(open);
+        recorder.finish();
+
+        let log = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((lines.len(), &lines[1]["reason"]), (2, &serde_json::json!("denied_by_rule")));
+        assert_eq!(telemetry.records(&RecordFilter::default()).len(), 2);
+
+        let text = telemetry.metrics_text(&NodeView::default());
+        for line in [
+            "weft_connections_opened_total{direction=\"outbound\"} 2",
+            "weft_connections_active{direction=\"outbound\"} 1",
+            "weft_connections_active{direction=\"inbound\"} 0",
+            "security=\"mtls\",verdict=\"allow\",reason=\"completed\"} 1",
+            "security=\"mtls\",verdict=\"deny\",reason=\"denied_by_rule\"} 1",
+            "weft_connection_connect_seconds_count{direction=\"outbound\"} 1",
+            "weft_records_dropped_total 0",
+            "weft_ready 0",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1);
+        drop(kept_open);
+    }
+
+    #[test]
+    fn a_worker_never_waits_for_a_slow_disk() {
+        let (queue, _never_read) = sync_channel(2);
+        let shared = Shared { queue, metrics: Metrics::new(), kept: Mutex::new(Kept::new()) };
+        let telemetry = Telemetry { shared: Arc::new(shared) };
+        for _ in 0..5 {
+            telemetry.record(ended(Direction::Outbound, Reason::Completed));
+        }
+        assert!(telemetry.metrics_text(&NodeView::default()).contains("weft_records_dropped_total 3"));
+    }
+}

@@ -183,6 +183,7 @@ impl Arrival<'_> {
         if decision.verdict == Verdict::Allow {
             return;
         }
+        let ground = sentence.strip_prefix("denied: ").unwrap_or(&sentence);
         let reason = match decision.ground {
             Ground::NoAllowMatched => Reason::NoAllowMatched,
             Ground::EnforcedDeny | Ground::Deny | Ground::AllowMatched | Ground::NoPolicy => Reason::DeniedByRule,
@@ -193,7 +194,7 @@ impl Arrival<'_> {
                 Weight::Blocks,
                 End::Destination,
                 format!(
-                    "{} may not connect to port {} of {}: {sentence}.",
+                    "{} may not connect to port {} of {}: {ground}.",
                     self.source.name(),
                     self.port(),
                     self.row.name

@@ -99,7 +99,7 @@ fn capitalised(text: &str) -> String {
 
 fn evidence(last: &ConnectionRecord) -> String {
     let direction = last.direction.word();
-    format!("Record {} ({direction}, {}, snapshot {}).", last.id, last.started, last.snapshot.0)
+    format!("Record {} ({direction}, {:.3}, snapshot {}).", last.id, last.started, last.snapshot.0)
 }
 
 /// Where on the path a record's failure was.

@@ -404,7 +404,7 @@ pub(super) fn certificate(known: &Known<'_>, row: Option<&Workload>, end: End, t
                     span(end_of_life, known.now)
                 ),
             )
-            .seen(format!("Valid until {end_of_life}; this node's clock says {}.", known.now));
+            .seen(format!("Valid until {end_of_life:.0}; this node's clock says {:.0}.", known.now));
             finding.evidence.extend(error.map(|error| format!("The last attempt to renew it failed: {error}.")));
             if !known.view.status.controller.connected {
                 finding = finding.seen(format!("The agent of {} has no connection to the controller.", known.node));

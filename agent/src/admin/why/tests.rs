@@ -100,7 +100,7 @@ fn view(pod: &str) -> NodeView {
         uid: Some(uid(pod)),
         name: pod.to_owned(),
         identity: String::new(),
-        not_after: Some(now() + Duration::from_secs(36_000)),
+        not_after: Some(now() + Duration::from_hours(10)),
         last_error: None,
     };
     NodeView { status, snapshot_applied: Some(now()), nacks: vec![], certificates: vec![certificate] }
@@ -295,7 +295,7 @@ fn an_allow_that_names_somebody_else() {
 fn a_certificate_that_expired_on_either_side() {
     let mut world = World::whole();
     for view in [&mut world.view_a, &mut world.view_b] {
-        view.certificates[0].not_after = Some(now() - Duration::from_secs(600));
+        view.certificates[0].not_after = Some(now() - Duration::from_mins(10));
         view.certificates[0].last_error = Some("the controller does not answer".to_owned());
     }
     // What the handshake said is vaguer than what the certificate itself says.
@@ -321,9 +321,9 @@ fn faults_that_only_records_know() {
         let record = world.record(direction, reason, "what was seen");
         let node = if direction == Direction::Outbound { "a" } else { "b" };
         if node == "a" {
-            world.records_a = vec![record]
+            world.records_a = vec![record];
         } else {
-            world.records_b = vec![record]
+            world.records_b = vec![record];
         }
         let answer = world.ask(node, CLIENT, None);
         check(&answer, reason.code(), Weight::Happened);
