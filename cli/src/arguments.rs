@@ -38,10 +38,10 @@ pub struct Arguments {
 const AFTER_HELP: &str = "Exit codes: 0 all is well, 1 a problem was found, 2 the command itself is wrong.
 
 Examples:
-  weft status                              which agents and pods there are, and their state
-  weft why shop/client web.shop:80         why this connection is, or would be, refused or not captured
-  weft why 00c0ffee00c0ffee                both agents' story of one connection of the access log
-  weft check                               everything that is wrong here, with cause and fix
+  weft status                         agents, pods and their state
+  weft why shop/client web.shop:80    why this is refused or not captured
+  weft why 00c0ffee00c0ffee           both agents' story of one connection
+  weft check                          what is wrong here, with cause and fix
   weft why shop/client web.shop:80 -o json | jq -r .cause";
 
 #[derive(Debug, Subcommand)]
@@ -81,10 +81,10 @@ pub struct WhyArguments {
 }
 
 const WHY_HELP: &str = "Examples:
-  weft why shop/client web.shop:80         a service, as the application calls it
-  weft why shop/client shop/web-1:8080     a pod
-  weft why 10.1.0.5 10.96.0.10:80          addresses
-  weft why 00c0ffee00c0ffee                the id of one connection, from an access log";
+  weft why shop/client web.shop:80       a service, as applications call it
+  weft why shop/client shop/web-1:8080   a pod
+  weft why 10.1.0.5 10.96.0.10:80        addresses
+  weft why 00c0ffee00c0ffee              a connection's id in the access log";
 
 #[derive(Debug, Args)]
 pub struct DumpArguments {

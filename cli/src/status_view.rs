@@ -88,8 +88,7 @@ fn agent_row(status: &Status, now: Timestamp, paint: Paint) -> Vec<comfy_table::
 }
 
 fn show_pods(agents: &[Agent], now: Timestamp, paint: Paint) -> anyhow::Result<()> {
-    let mut table =
-        paint.table(&["POD", "NODE", "CAPTURED", "CERTIFICATE", "OUT", "IN", "REFUSED BY KERNEL", "IDENTITY"]);
+    let mut table = paint.table(&["POD", "NODE", "CAPTURED", "CERTIFICATE", "OUT", "IN", "REFUSED", "SERVICE ACCOUNT"]);
     let mut reasons = Vec::new();
     for status in agents.iter().filter_map(Agent::status) {
         for pod in &status.pods {
@@ -112,7 +111,10 @@ fn show_pods(agents: &[Agent], now: Timestamp, paint: Paint) -> anyhow::Result<(
                 paint.cell(Mood::Plain, count(&["outbound_captured"])),
                 paint.cell(Mood::Plain, count(&["inbound_captured"])),
                 paint.cell(if refused > 0 { Mood::Doubtful } else { Mood::Plain }, refused),
-                paint.cell(Mood::Faint, certificate.map_or("-", |certificate| &certificate.identity)),
+                paint.cell(
+                    Mood::Faint,
+                    certificate.map_or_else(|| "-".to_owned(), |certificate| service_account(&certificate.identity)),
+                ),
             ]);
             reasons.extend(pod.reason.as_deref().filter(|_| !pod.enrolled).map(|reason| (&pod.name, reason)));
         }
@@ -126,6 +128,15 @@ fn show_pods(agents: &[Agent], now: Timestamp, paint: Paint) -> anyhow::Result<(
         print(paint.text(Mood::Bad, format!("{pod} is not captured: {reason}")))?;
     }
     Ok(())
+}
+
+/// `shop/web` of `spiffe://cluster.local/ns/shop/sa/web`; any other shape as it is.
+fn service_account(identity: &str) -> String {
+    let parts: Vec<_> = identity.split('/').collect();
+    match parts.as_slice() {
+        [_, _, _, "ns", namespace, "sa", account] => format!("{namespace}/{account}"),
+        _ => identity.to_owned(),
+    }
 }
 
 fn certificate_cell(certificate: Option<&Certificate>, now: Timestamp, paint: Paint) -> comfy_table::Cell {
