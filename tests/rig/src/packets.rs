@@ -26,6 +26,9 @@ const SOCKET_BUFFER: libc::c_int = 32 << 20;
 /// The largest segment that offloading can hand over.
 const LARGEST_FRAME: usize = 1 << 17;
 
+/// How every TLS 1.3 client begins: a handshake record, version 3.x.
+pub const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
+
 /// A marker that was seen.
 #[derive(Debug, Clone)]
 pub struct Sighting {
@@ -88,6 +91,13 @@ impl Wiretap {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.drain();
         heard.frames
+    }
+
+    /// The connections towards `port` that began with something else than a TLS handshake.
+    #[must_use]
+    pub fn plaintext_towards(&self, port: u16) -> Vec<(SocketAddr, SocketAddr)> {
+        let all = self.first_bytes(port).into_iter();
+        all.filter(|(.., bytes)| !bytes.starts_with(&TLS_HANDSHAKE)).map(|(from, to, _)| (from, to)).collect()
     }
 
     /// The first payload bytes of the connections towards `port`, to show what travels there.

@@ -176,10 +176,10 @@ impl Launch {
     /// The command as a person would type it.
     #[must_use]
     pub fn line(&self) -> String {
-        if let (Some("sh"), [flag, line]) = (self.program.to_str(), self.arguments.as_slice()) {
-            if flag == "-c" {
-                return line.to_string_lossy().into_owned();
-            }
+        if let (Some("sh"), [flag, line]) = (self.program.to_str(), self.arguments.as_slice())
+            && flag == "-c"
+        {
+            return line.to_string_lossy().into_owned();
         }
         let words = std::iter::once(&self.program).chain(&self.arguments);
         words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")

@@ -79,7 +79,8 @@ impl Sandbox {
         logs.sort();
         let tails = logs.iter().map(|log| {
             let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
-            format!("==> {} <==\n{}\n", log.display(), tail_of(&text, LAST_WORDS))
+            let lines: Vec<String> = text.lines().filter_map(worth_showing).collect();
+            format!("==> {} <==\n{}\n", log.display(), tail_of(&lines.join("\n"), LAST_WORDS))
         });
         tails.collect()
     }
@@ -302,6 +303,28 @@ fn collect_logs(folder: &Path, logs: &mut Vec<PathBuf>) {
             logs.push(path);
         }
     }
+}
+
+/// Connections that went as they should are not what a failure is about; of the others the telling fields.
+fn worth_showing(line: &str) -> Option<String> {
+    let Ok(record) = serde_json::from_str::<serde_json::Value>(line) else { return Some(line.to_owned()) };
+    let ends = |end: &serde_json::Value| format!("{} {}", end["workload"], end["address"]);
+    (record["verdict"] != "allow").then(|| {
+        format!(
+            "{} {} {} {} side={} rule={} {} → {} asked={} security={} detail={}",
+            record["time"],
+            record["direction"],
+            record["verdict"],
+            record["reason"],
+            record["side"],
+            record["rule"],
+            ends(&record["source"]),
+            ends(&record["destination"]),
+            record["original_destination"],
+            record["security"],
+            record["detail"],
+        )
+    })
 }
 
 /// Collects every child that ends, orphans included, until the program itself does.

@@ -4,13 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use weft_rig::packets::TLS_HANDSHAKE;
 use weft_rig::wait;
 
 use crate::screen::Screen;
 use crate::stage::Stage;
-
-/// The first bytes of a TLS record: handshake, version 1.0 on the record as every TLS 1.3 client writes it.
-const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
 
 pub fn before(stage: &mut Stage, screen: &Screen) -> Result<()> {
     screen.say("The customer on node1 talks to four servers on node2.");
@@ -62,7 +60,8 @@ pub fn switch_on(stage: &mut Stage, screen: &Screen) -> Result<()> {
 }
 
 pub fn identity(stage: &mut Stage, screen: &Screen) -> Result<()> {
-    let page = stage.run(screen, "shop/customer", "curl -sS --max-time 5 http://web.shop/who-am-i")?.expect_success()?;
+    let page =
+        stage.run(screen, "shop/customer", "curl -sS --max-time 5 http://web.shop/who-am-i")?.expect_success()?;
     // A Service has addresses of both families, and curl takes whichever answers first.
     let customer = addresses_of(stage)?.into_iter().find(|address| page.trim().ends_with(&format!("sees {address}")));
     let customer = customer.with_context(|| format!("nginx sees somebody else than the customer: {page}"))?;

@@ -51,6 +51,13 @@ pub fn under_load(stage: &mut Stage, screen: &Screen) -> Result<()> {
         serde_json::from_str(report.lines().last().unwrap_or_default()).context("the client's report")?;
     let (status, echoes) = held.finish(TAKE_OVER_LIMIT)?;
     ensure!(status.success(), "a held connection was cut: {echoes}");
+    let plaintext = stage.tap.plaintext_towards(7000);
+    ensure!(
+        plaintext.is_empty(),
+        "{} connections went around the agent in plaintext, as {:?}",
+        plaintext.len(),
+        plaintext[0]
+    );
     predecessor.finish(Duration::from_secs(45)).context("the old agent has not left")?;
     stage.await_capture()?;
     let after = stage.mesh.node(1)?.agent()?.pid();

@@ -140,7 +140,8 @@ fn removal(scene: &Scene) -> Result<()> {
     ensure!(reserved.contains(CAPTURE_PORTS), "the capture range is not reserved: {reserved:?}");
     let plan = mesh.agent_plan(1)?;
     mesh.node(1)?.remove_agent(&plan)?;
-    let pins: Vec<_> = std::fs::read_dir(mesh.node(1)?.pin_dir())?.collect();
+    // The folder of the pins may go with them.
+    let pins: Vec<_> = std::fs::read_dir(mesh.node(1)?.pin_dir()).into_iter().flatten().collect();
     ensure!(pins.is_empty(), "pins are left: {pins:?}");
     let namespace = mesh.pod("shop/client")?.namespace();
     let reserved = namespace.read_sysctl("net/ipv4/ip_local_reserved_ports")?;

@@ -84,9 +84,12 @@ fn broken_file(scene: &Scene) -> Result<()> {
     ];
     for (file, text, named) in broken {
         mesh.directory().write_raw(file, text)?;
+        let status = mesh.directory().path().join(".status/errors.yaml");
         wait::until(&format!("the controller to name {named}"), EFFECT_LIMIT, || {
+            let errors = std::fs::read_to_string(&status).unwrap_or_default();
             let log = mesh.controller()?.log()?;
-            ensure!(log.contains(file) && log.contains(named), "it has not; its log ends: {}", tail(&log));
+            let all = errors.contains(file) && errors.contains(named);
+            ensure!(all, "not in its status: {errors}; its log ends: {}", tail(&log));
             Ok(())
         })?;
     }

@@ -54,6 +54,22 @@ fn no_handshake(scene: &Scene) -> Result<()> {
     expect_unharmed(&mut mesh, &serving)
 }
 
+/// The first private key in a folder or below it.
+fn key_below(folder: &Path) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let found = if path.is_dir() {
+            key_below(&path)?
+        } else {
+            fs::read_to_string(&path).is_ok_and(|text| text.contains("PRIVATE KEY")).then_some(path)
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
 /// A folder with certificates made by the `openssl` command.
 struct Forge {
     folder: PathBuf,
@@ -66,10 +82,7 @@ impl Forge {
         let folder = mesh.scratch().join("forge");
         fs::create_dir_all(&folder)?;
         let state = mesh.controller()?.state_dir();
-        let key = fs::read_dir(&state)?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .find(|path| fs::read_to_string(path).is_ok_and(|text| text.contains("PRIVATE KEY")))
-            .context("the controller keeps no key")?;
+        let key = key_below(&state)?.context("the controller keeps no key")?;
         Ok(Self { folder, authority: [mesh.controller()?.certificate(), key] })
     }
 

@@ -34,6 +34,7 @@ fn builds(plan: &AgentPlan) -> [AgentPlan; 2] {
 
 fn upgrades(scene: &Scene) -> Result<()> {
     let mut mesh = cast::start(cast::shop(scene)?, scene)?;
+    let tap = mesh.fabric().listen(1)?;
     let to = at(&mesh, "shop/server", ECHO)?;
     let plans = builds(&mesh.agent_plan(1)?);
     ensure!(
@@ -58,6 +59,8 @@ fn upgrades(scene: &Scene) -> Result<()> {
         ensure!(status.success(), "upgrade {round}: a held connection was cut: {echoes}");
         predecessor.finish(DRAIN_LIMIT).with_context(|| format!("upgrade {round}: the old agent has not left"))?;
         mesh.node(1)?.agent()?.expect_running()?;
+        let plaintext = tap.plaintext_towards(ECHO);
+        ensure!(plaintext.is_empty(), "upgrade {round}: {} went around the agent in plaintext", plaintext.len());
         mesh.await_enrolled(EFFECT_LIMIT)?;
         std::fs::remove_file(mesh.pod("shop/client")?.scratch().join("load.log"))?;
     }
