@@ -153,6 +153,7 @@ impl Drop for Node {
 fn remove_folder(folder: &Path) -> Result<()> {
     let begun = Instant::now();
     while folder.exists() {
+        // A test may have removed or moved it itself.
         match fs::remove_dir(folder) {
             Err(error) if begun.elapsed() > SOON => return Err(error).context(folder.display().to_string()),
             _ => std::thread::park_timeout(Duration::from_millis(1)),
