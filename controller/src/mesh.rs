@@ -132,7 +132,8 @@ impl Maker {
             let end = self.next_look(now);
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                changed = readings.changed() => changed.context("the directory is no longer watched")?,
+                // Its watcher ends with us, and its error, if it had one, is told by whoever joins it.
+                changed = readings.changed() => if changed.is_err() { return Ok(()) },
                 () = self.mesh.reported.notified() => {}
                 () = sleep_until(end) => {}
             }

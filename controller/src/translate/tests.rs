@@ -1,1 +1,506 @@
+//! Translation as a table: objects as users write them, and what agents receive.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use proptest::prelude::*;
+use weft_proto::v1::{self, resource::Body};
+
+use super::*;
+use crate::source::Directory;
+use crate::status::Reason;
+
+/// Reads objects the way users write them.
+fn objects(text: &str) -> Objects {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("all.yaml"), text).unwrap();
+    let reading = Directory::new(folder.path() as &Path).read();
+    assert_eq!(reading.defects, [], "the test's own objects are broken");
+    reading.objects
+}
+
+fn facts() -> Facts {
+    Facts { trust_domain: "cluster.local".parse().unwrap(), lease: Duration::from_secs(10), roots_der: vec![vec![1]] }
+}
+
+fn all(objects: &[&str]) -> Translation {
+    observed(objects, &Observed::default())
+}
+
+fn observed(parts: &[&str], observed: &Observed) -> Translation {
+    translate(&objects(&parts.join("\n---\n")), observed, &facts())
+}
+
+fn namespace(name: &str, labels: &str) -> String {
+    format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n")
+}
+
+const SHOP: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {weft.dev/capture: enabled}}\n";
+
+/// `more` goes into the metadata, `spec` into the spec, `status` into the status.
+fn pod(name: &str, address: &str, more: &str, spec: &str, status: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: shop\n  uid: {name}\n{more}\n\
+         spec:\n  nodeName: one\n  serviceAccountName: {name}\n{spec}\nstatus:\n  podIP: {address}\n{status}\n"
+    )
+}
+
+fn web(more_labels: &str, more_annotations: &str) -> String {
+    let metadata = format!(
+        "  labels: {{app: web{more_labels}}}\n  annotations: {{weft.dev/netns: /run/netns/web{more_annotations}}}"
+    );
+    let spec = "  containers: [{ports: [{name: http, containerPort: 8080}, {containerPort: 9090}]}]";
+    pod("web", "10.1.0.2", &metadata, spec, "")
+}
+
+fn policy(kind: &str, name: &str, created: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: weft.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop{created}}}\nspec:\n{spec}\n"
+    )
+}
+
+fn mesh(spec: &str) -> String {
+    format!(
+        "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {{name: default}}\nspec:\n  networks: {{pods: [10.1.0.0/16]}}\n{spec}\n"
+    )
+}
+
+const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec:\n  \
+     clusterIP: 10.96.0.2\n  selector: {app: web}\n  ports: [{name: http, port: 80, targetPort: http}, {name: admin, port: 81, targetPort: 9090}]\n";
+
+impl Translation {
+    fn workload(&self, uid: &str) -> v1::Workload {
+        match self.shared.get(format!("workload/{uid}").as_str()).and_then(|found| found.body.clone()) {
+            Some(Body::Workload(workload)) => workload,
+            other => panic!("workload {uid} is {other:?}"),
+        }
+    }
+
+    fn enrolment(&self, uid: &str) -> Option<v1::Enrolment> {
+        let name = format!("enrolment/{uid}");
+        let found = self.nodes.values().find_map(|own| own.get(name.as_str()))?;
+        match found.body.clone() {
+            Some(Body::Enrolment(enrolment)) => Some(enrolment),
+            other => panic!("enrolment {uid} is {other:?}"),
+        }
+    }
+
+    fn web(&self) -> v1::Enrolment {
+        self.enrolment("web").expect("web is enrolled")
+    }
+
+    fn authorization(&self, name: &str) -> v1::AuthorizationPolicy {
+        match self.nodes.values().find_map(|own| own.get(name)).and_then(|found| found.body.clone()) {
+            Some(Body::Authorization(policy)) => policy,
+            other => panic!("{name} is {other:?}"),
+        }
+    }
+
+    /// `port: address:port=workload,...` per port.
+    fn service(&self, name: &str) -> Vec<String> {
+        let found = self.shared.get(format!("service/shop/{name}").as_str()).and_then(|found| found.body.clone());
+        let Some(Body::Service(service)) = found else { panic!("service {name} is {found:?}") };
+        let endpoint = |endpoint: &v1::Endpoint| {
+            let address: [u8; 4] = endpoint.address.clone().try_into().unwrap();
+            format!("{}:{}={}", std::net::Ipv4Addr::from(address), endpoint.port, endpoint.workload)
+        };
+        let ports = service.ports.iter();
+        ports
+            .map(|port| format!("{}: {}", port.port, port.endpoints.iter().map(endpoint).collect::<Vec<_>>().join(",")))
+            .collect()
+    }
+
+    fn found(&self, part: &str) -> bool {
+        self.findings.iter().any(|finding| finding.message.contains(part))
+    }
+
+    fn reasons(&self, name: &str) -> Vec<Reason> {
+        let conditions = self.conditions.iter().filter(|(key, _)| key.name == name);
+        conditions.flat_map(|(_, conditions)| conditions.iter().map(|condition| condition.reason)).collect()
+    }
+}
+
+#[test]
+fn a_captured_pod_is_enrolled_on_its_node_alone() {
+    let out = all(&[SHOP, &web("", "")]);
+    assert_eq!(out.nodes.keys().map(ToString::to_string).collect::<Vec<_>>(), ["one"]);
+    let enrolment = out.web();
+    assert_eq!(enrolment.netns, "/run/netns/web");
+    assert_eq!((enrolment.mtls(), enrolment.on_agent_failure()), (v1::MtlsMode::Permissive, v1::FailureMode::Open));
+    assert_eq!(enrolment.mtls_policy, "default");
+    let workload = out.workload("web");
+    assert_eq!((workload.application.as_str(), workload.node.as_str()), ("web", "one"));
+    assert_eq!(workload.addresses, [vec![10, 1, 0, 2]]);
+    assert!(!workload.mesh_capable);
+}
+
+#[test]
+fn a_pod_narrows_what_its_namespace_permits_and_never_widens_it() {
+    let strict = policy("AuthenticationPolicy", "strict", "", "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict}");
+    let locked = mesh("  enforced: {podsMayOptOut: false}");
+    let free = mesh("  enforced: {podsMayOptOut: true}");
+    for (title, namespace_says, pod_says, more, captured, refused) in [
+        ("the namespace's word", "enabled", "", vec![], true, false),
+        ("no word", "", "", vec![], false, false),
+        ("a pod opts out", "enabled", "disabled", vec![], false, false),
+        ("a pod opts in alone", "", "enabled", vec![], false, true),
+        ("a pod opts in against its namespace", "disabled", "enabled", vec![], false, true),
+        ("a strict pod opts out", "enabled", "disabled", vec![&strict], true, true),
+        ("a strict pod opts out where it may", "enabled", "disabled", vec![&strict, &free], false, false),
+        ("a pod opts out where none may", "enabled", "disabled", vec![&locked], true, true),
+        ("observe is not there yet", "observe", "", vec![], false, true),
+    ] {
+        let label = |value: &str| if value.is_empty() { String::new() } else { format!("weft.dev/capture: {value}") };
+        let pod_label = if pod_says.is_empty() { String::new() } else { format!(", {}", label(pod_says)) };
+        let (space, web) = (namespace("shop", &label(namespace_says)), web(&pod_label, ""));
+        let mut parts = vec![space.as_str(), web.as_str()];
+        parts.extend(more.iter().map(|text| text.as_str()));
+        let out = all(&parts);
+        assert_eq!(out.enrolment("web").is_some(), captured, "{title}");
+        assert_eq!(out.found("refused") || out.found("not supported"), refused, "{title}: {:?}", out.findings);
+    }
+}
+
+#[test]
+fn what_cannot_be_captured_says_why_and_is_not_enrolled() {
+    let netns = "  annotations: {weft.dev/netns: /n}";
+    for (name, metadata, spec, why) in [
+        ("host", netns, "  hostNetwork: true", "node's network"),
+        ("mirror", "  annotations: {weft.dev/netns: /n, kubernetes.io/config.mirror: x}", "", "mirror"),
+        ("windows", netns, "  os: {name: windows}", "windows"),
+        ("sandboxed", netns, "  runtimeClassName: gvisor", "gvisor"),
+        ("bare", "", "", "weft.dev/netns"),
+    ] {
+        let out = all(&[SHOP, &pod(name, "10.1.0.9", metadata, spec, "")]);
+        assert!(out.workload(name).not_capturable.contains(why), "{name}: {}", out.workload(name).not_capturable);
+        assert!(out.enrolment(name).is_none(), "{name}");
+        assert!(out.found("not captured although"), "{name}");
+    }
+    let nobody = pod("nobody", "10.1.0.9", netns, "", "").replace("  serviceAccountName: nobody\n", "");
+    assert!(all(&[SHOP, &nobody]).workload("nobody").not_capturable.contains("no service account"));
+}
+
+#[test]
+fn addresses_belong_to_live_undisputed_pods() {
+    let other = |status: &str| pod("other", "10.1.0.2", "", "", status);
+    let finished = all(&[SHOP, &web("", ""), &other("  phase: Succeeded")]);
+    assert_eq!(finished.workload("web").addresses.len(), 1);
+    assert!(!finished.shared.contains_key("workload/other"), "a finished pod is there");
+    let disputed = all(&[SHOP, &web("", ""), &other("")]);
+    assert!(disputed.workload("web").addresses.is_empty() && disputed.workload("other").addresses.is_empty());
+    assert!(disputed.found("claimed by Pod shop/other too"));
+    assert!(disputed.web().refused[0].contains("Pod shop/other"));
+    let host = all(&[SHOP, &web("", ""), &pod("host", "10.1.0.2", "", "  hostNetwork: true", "")]);
+    assert_eq!(host.workload("web").addresses.len(), 1, "a pod on the host's network claims no address");
+}
+
+#[test]
+fn endpoints_are_ready_ones_else_those_that_serve_while_terminating() {
+    let slice = |endpoints: &str| {
+        format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: web-1, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}\n\
+             addressType: IPv4\nports: [{{name: http, port: 8080}}]\nendpoints:\n{endpoints}"
+        )
+    };
+    let ready = "- {addresses: [10.1.0.2]}\n";
+    let leaving = "- {addresses: [10.1.0.3], conditions: {ready: false, serving: true, terminating: true}}\n";
+    let broken = "- {addresses: [10.1.0.4], conditions: {ready: false}}\n";
+    let pod = web("", "");
+    for (title, endpoints, expected) in [
+        ("ready alone", format!("{ready}{leaving}{broken}"), "80: 10.1.0.2:8080=web"),
+        ("the last one leaves", format!("{leaving}{broken}"), "80: 10.1.0.3:8080="),
+        ("none", broken.to_owned(), "80: "),
+    ] {
+        let out = all(&[SHOP, &pod, SERVICE, &slice(&endpoints)]);
+        assert_eq!(out.service("web"), [expected, "81: "], "{title}");
+    }
+    let early = SERVICE.replace("selector:", "publishNotReadyAddresses: true\n  selector:");
+    assert_eq!(all(&[SHOP, &early, &slice(broken)]).service("web")[0], "80: 10.1.0.4:8080=");
+    let manual = SERVICE.replace("  selector: {app: web}\n", "");
+    assert_eq!(all(&[SHOP, &manual, &slice(ready)]).service("web")[0], "80: 10.1.0.2:8080=");
+}
+
+#[test]
+fn without_slices_a_selector_finds_its_pods_with_ports_of_their_own() {
+    let second = web("", "").replace("name: web\n", "name: web2\n").replace("uid: web", "uid: web2");
+    let second = second.replace("10.1.0.2", "10.1.0.3").replace("containerPort: 8080", "containerPort: 8081");
+    let out = all(&[SHOP, &web("", ""), &second, SERVICE]);
+    assert_eq!(
+        out.service("web"),
+        ["80: 10.1.0.2:8080=web,10.1.0.3:8081=web2", "81: 10.1.0.2:9090=web,10.1.0.3:9090=web2"]
+    );
+    let unready = second.replace("podIP: 10.1.0.3", "podIP: 10.1.0.3\n  conditions: [{type: Ready, status: 'False'}]");
+    let out = all(&[SHOP, &web("", ""), &unready, SERVICE]);
+    assert_eq!(out.service("web")[0], "80: 10.1.0.2:8080=web");
+    let headless = SERVICE.replace("10.96.0.2", "None");
+    let out = all(&[SHOP, &web("", ""), &headless]);
+    assert_eq!(out.service("web")[0], "80: 10.1.0.2:8080=web");
+}
+
+#[test]
+fn a_service_cannot_take_an_address_that_is_not_its_own() {
+    let thief = |address: &str| {
+        SERVICE
+            .replace("name: web,", "name: thief,")
+            .replace("clusterIP: 10.96.0.2", &format!("externalIPs: [{address}]"))
+    };
+    let addresses =
+        |out: &Translation, name: &str| match out.shared[format!("service/shop/{name}").as_str()].body.clone() {
+            Some(Body::Service(service)) => service.addresses.len(),
+            _ => panic!("no service"),
+        };
+    let out = all(&[SHOP, &web("", ""), SERVICE, &thief("10.96.0.2")]);
+    assert_eq!((addresses(&out, "web"), addresses(&out, "thief")), (1, 0));
+    let out = all(&[SHOP, &web("", ""), &thief("10.1.0.2")]);
+    assert_eq!(addresses(&out, "thief"), 0);
+    assert!(out.found("a pod's address"));
+}
+
+#[test]
+fn the_most_specific_authentication_policy_wins_whole() {
+    let everywhere = policy(
+        "AuthenticationPolicy",
+        "everywhere",
+        "",
+        "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict}\n  client: {requireMeshTLS: true}",
+    );
+    let labelled = policy(
+        "AuthenticationPolicy",
+        "labelled",
+        "",
+        "  targetRefs: [{kind: Pod, selector: {matchLabels: {app: web}}}]\n  server: {mtls: Permissive, ports: [{port: 9090, mtls: Strict}]}",
+    );
+    let service = policy(
+        "AuthenticationPolicy",
+        "service",
+        "",
+        "  targetRefs: [{kind: Service, name: web, sectionName: http}]\n  server: {mtls: Strict}",
+    );
+    let out = all(&[SHOP, &web("", ""), &everywhere]);
+    assert_eq!((out.web().mtls(), out.web().mtls_policy.as_str()), (v1::MtlsMode::Strict, "shop/everywhere"));
+    assert_eq!(out.web().on_agent_failure(), v1::FailureMode::Closed, "strict is closed without a label");
+    assert!(out.web().require_mesh_tls);
+    assert_eq!(out.workload("web").mtls(), v1::MtlsMode::Strict);
+
+    let out = all(&[SHOP, &web("", ""), &everywhere, &labelled]);
+    assert_eq!((out.web().mtls(), out.web().mtls_policy.as_str()), (v1::MtlsMode::Permissive, "shop/labelled"));
+    assert!(!out.web().require_mesh_tls, "half of a policy that lost was merged in");
+    assert_eq!(out.web().ports, [v1::PortMtls { port: 9090, mode: v1::MtlsMode::Strict.into() }]);
+    assert_eq!(out.reasons("everywhere"), [Reason::Accepted], "less specific is no conflict");
+
+    let out = all(&[SHOP, &web("", ""), SERVICE, &labelled, &service]);
+    let strict: Vec<u32> = out.web().ports.iter().map(|port| port.port).collect();
+    assert_eq!(strict, [8080, 9090]);
+}
+
+#[test]
+fn among_equals_the_older_wins_and_the_loser_is_told() {
+    let named = |name: &str, created: &str, mode: &str| {
+        policy(
+            "AuthenticationPolicy",
+            name,
+            created,
+            &format!("  targetRefs: [{{kind: Pod}}]\n  server: {{mtls: {mode}}}"),
+        )
+    };
+    let old = named("z-old", ", creationTimestamp: 2026-01-01T00:00:00Z", "Strict");
+    let young = named("a-young", ", creationTimestamp: 2026-02-01T00:00:00Z", "Permissive");
+    let out = all(&[SHOP, &web("", ""), &young, &old]);
+    assert_eq!(out.web().mtls_policy, "shop/z-old");
+    assert_eq!((out.reasons("z-old"), out.reasons("a-young")), (vec![Reason::Accepted], vec![Reason::Conflicted]));
+    let out = all(&[SHOP, &web("", ""), &named("b", "", "Permissive"), &named("a", "", "Strict")]);
+    assert_eq!(out.web().mtls_policy, "shop/a");
+}
+
+#[test]
+fn the_operators_floor_cannot_be_loosened() {
+    let loose = policy(
+        "AuthenticationPolicy",
+        "loose",
+        "",
+        "  targetRefs: [{kind: Pod}]\n  server: {mtls: Permissive, ports: [{port: 9090, mtls: Permissive}], exemptions: [{from: {any: true}, reason: x}]}",
+    );
+    let floor = mesh("  enforced: {minimumMtls: Strict, minimumFailureMode: Closed}");
+    let open = namespace("shop", "weft.dev/capture: enabled, weft.dev/on-agent-failure: open");
+    let out = all(&[&open, &web("", ""), &loose, &floor]);
+    assert_eq!((out.web().mtls(), out.web().mtls_policy.as_str()), (v1::MtlsMode::Strict, "MeshConfig/default"));
+    assert_eq!(out.web().ports, []);
+    assert_eq!(out.web().on_agent_failure(), v1::FailureMode::Closed);
+    assert_eq!(out.web().exemptions, []);
+    assert!(out.found("exemptions are refused"));
+    let allowed = mesh("  enforced: {minimumMtls: Strict, allowedExclusions: [MtlsExemptions]}");
+    assert_eq!(all(&[&open, &web("", ""), &loose, &allowed]).web().exemptions.len(), 1);
+}
+
+#[test]
+fn an_exemption_opens_no_port_of_another_policy() {
+    let pods = policy(
+        "AuthenticationPolicy",
+        "pods",
+        "",
+        "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict, exemptions: [{from: {any: true}, reason: x}]}",
+    );
+    let service = policy(
+        "AuthenticationPolicy",
+        "service",
+        "",
+        "  targetRefs: [{kind: Service, name: web, sectionName: http}]\n  server: {mtls: Strict}",
+    );
+    assert_eq!(all(&[SHOP, &web("", ""), SERVICE, &pods]).web().exemptions[0].ports, Vec::<u32>::new(), "every port");
+    assert_eq!(all(&[SHOP, &web("", ""), SERVICE, &pods, &service]).web().exemptions[0].ports, [9090]);
+}
+
+#[test]
+fn strict_pods_have_no_exclusions_unless_the_operator_allows_them() {
+    let asking = web(
+        "",
+        ", weft.dev/exclude-inbound-ports: '9090', weft.dev/exclude-outbound-ports: '25', weft.dev/exclude-outbound-cidrs: 10.0.0.0/8",
+    );
+    let strict = policy("AuthenticationPolicy", "strict", "", "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict}");
+    let free = all(&[SHOP, &asking]).web();
+    assert_eq!((free.excluded_inbound_ports, free.excluded_outbound_ports), (vec![9090], vec![25]));
+    let out = all(&[SHOP, &asking, &strict]);
+    let bound = out.web();
+    assert!(
+        bound.excluded_inbound_ports.is_empty()
+            && bound.excluded_outbound_ports.is_empty()
+            && bound.excluded_outbound_cidrs.is_empty()
+    );
+    assert_eq!(bound.refused.len(), 3, "{:?}", bound.refused);
+    assert!(out.workload("web").excluded_inbound_ports.is_empty(), "peers would send plaintext");
+    let allowed = mesh("  enforced: {allowedExclusions: [InboundPorts]}");
+    assert_eq!(all(&[SHOP, &asking, &strict, &allowed]).web().excluded_inbound_ports, [9090]);
+}
+
+#[test]
+fn a_policy_on_a_service_guards_its_pods_at_its_target_ports() {
+    let allow = |target: &str| {
+        policy(
+            "AuthorizationPolicy",
+            "allow",
+            "",
+            &format!("  targetRefs: [{target}]\n  action: Allow\n  rules: [{{from: [{{serviceAccounts: [client]}}]}}]"),
+        )
+    };
+    let out = all(&[SHOP, &web("", ""), SERVICE, &allow("{kind: Service, name: web, sectionName: http}")]);
+    assert_eq!(out.web().authorization, ["authorization/shop/allow"]);
+    let policy = out.authorization("authorization/shop/allow");
+    assert_eq!((policy.target_ports.clone(), policy.action()), (vec![8080], v1::Action::Allow));
+    let source = &policy.rules[0].from.as_ref().unwrap().sources[0];
+    assert_eq!(source.service_accounts.as_ref().unwrap().values, ["shop/client"]);
+
+    let out = all(&[SHOP, &web("", ""), SERVICE, &allow("{kind: Pod}")]);
+    assert!(out.authorization("authorization/shop/allow").target_ports.is_empty(), "every port");
+    // The pod has no port of that name: it must not be guarded on every port instead.
+    let elsewhere = SERVICE.replace("targetPort: http", "targetPort: grpc");
+    let out = all(&[SHOP, &web("", ""), &elsewhere, &allow("{kind: Service, name: web, sectionName: http}")]);
+    assert!(out.web().authorization.is_empty());
+
+    let second = web("", "").replace("name: web\n", "name: web2\n").replace("uid: web", "uid: web2");
+    let second = second.replace("10.1.0.2", "10.1.0.3").replace("containerPort: 8080", "containerPort: 8081");
+    let out = all(&[SHOP, &web("", ""), &second, SERVICE, &allow("{kind: Service, name: web, sectionName: http}")]);
+    assert_eq!(out.web().authorization, ["authorization/shop/allow/8080"]);
+    assert_eq!(out.enrolment("web2").unwrap().authorization, ["authorization/shop/allow/8081"]);
+}
+
+#[test]
+fn targets_that_do_not_count_are_told() {
+    let deny = |target: &str| {
+        policy("AuthorizationPolicy", "deny", "", &format!("  targetRefs: [{target}]\n  action: Deny\n  rules: []"))
+    };
+    let manual = SERVICE.replace("  selector: {app: web}\n", "");
+    for (service, target, reason) in [
+        (SERVICE, "{kind: Service, name: other}", Reason::TargetNotFound),
+        (SERVICE, "{kind: Service, name: web, sectionName: other}", Reason::TargetNotFound),
+        (manual.as_str(), "{kind: Service, name: web}", Reason::Invalid),
+        (SERVICE, "{kind: Service, name: web}", Reason::Accepted),
+    ] {
+        let out = all(&[SHOP, &web("", ""), service, &deny(target)]);
+        assert_eq!(out.reasons("deny"), [reason], "{target}");
+        assert_eq!(out.web().authorization.is_empty(), reason != Reason::Accepted, "{target}");
+    }
+    let plain = namespace("shop", "");
+    assert!(
+        all(&[&plain, &web("", ""), &deny("{kind: Pod}")])
+            .found("not enforced for pods that are not captured: Pod shop/web")
+    );
+}
+
+#[test]
+fn the_operators_rules_are_every_captured_pods() {
+    let floor = mesh("  enforced: {authorization: [{action: Deny, rules: [{from: [{namespaces: [guest]}]}]}]}");
+    let audit = policy("AuthorizationPolicy", "audit", "", "  targetRefs: [{kind: Pod}]\n  action: Audit\n  rules: []");
+    let out = all(&[SHOP, &web("", ""), &floor, &audit]);
+    assert_eq!(out.web().authorization, ["authorization/MeshConfig/default", "authorization/shop/audit"]);
+    assert!(out.authorization("authorization/MeshConfig/default").enforced);
+}
+
+#[test]
+fn plaintext_is_permitted_only_for_permissive_fail_open_workloads_of_a_node_that_is_gone() {
+    let uid: WorkloadUid = "web".parse().unwrap();
+    let node: NodeName = "one".parse().unwrap();
+    let capable = BTreeMap::from([(node.clone(), BTreeSet::from([uid]))]);
+    let gone = Observed { capable: capable.clone(), gone: BTreeSet::from([node]) };
+    let live = Observed { capable, gone: BTreeSet::new() };
+    let strict = policy("AuthenticationPolicy", "strict", "", "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict}");
+    let closed = namespace("shop", "weft.dev/capture: enabled, weft.dev/on-agent-failure: closed");
+    let strict_open = namespace("shop", "weft.dev/capture: enabled, weft.dev/on-agent-failure: open");
+    for (title, space, more, seen, expected) in [
+        ("gone", SHOP, "", &gone, (true, true)),
+        ("live", SHOP, "", &live, (true, false)),
+        ("closed", closed.as_str(), "", &gone, (true, false)),
+        ("strict", SHOP, strict.as_str(), &gone, (true, false)),
+        ("strict, labelled open", strict_open.as_str(), strict.as_str(), &gone, (true, false)),
+        ("not captured", "", "", &gone, (false, false)),
+    ] {
+        let out = observed(&[space, &web("", ""), more], seen);
+        let workload = out.workload("web");
+        assert_eq!((workload.mesh_capable, workload.plaintext_permitted), expected, "{title}");
+    }
+}
+
+#[test]
+fn settings_say_what_is_captured_and_whose_trust_counts() {
+    let out = all(&[&mesh(
+        "  neverCapture: ['10.96.0.1:443']\n  trustDomain: other.example\n  trustDomainAliases: [old.example]",
+    )]);
+    let Some(Body::Settings(settings)) = out.shared["settings"].body.clone() else { panic!("no settings") };
+    assert_eq!(settings.captured_cidrs, ["10.1.0.0/16"]);
+    assert_eq!(settings.never_captured, ["10.96.0.1:443"]);
+    assert_eq!((settings.trust_domain.as_str(), settings.lease_ms), ("cluster.local", 10_000));
+    assert_eq!(settings.trust_domain_aliases, ["old.example"]);
+    assert!(out.found("other.example"));
+}
+
+proptest! {
+    /// Pure: the order of objects in their files changes nothing, and the same objects give the same versions.
+    #[test]
+    fn order_changes_nothing(seed in any::<[u8; 12]>()) {
+        let strict = policy("AuthenticationPolicy", "strict", "", "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict}");
+        let allow = policy("AuthorizationPolicy", "allow", "", "  targetRefs: [{kind: Service, name: web}]\n  action: Allow\n  rules: []");
+        let (one, other) = (web("", ""), pod("other", "10.1.0.7", "", "", ""));
+        let ordered = [SHOP, one.as_str(), other.as_str(), SERVICE, strict.as_str(), allow.as_str()];
+        let mut shuffled: Vec<(u8, &str)> = seed.iter().copied().zip(ordered).collect();
+        shuffled.sort_unstable();
+        let shuffled: Vec<&str> = shuffled.into_iter().map(|(_, text)| text).collect();
+        let (left, right) = (all(&ordered), all(&shuffled));
+        prop_assert_eq!(left.shared, right.shared);
+        prop_assert_eq!(left.nodes, right.nodes);
+    }
+
+    /// Whatever pods claim, no address has two owners, and nobody owns one that it does not claim.
+    #[test]
+    fn no_address_has_two_owners(claims in proptest::collection::vec((0_u8..6, any::<bool>()), 0..10)) {
+        let pods: Vec<String> = claims.iter().enumerate().map(|(index, (address, finished))| {
+            pod(&format!("p{index}"), &format!("10.1.0.{address}"), "", "", if *finished { "  phase: Failed" } else { "" })
+        }).collect();
+        let mut parts = vec![SHOP];
+        parts.extend(pods.iter().map(String::as_str));
+        let out = all(&parts);
+        for (address, _) in &claims {
+            let live: Vec<usize> = (0..claims.len()).filter(|index| claims[*index] == (*address, false)).collect();
+            let owners: Vec<usize> = live.iter().copied().filter(|index| !out.workload(&format!("p{index}")).addresses.is_empty()).collect();
+            prop_assert_eq!(owners, if live.len() == 1 { live } else { vec![] });
+        }
+    }
+}

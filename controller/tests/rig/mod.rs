@@ -162,6 +162,15 @@ impl Controller {
         Ok(Reports { reports, _answers: answers })
     }
 
+    pub async fn file_until(&self, file: &str, wanted: impl Fn(&str) -> bool) {
+        let begun = std::time::Instant::now();
+        let path = self.directory().join(file);
+        while !std::fs::read_to_string(&path).is_ok_and(|text| wanted(&text)) {
+            assert!(begun.elapsed() < PATIENCE, "{file} never says it");
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub async fn status_until(&self, wanted: impl Fn(&Json) -> bool) -> Json {
         let begun = std::time::Instant::now();
         loop {
