@@ -208,7 +208,7 @@ fn hooks(status: &Status, group: &str, checks: &mut Checks) {
             format!("{} hooks attached and pinned in {}", status.kernel.hooks.len(), status.kernel.pin_directory),
         );
     }
-    if status.kernel.hooks.is_empty() {
+    if status.kernel.hooks.is_empty() && !status.ready {
         checks.problem(
             group,
             "hooks",

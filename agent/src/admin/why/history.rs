@@ -13,13 +13,16 @@ use crate::telemetry::{ConnectionRecord, Direction, Party, Verdict};
 /// The kept records of connections from the source to the target, newest first.
 pub(super) fn of_pair(known: &Known<'_>, source: &Source, target: &Target) -> Vec<Arc<ConnectionRecord>> {
     let endpoints = target.endpoints();
+    let (service, port) = match target {
+        Target::Service { service, port, .. } | Target::UnknownPort { service, port } => (Some(service), *port),
+        Target::Workload { asked, .. } | Target::Foreign(asked) => (None, asked.port()),
+    };
+    let of_service = service.iter().flat_map(|service| &service.addresses);
+    let asked = of_service.map(|address| SocketAddr::new(*address, port)).chain(target.asked()).collect();
     let pair = Pair {
         source,
-        service: match target {
-            Target::Service { service, .. } | Target::UnknownPort { service, .. } => Some(&service.name),
-            Target::Workload { .. } | Target::Foreign(_) => None,
-        },
-        asked: target.asked(),
+        service: service.map(|service| &service.name),
+        asked,
         addresses: endpoints.iter().map(|endpoint| endpoint.address).collect(),
         names: endpoints.iter().filter_map(|endpoint| known.row(endpoint)).map(|row| &*row.name).collect(),
     };
@@ -29,7 +32,9 @@ pub(super) fn of_pair(known: &Known<'_>, source: &Source, target: &Target) -> Ve
 struct Pair<'a> {
     source: &'a Source,
     service: Option<&'a weft_proto::names::NamespacedName>,
-    asked: Option<SocketAddr>,
+    /// Every address that the application may have dialled.
+    asked: BTreeSet<SocketAddr>,
+    /// Where it may have ended.
     addresses: BTreeSet<SocketAddr>,
     names: BTreeSet<&'a str>,
 }
@@ -49,19 +54,17 @@ impl Pair<'_> {
         }
     }
 
+    /// By what was asked for, or by where it ended: a failure at the same pod and port says as much.
     fn goes_to(&self, record: &ConnectionRecord) -> bool {
         let asked = record.original_destination;
-        if record.direction == Direction::Outbound && self.asked.is_some() {
-            return asked == self.asked;
-        }
-        if self.service.is_some() && record.service.as_ref() == self.service {
+        if asked.is_some_and(|asked| self.asked.contains(&asked)) {
             return true;
         }
         let reached = record.destination.address.or(asked);
-        let port = reached.map(|address| address.port());
+        let same_port = self.addresses.iter().any(|address| Some(address.port()) == reached.map(|at| at.port()));
+        let of_service = self.service.is_some() && record.service.as_ref() == self.service;
         let named = record.destination.workload.as_deref().is_some_and(|row| self.names.contains(&*row.name));
-        reached.is_some_and(|address| self.addresses.contains(&address))
-            || (named && self.addresses.iter().any(|address| Some(address.port()) == port))
+        reached.is_some_and(|address| self.addresses.contains(&address)) || (same_port && (named || of_service))
     }
 }
 
