@@ -153,11 +153,12 @@ impl MeshPlan {
 /// A running mesh. What it holds ends with it.
 #[derive(Debug)]
 pub struct Mesh {
-    directory: Directory,
-    services: Vec<ServicePlan>,
-    pods: BTreeMap<Name, Pod>,
+    // Dropped in this order: agents before the pods that they would mourn in their logs.
     nodes: Vec<Node>,
     controller: Option<Controller>,
+    pods: BTreeMap<Name, Pod>,
+    directory: Directory,
+    services: Vec<ServicePlan>,
     fabric: Fabric,
     scratch: PathBuf,
     hosts_file: PathBuf,
