@@ -1,5 +1,7 @@
 //! Preambles and statuses from peers that cut short, exaggerate and lie.
 
+use std::time::Duration;
+
 use prost::Message as _;
 use tokio::io::AsyncWriteExt as _;
 use weft_proto::v1;
@@ -35,7 +37,9 @@ async fn heard(bytes: &[u8], then_close: bool) -> Result<Preamble, ConnectionErr
     if then_close {
         source.shutdown().await.unwrap();
     }
-    server::read_preamble(&mut destination).await
+    // The verdict must not wait for bytes that never come.
+    let verdict = server::read_preamble(&mut destination);
+    tokio::time::timeout(Duration::from_secs(10), verdict).await.expect("the destination waits for more")
 }
 
 #[tokio::test]
@@ -111,7 +115,8 @@ async fn answered(bytes: &[u8], politely: bool) -> Result<Status, ConnectionErro
         }
         drop(destination);
     };
-    tokio::join!(client::ask(&mut source, &preamble), answer).0
+    let verdict = async { tokio::join!(client::ask(&mut source, &preamble), answer).0 };
+    tokio::time::timeout(Duration::from_secs(10), verdict).await.expect("the source waits for more")
 }
 
 #[tokio::test]
