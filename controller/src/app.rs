@@ -63,11 +63,9 @@ pub async fn run(config: Serve, listener: TcpListener, stop: CancellationToken) 
         services.tasks.wait().await;
         anyhow::Ok(())
     };
-    match tokio::time::timeout(limits::SHUTDOWN_DEADLINE, polite).await {
-        Ok(ended) => first.and(ended),
-        Err(_) => {
-            parts.shutdown().await;
-            first.context("some connections did not end in time")
-        }
+    if let Ok(ended) = tokio::time::timeout(limits::SHUTDOWN_DEADLINE, polite).await {
+        return first.and(ended);
     }
+    parts.shutdown().await;
+    first.context("some connections did not end in time")
 }

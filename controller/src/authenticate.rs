@@ -82,9 +82,9 @@ fn only_uri<'a>(certificate: &'a X509Certificate<'_>) -> Result<&'a str, Unprove
     let names: Vec<&GeneralName<'_>> = certificate
         .extensions()
         .iter()
-        .filter_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
-            _ => None,
+        .filter_map(|extension| {
+            let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else { return None };
+            Some(&names.general_names)
         })
         .flatten()
         .collect();

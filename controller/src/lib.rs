@@ -9,6 +9,7 @@ pub mod app;
 pub mod authenticate;
 pub mod ca;
 pub mod config;
+mod hexadecimal;
 pub mod limits;
 pub mod mesh;
 pub mod object;

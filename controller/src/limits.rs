@@ -28,8 +28,8 @@ pub const HELD_RESOURCES: usize = 200_000;
 /// The first message of a stream must come this soon.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// A stream ends after a time between these two, so that agents spread over replicas and read a renewed trust in us.
-pub const STREAM_AGE_MINIMUM: Duration = Duration::from_secs(30 * 60);
-pub const STREAM_AGE_MAXIMUM: Duration = Duration::from_secs(60 * 60);
+pub const STREAM_AGE_MINIMUM: Duration = Duration::from_mins(30);
+pub const STREAM_AGE_MAXIMUM: Duration = Duration::from_hours(1);
 /// One message from an agent: a Hello with [`HELD_RESOURCES`] names of 60 bytes fits.
 pub const AGENT_MESSAGE_BYTES: usize = 32 << 20;
 
@@ -68,17 +68,17 @@ pub const TOKEN_BYTES: usize = 32;
 /// A token as text; longer ones are not hashed.
 pub const TOKEN_TEXT_BYTES: usize = 512;
 /// How long a join token is good, unless said otherwise.
-pub const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const TOKEN_LIFE: Duration = Duration::from_hours(24);
 /// A workload's certificate, unless said otherwise: a day without a controller.
-pub const WORKLOAD_CERTIFICATE_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const WORKLOAD_CERTIFICATE_LIFE: Duration = Duration::from_hours(24);
 /// A node's certificate: longer than a workload's, so that a node that was away for a weekend can still renew.
-pub const NODE_CERTIFICATE_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const NODE_CERTIFICATE_LIFE: Duration = Duration::from_hours(7 * 24);
 /// Our own server certificate, made anew at each start.
-pub const SERVER_CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+pub const SERVER_CERTIFICATE_LIFE: Duration = Duration::from_hours(365 * 24);
 /// The root's life.
-pub const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+pub const ROOT_LIFE: Duration = Duration::from_hours(10 * 365 * 24);
 /// Certificates begin this much earlier: clocks of nodes differ.
-pub const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+pub const CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 /// After this long, shutdown stops being polite.
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);

@@ -65,16 +65,15 @@ pub async fn serve(listener: TcpListener, names: &[rcgen::SanType], services: Se
     tracing::info!(%address, trust_domain = %services.trust_domain(), "serving agents");
     let bounded = limits::AGENT_MESSAGE_BYTES;
     let stop = services.stop.clone();
-    tonic::transport::Server::builder()
+    let serving = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
         .concurrency_limit_per_connection(limits::REQUESTS_PER_CONNECTION)
         .add_service(DiscoveryServer::new(services.clone()).max_decoding_message_size(bounded))
         .add_service(ReportServer::new(services.clone()).max_decoding_message_size(bounded))
         .add_service(IdentityServer::new(services))
-        .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
-        .await
-        .context("the server failed")
+        .serve_with_incoming_shutdown(connections, stop.cancelled_owned());
+    Box::pin(serving).await.context("the server failed")
 }
 
 /// Names that our certificate carries: a fixed one that agents verify, and those that a person may dial.

@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 use weft_proto::names::NodeName;
 
+use crate::hexadecimal::hexadecimal;
 use crate::limits;
 use crate::state;
 
@@ -38,10 +39,10 @@ impl Tokens {
     pub fn create(&self, node: &NodeName, life: Duration, now: OffsetDateTime) -> anyhow::Result<String> {
         let mut secret = [0_u8; limits::TOKEN_BYTES];
         rand::rngs::SysRng.try_fill_bytes(&mut secret).context("the system has no random bytes")?;
-        let token = hex(&secret);
+        let token = hexadecimal(&secret);
         let stored = Stored {
             node: node.to_string(),
-            sha256: hex(&digest(&token)),
+            sha256: hexadecimal(&digest(&token)),
             expires_unix_seconds: (now + life).unix_timestamp(),
         };
         state::create_folder(&self.folder)?;
@@ -57,7 +58,7 @@ impl Tokens {
         }
         let stored = self.stored(node);
         let expected = stored.as_ref().map_or("", |stored| stored.sha256.as_str());
-        let found = hex(&digest(token.trim()));
+        let found = hexadecimal(&digest(token.trim()));
         let same = bool::from(found.as_bytes().ct_eq(expected.as_bytes()));
         let stored = stored.filter(|stored| same && stored.node == node.as_str())?;
         OffsetDateTime::from_unix_timestamp(stored.expires_unix_seconds).ok()
@@ -76,10 +77,6 @@ fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token).into()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,12 +87,12 @@ mod tests {
         let tokens = Tokens::of(folder.path());
         let (one, two): (NodeName, NodeName) = ("one".parse().unwrap(), "two".parse().unwrap());
         let now = OffsetDateTime::UNIX_EPOCH;
-        let token = tokens.create(&one, Duration::from_secs(60), now).unwrap();
-        tokens.create(&two, Duration::from_secs(60), now).unwrap();
-        assert_eq!(tokens.check(&one, &token), Some(now + Duration::from_secs(60)));
+        let token = tokens.create(&one, Duration::from_mins(1), now).unwrap();
+        tokens.create(&two, Duration::from_mins(1), now).unwrap();
+        assert_eq!(tokens.check(&one, &token), Some(now + Duration::from_mins(1)));
         assert_eq!(
             tokens.check(&one, &format!("{token}\n")),
-            Some(now + Duration::from_secs(60)),
+            Some(now + Duration::from_mins(1)),
             "files end with a line feed"
         );
         assert_eq!(tokens.check(&two, &token), None);
@@ -103,7 +100,7 @@ mod tests {
         assert_eq!(tokens.check(&"three".parse().unwrap(), ""), None);
         let stored = std::fs::read_to_string(folder.path().join("tokens/one.json")).unwrap();
         assert!(!stored.contains(&token), "the secret was stored");
-        let renewed = tokens.create(&one, Duration::from_secs(60), now).unwrap();
+        let renewed = tokens.create(&one, Duration::from_mins(1), now).unwrap();
         assert_eq!(tokens.check(&one, &token), None, "an old token went on");
         assert!(tokens.check(&one, &renewed).is_some());
     }

@@ -120,7 +120,7 @@ impl Translation {
         self.shared.insert(Arc::from(resource.name.as_str()), Arc::new(resource));
     }
 
-    fn find(&mut self, object: impl ToString, message: impl Into<String>) {
+    fn find(&mut self, object: &impl ToString, message: impl Into<String>) {
         self.findings.insert(Finding { object: object.to_string(), message: message.into() });
     }
 }

@@ -1,5 +1,7 @@
 //! A controller on loopback and a real gRPC client: joining, certificates, snapshots and deltas, reports.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where its ground is missing")]
+
 mod rig;
 
 use std::time::Duration;
@@ -21,7 +23,7 @@ fn mesh() -> String {
 #[tokio::test]
 async fn a_node_joins_with_its_token_and_with_nothing_else() {
     let controller = Controller::start(&mesh(), LEASE).await;
-    let token = controller.token("one", Duration::from_secs(60));
+    let token = controller.token("one", Duration::from_mins(1));
     let expired = controller.token("late", Duration::ZERO);
     let key = Key::generate();
     for (node, token, part) in [
@@ -185,19 +187,19 @@ async fn a_workload_is_mesh_capable_by_its_own_agents_word_and_plaintext_follows
     first.say(enrolled(&["web", "db"])).await;
     agent.until(|held| rig::workload(held, "web").mesh_capable).await;
     assert!(!rig::workload(&agent.held, "db").mesh_capable);
+    let spoken = std::time::Instant::now();
     second.say(enrolled(&["db"])).await;
     agent.until(|held| rig::workload(held, "db").mesh_capable).await;
 
     // Node two falls silent with its stream open, node one goes on: after a lease, and not before, db may be reached in plaintext.
-    let silent = std::time::Instant::now();
     let beating = first.beat(LEASE / 4);
     agent.until(|held| rig::workload(held, "db").plaintext_permitted).await;
-    assert!(silent.elapsed() >= LEASE - Duration::from_millis(300), "after {:?}", silent.elapsed());
+    assert!(spoken.elapsed() >= LEASE, "after {:?}", spoken.elapsed());
     assert!(!rig::workload(&agent.held, "web").plaintext_permitted);
     assert!(rig::workload(&agent.held, "db").mesh_capable, "a silent agent is not one that said it had disenrolled");
     second.say(enrolled(&["db"])).await;
     agent.until(|held| !rig::workload(held, "db").plaintext_permitted).await;
-    beating.abort();
+    drop(beating);
     controller.stop().await;
 }
 

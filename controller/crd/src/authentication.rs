@@ -53,9 +53,7 @@ pub struct ServerAuthentication {
     pub exemptions: Vec<Exemption>,
 }
 
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum MtlsMode {
     Permissive,
     Strict,

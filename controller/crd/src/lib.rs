@@ -13,19 +13,15 @@ mod status;
 mod target;
 
 pub use authentication::{
-    AuthenticationPolicy, AuthenticationPolicySpec, ClientAuthentication, Exemption,
-    ExemptionSource, MtlsMode, PortMtls, ServerAuthentication,
+    AuthenticationPolicy, AuthenticationPolicySpec, ClientAuthentication, Exemption, ExemptionSource, MtlsMode,
+    PortMtls, ServerAuthentication,
 };
-pub use authorization::{
-    Action, AuthorizationPolicy, AuthorizationPolicySpec, Destination, Rule, Source,
-};
+pub use authorization::{Action, AuthorizationPolicy, AuthorizationPolicySpec, Destination, Rule, Source};
 pub use labels::{
-    CAPTURE, EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, NETNS,
-    ON_AGENT_FAILURE,
+    CAPTURE, EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, NETNS, ON_AGENT_FAILURE,
 };
 pub use mesh_config::{
-    Defaults, Enforced, EnforcedAction, EnforcedRule, Exclusion, FailureMode, MeshConfig,
-    MeshConfigSpec, Networks,
+    Defaults, Enforced, EnforcedAction, EnforcedRule, Exclusion, FailureMode, MeshConfig, MeshConfigSpec, Networks,
 };
 pub use status::{Ancestor, AncestorReference, Condition, ConditionStatus, PolicyStatus};
 pub use target::{MatchLabels, TargetKind, TargetReference};
@@ -43,13 +39,8 @@ pub const CONTROLLER_NAME: &str = "weft.dev/controller";
 
 /// The definitions of all kinds, as `kubectl apply` takes them.
 #[must_use]
-pub fn definitions()
--> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
+pub fn definitions() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
 {
     use kube::CustomResourceExt as _;
-    vec![
-        MeshConfig::crd(),
-        AuthenticationPolicy::crd(),
-        AuthorizationPolicy::crd(),
-    ]
+    vec![MeshConfig::crd(), AuthenticationPolicy::crd(), AuthorizationPolicy::crd()]
 }

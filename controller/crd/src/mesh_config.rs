@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{MtlsMode, PolicyStatus, Rule, schema};
 
 /// `defaults` hold where nobody says otherwise; `enforced` is a floor that namespaces may tighten and never loosen.
-#[derive(
-    Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, CustomResource, JsonSchema,
-)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, CustomResource, JsonSchema)]
 #[kube(
     group = "weft.dev",
     version = "v1alpha1",
@@ -70,9 +68,7 @@ pub struct Defaults {
 }
 
 /// What a pod does while no agent of its node is alive.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum FailureMode {
     Open,
     Closed,

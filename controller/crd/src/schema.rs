@@ -25,50 +25,32 @@ pub fn labels(_: &mut schemars::SchemaGenerator) -> Schema {
 
 /// Ports of TCP. At most 64 in one list.
 pub fn ports(_: &mut schemars::SchemaGenerator) -> Schema {
-    list(
-        64,
-        &json!({ "type": "integer", "format": "int32", "minimum": 1, "maximum": 65535 }),
-    )
+    list(64, &json!({ "type": "integer", "format": "int32", "minimum": 1, "maximum": 65535 }))
 }
 
 /// Address ranges such as `10.0.0.0/8` or `fd00::/8`; the longest text of one has 49 characters.
 pub fn ranges(_: &mut schemars::SchemaGenerator) -> Schema {
-    list(
-        64,
-        &json!({ "type": "string", "minLength": 1, "maxLength": 49 }),
-    )
+    list(64, &json!({ "type": "string", "minLength": 1, "maxLength": 49 }))
 }
 
 /// Identities such as `spiffe://cluster.local/ns/shop/sa/web`; a trust domain, a namespace and a name fit in 640 characters.
 pub fn identities(_: &mut schemars::SchemaGenerator) -> Schema {
-    list(
-        128,
-        &json!({ "type": "string", "minLength": 1, "maxLength": 640 }),
-    )
+    list(128, &json!({ "type": "string", "minLength": 1, "maxLength": 640 }))
 }
 
 /// Namespaces or `namespace/name`: 63 + 1 + 253 characters.
 pub fn names(_: &mut schemars::SchemaGenerator) -> Schema {
-    list(
-        128,
-        &json!({ "type": "string", "minLength": 1, "maxLength": 317 }),
-    )
+    list(128, &json!({ "type": "string", "minLength": 1, "maxLength": 317 }))
 }
 
 /// `address`, `address:port` or `[address]:port`.
 pub fn addresses(_: &mut schemars::SchemaGenerator) -> Schema {
-    list(
-        64,
-        &json!({ "type": "string", "minLength": 1, "maxLength": 53 }),
-    )
+    list(64, &json!({ "type": "string", "minLength": 1, "maxLength": 53 }))
 }
 
 /// Trust domains: DNS names.
 pub fn trust_domains(_: &mut schemars::SchemaGenerator) -> Schema {
-    list(
-        8,
-        &json!({ "type": "string", "minLength": 1, "maxLength": 253 }),
-    )
+    list(8, &json!({ "type": "string", "minLength": 1, "maxLength": 253 }))
 }
 
 fn list(limit: u32, items: &serde_json::Value) -> Schema {

@@ -1,5 +1,7 @@
 //! Walks the generated schemas: nothing in them is unbounded, no object of a rule may be empty, and names are unique.
 
+#![expect(clippy::expect_used, reason = "a test ends where its ground is missing")]
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -27,40 +29,25 @@ fn walk<'a>(schema: &'a Value, path: &str, visit: &mut impl FnMut(&str, &'a Valu
         walk(&schema["items"], &format!("{path}[]"), visit);
     }
     if schema["additionalProperties"].is_object() {
-        walk(
-            &schema["additionalProperties"],
-            &format!("{path}{{}}"),
-            visit,
-        );
+        walk(&schema["additionalProperties"], &format!("{path}{{}}"), visit);
     }
 }
 
 fn faults() -> Vec<String> {
     let mut faults = Vec::new();
     for definition in &definitions() {
-        let kind = definition["spec"]["names"]["kind"]
-            .as_str()
-            .expect("a kind");
+        let kind = definition["spec"]["names"]["kind"].as_str().expect("a kind");
         for part in ["spec", "status"] {
-            walk(
-                &schema(definition)["properties"][part],
-                &format!("{kind}.{part}"),
-                &mut |path, schema| {
-                    faults.extend(fault(schema).map(|fault| format!("{path}: {fault}")));
-                },
-            );
+            walk(&schema(definition)["properties"][part], &format!("{kind}.{part}"), &mut |path, schema| {
+                faults.extend(fault(schema).map(|fault| format!("{path}: {fault}")));
+            });
         }
     }
     faults
 }
 
 fn fault(schema: &Value) -> Option<&'static str> {
-    for absent in [
-        "oneOf",
-        "anyOf",
-        "not",
-        "x-kubernetes-preserve-unknown-fields",
-    ] {
+    for absent in ["oneOf", "anyOf", "not", "x-kubernetes-preserve-unknown-fields"] {
         if !schema[absent].is_null() {
             return Some("the schema is not a plain structural one");
         }
@@ -70,23 +57,18 @@ fn fault(schema: &Value) -> Option<&'static str> {
             Some("a string without maxLength")
         }
         Some("array") if schema["maxItems"].is_null() => Some("a list without maxItems"),
-        Some("integer")
-            if schema["format"].as_str() == Some("int64") && schema["minimum"].is_null() =>
-        {
+        Some("integer") if schema["format"].as_str() == Some("int64") && schema["minimum"].is_null() => {
             Some("an int64 without minimum")
         }
         Some("integer") if !matches!(schema["format"].as_str(), Some("int32" | "int64")) => {
             Some("an integer of another format")
         }
         Some("integer")
-            if schema["format"] == "int32"
-                && (schema["minimum"].is_null() || schema["maximum"].is_null()) =>
+            if schema["format"] == "int32" && (schema["minimum"].is_null() || schema["maximum"].is_null()) =>
         {
             Some("a number without bounds")
         }
-        Some("object")
-            if schema["additionalProperties"].is_object() && schema["maxProperties"].is_null() =>
-        {
+        Some("object") if schema["additionalProperties"].is_object() && schema["maxProperties"].is_null() => {
             Some("a map without maxProperties")
         }
         Some("string" | "array" | "integer" | "object" | "boolean") => None,
@@ -103,16 +85,12 @@ fn everything_is_bounded() {
 fn no_object_of_a_rule_may_be_empty() {
     let mut seen = 0;
     for definition in &definitions() {
-        walk(
-            &schema(definition)["properties"]["spec"],
-            "spec",
-            &mut |path, schema| {
-                if path.contains("[]") && schema["properties"].is_object() {
-                    seen += 1;
-                    assert_eq!(schema["minProperties"], 1, "{path} may be empty");
-                }
-            },
-        );
+        walk(&schema(definition)["properties"]["spec"], "spec", &mut |path, schema| {
+            if path.contains("[]") && schema["properties"].is_object() {
+                seen += 1;
+                assert_eq!(schema["minProperties"], 1, "{path} may be empty");
+            }
+        });
     }
     assert!(seen >= 8, "only {seen} objects inside lists were found");
 }

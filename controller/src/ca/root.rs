@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 use weft_proto::names::TrustDomain;
 
+use crate::hexadecimal::hexadecimal;
 use crate::state;
 
 pub struct Root {
@@ -92,8 +93,7 @@ fn read(folder: &Path) -> anyhow::Result<Root> {
 }
 
 fn remember(path: &Path, root: &Root) -> anyhow::Result<()> {
-    let digest = Sha256::digest(&root.certificate);
-    let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = hexadecimal(&Sha256::digest(&root.certificate));
     match fs::read_to_string(path) {
         Ok(known) => ensure!(
             known.trim() == found,

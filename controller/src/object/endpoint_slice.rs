@@ -1,4 +1,4 @@
-//! EndpointSlices: which addresses stand behind a Service, and in what state.
+//! `EndpointSlice`s: which addresses stand behind a Service, and in what state.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::field::{address, port};
 use super::{FieldError, Kind, Metadata, RawMetadata};
 
-/// Names the Service that a slice belongs to (Kubernetes: "EndpointSlices, ownership").
+/// Names the Service that a slice belongs to (Kubernetes: "`EndpointSlices`, ownership").
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 #[derive(Debug, Clone, Deserialize)]

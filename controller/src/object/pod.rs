@@ -7,6 +7,8 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use weft_proto::names::{NodeName, WorkloadUid};
 
+use crate::hexadecimal::hexadecimal;
+
 use super::field::{address, comma_separated, port, range};
 use super::namespace::Capture;
 use super::{FieldError, Kind, Metadata, RawMetadata};
@@ -98,6 +100,7 @@ pub struct Exclusions {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a pod, in any combination")]
 pub struct Pod {
     pub metadata: Metadata,
     pub uid: WorkloadUid,
@@ -166,7 +169,7 @@ fn uid(metadata: &Metadata, netns: Option<&str>) -> Result<WorkloadUid, FieldErr
             .chain_update([0])
             .chain_update(netns.unwrap_or_default())
             .finalize();
-        let hex: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hexadecimal(&digest[..16]);
         format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
     });
     text.parse().map_err(|error: weft_proto::names::NameError| {

@@ -25,15 +25,12 @@ pub fn split(text: &str) -> Vec<Document> {
     let mut documents = Vec::new();
     let mut current = Document { first_line: 1, text: String::new() };
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        match marker(line) {
-            Some(rest) => {
-                documents.push(current);
-                current = Document { first_line: index as u64 + 1, text: format!("   {rest}\n") };
-            }
-            None => {
-                current.text.push_str(line);
-                current.text.push('\n');
-            }
+        if let Some(rest) = marker(line) {
+            documents.push(current);
+            current = Document { first_line: index as u64 + 1, text: format!("   {rest}\n") };
+        } else {
+            current.text.push_str(line);
+            current.text.push('\n');
         }
     }
     documents.push(current);

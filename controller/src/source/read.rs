@@ -81,10 +81,9 @@ impl Subject<'_> {
             })
         };
         let (version, name) = (text("apiVersion")?, text("kind")?);
-        if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str() == name) {
-            if kind.api_version() == version {
-                return Ok(Some(kind));
-            }
+        let known = Kind::ALL.into_iter().find(|kind| kind.as_str() == name && kind.api_version() == version);
+        if known.is_some() {
+            return Ok(known);
         }
         let group = version.split_once('/').map_or("", |(group, _)| group);
         if group != weft_crd::GROUP {

@@ -92,12 +92,11 @@ fn string(schema: &Json, text: &str, path: &str, errors: &mut Vec<FieldError>) {
     let length = text.chars().count();
     at_most(schema, "maxLength", length, path, "characters", errors);
     at_least(schema, "minLength", length, path, "characters", errors);
-    if let Some(values) = schema["enum"].as_array() {
-        if !values.iter().any(|value| value == text) {
-            let names: Vec<&str> = values.iter().filter_map(Json::as_str).collect();
-            let fix = format!("write {}", names.join(" or "));
-            errors.push(FieldError::new(path, format!("{text:?} is not one of its values"), fix));
-        }
+    let values = schema["enum"].as_array().filter(|values| !values.iter().any(|value| value == text));
+    if let Some(values) = values {
+        let names: Vec<&str> = values.iter().filter_map(Json::as_str).collect();
+        let fix = format!("write {}", names.join(" or "));
+        errors.push(FieldError::new(path, format!("{text:?} is not one of its values"), fix));
     }
 }
 

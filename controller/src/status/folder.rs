@@ -45,10 +45,9 @@ impl StatusFolder {
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         let root = directory.join(FOLDER);
-        if let Err(error) = fs::remove_dir_all(&root) {
-            if error.kind() != io::ErrorKind::NotFound {
-                tracing::warn!(%error, folder = %root.display(), "cannot empty the status folder");
-            }
+        let failure = fs::remove_dir_all(&root).err().filter(|error| error.kind() != io::ErrorKind::NotFound);
+        if let Some(error) = failure {
+            tracing::warn!(%error, folder = %root.display(), "cannot empty the status folder");
         }
         Self { root, written: BTreeMap::new(), defects: None }
     }
@@ -58,7 +57,7 @@ impl StatusFolder {
         let gone: Vec<Key> = self.written.keys().filter(|key| !policies.contains_key(*key)).cloned().collect();
         for key in gone {
             self.written.remove(&key);
-            note(fs::remove_file(self.path(&key)), &self.path(&key));
+            note(&fs::remove_file(self.path(&key)), &self.path(&key));
         }
         for (key, reports) in policies {
             let known = self.written.get(&key).map_or(&[][..], Vec::as_slice);
@@ -70,7 +69,7 @@ impl StatusFolder {
             let metadata = Metadata { namespace: &key.namespace, name: &key.name };
             let status = status(&reports);
             let file = PolicyFile { api_version: key.kind.api_version(), kind: key.kind.as_str(), metadata, status };
-            if note(write(&path, &file), &path) {
+            if note(&write(&path, &file), &path) {
                 for (report, _) in reports.iter().filter(|(_, since)| *since == now) {
                     tracing::info!(policy = %key, target = report.target, reason = report.reason.as_str(), "{}", report.message);
                 }
@@ -79,7 +78,7 @@ impl StatusFolder {
         }
         if self.defects.as_deref() != Some(defects) {
             let path = self.root.join("errors.yaml");
-            if note(write(&path, &ErrorsFile { errors: defects }), &path) {
+            if note(&write(&path, &ErrorsFile { errors: defects }), &path) {
                 self.defects = Some(defects.to_vec());
             }
         }
@@ -91,8 +90,8 @@ impl StatusFolder {
 }
 
 /// True if it went well.
-fn note(result: io::Result<()>, path: &Path) -> bool {
-    if let Err(error) = &result {
+fn note(result: &io::Result<()>, path: &Path) -> bool {
+    if let Err(error) = result {
         tracing::warn!(%error, file = %path.display(), "cannot write the status");
     }
     result.is_ok()

@@ -56,10 +56,10 @@ pub fn resolve<'a>(
             format!("Service {namespace}/{name} selects no pods, so there is nothing to guard"),
         ));
     }
-    if let Some(section) = section {
-        if !service.ports.iter().any(|port| port.name == *section) {
-            return Err((Reason::TargetNotFound, format!("Service {namespace}/{name} has no port named {section}")));
-        }
+    if let Some(section) = section
+        && !service.ports.iter().any(|port| port.name == *section)
+    {
+        return Err((Reason::TargetNotFound, format!("Service {namespace}/{name} has no port named {section}")));
     }
     Ok(Resolved::Service { service, section: section.as_deref() })
 }

@@ -32,9 +32,10 @@ pub fn row(world: &World<'_>, pod: &Pod, guarded: &Guarded) -> v1::Workload {
         addresses: world.owners.addresses(pod).into_iter().map(octets).collect(),
         mesh_capable,
         plaintext_permitted,
-        excluded_inbound_ports: match guarded.captured {
-            true => guarded.exclusions.inbound_ports.iter().copied().map(u32::from).collect(),
-            false => Vec::new(),
+        excluded_inbound_ports: if guarded.captured {
+            guarded.exclusions.inbound_ports.iter().copied().map(u32::from).collect()
+        } else {
+            Vec::new()
         },
         not_capturable: guarded.not_capturable.clone(),
         application: application.clone(),

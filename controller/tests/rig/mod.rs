@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate as Root, Channel, ClientTlsConfig, Identity};
@@ -46,7 +46,7 @@ pub struct Controller {
     address: std::net::SocketAddr,
     lease: Duration,
     stop: CancellationToken,
-    running: Option<JoinHandle<anyhow::Result<()>>>,
+    running: JoinSet<anyhow::Result<()>>,
 }
 
 impl Controller {
@@ -55,7 +55,7 @@ impl Controller {
         std::fs::create_dir(folder.path().join("objects")).unwrap();
         std::fs::write(folder.path().join("objects/mesh.yaml"), objects).unwrap();
         let address = ([127, 0, 0, 1], 0).into();
-        let mut controller = Self { folder, address, lease, stop: CancellationToken::new(), running: None };
+        let mut controller = Self { folder, address, lease, stop: CancellationToken::new(), running: JoinSet::new() };
         controller.restart().await;
         controller
     }
@@ -75,14 +75,14 @@ impl Controller {
             certificate_life: 24 * 3600,
             server_name: vec![],
         };
-        self.running = Some(tokio::spawn(weft_controller::app::run(config, listener, self.stop.clone())));
+        self.running.spawn(weft_controller::app::run(config, listener, self.stop.clone()));
         self.status_until(|status| status["generation"].as_u64() > Some(0)).await;
     }
 
     async fn end(&mut self) {
         self.stop.cancel();
-        if let Some(running) = self.running.take() {
-            tokio::time::timeout(PATIENCE, running).await.expect("it does not stop").unwrap().unwrap();
+        if let Some(ended) = tokio::time::timeout(PATIENCE, self.running.join_next()).await.expect("it does not stop") {
+            ended.unwrap().unwrap();
         }
     }
 
@@ -124,7 +124,7 @@ impl Controller {
     }
 
     pub async fn join(&self, node: &str) -> Identity {
-        let token = self.token(node, Duration::from_secs(60));
+        let token = self.token(node, Duration::from_mins(1));
         let key = Key::generate();
         let certificate = self.identity(None).await.join(key.join(node, &token)).await.unwrap().into_inner();
         key.with(&certificate)
@@ -187,10 +187,12 @@ impl Controller {
 async fn status(socket: &Path) -> Option<Json> {
     let stream = UnixStream::connect(socket).await.ok()?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
-    let connection = tokio::spawn(connection);
     let request = hyper::Request::get("/status").header("host", "controller").body(Empty::<Bytes>::new()).unwrap();
-    let answer = sender.send_request(request).await.ok()?.into_body().collect().await.ok()?.to_bytes();
-    connection.abort();
+    let answer = async { sender.send_request(request).await.ok()?.into_body().collect().await.ok() };
+    let answer = tokio::select! {
+        answer = answer => answer?.to_bytes(),
+        _ = connection => return None,
+    };
     serde_json::from_slice(&answer).ok()
 }
 
@@ -338,10 +340,11 @@ impl Reports {
         self.reports.send(AgentReport { kind: Some(kind) }).await.unwrap();
     }
 
-    /// Heartbeats until it is aborted.
-    pub fn beat(&self, interval: Duration) -> JoinHandle<()> {
+    /// Heartbeats until it is dropped.
+    pub fn beat(&self, interval: Duration) -> JoinSet<()> {
         let reports = self.reports.clone();
-        tokio::spawn(async move {
+        let mut beating = JoinSet::new();
+        beating.spawn(async move {
             let mut ticks = tokio::time::interval(interval);
             loop {
                 ticks.tick().await;
@@ -350,6 +353,7 @@ impl Reports {
                     return;
                 }
             }
-        })
+        });
+        beating
     }
 }

@@ -1,0 +1,182 @@
+//! Which policy decides for which pod, and what the operator's floor does to it.
+
+use super::*;
+
+#[test]
+fn the_most_specific_authentication_policy_wins_whole() {
+    let everywhere = policy(
+        "AuthenticationPolicy",
+        "everywhere",
+        "",
+        "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict}\n  client: {requireMeshTLS: true}",
+    );
+    let labelled = policy(
+        "AuthenticationPolicy",
+        "labelled",
+        "",
+        "  targetRefs: [{kind: Pod, selector: {matchLabels: {app: web}}}]\n  server: {mtls: Permissive, ports: [{port: 9090, mtls: Strict}]}",
+    );
+    let service = policy(
+        "AuthenticationPolicy",
+        "service",
+        "",
+        "  targetRefs: [{kind: Service, name: web, sectionName: http}]\n  server: {mtls: Strict}",
+    );
+    let out = all(&[SHOP, &web("", ""), &everywhere]);
+    assert_eq!((out.web().mtls(), out.web().mtls_policy.as_str()), (v1::MtlsMode::Strict, "shop/everywhere"));
+    assert_eq!(out.web().on_agent_failure(), v1::FailureMode::Closed, "strict is closed without a label");
+    assert!(out.web().require_mesh_tls);
+    assert_eq!(out.workload("web").mtls(), v1::MtlsMode::Strict);
+
+    let out = all(&[SHOP, &web("", ""), &everywhere, &labelled]);
+    assert_eq!((out.web().mtls(), out.web().mtls_policy.as_str()), (v1::MtlsMode::Permissive, "shop/labelled"));
+    assert!(!out.web().require_mesh_tls, "half of a policy that lost was merged in");
+    assert_eq!(out.web().ports, [v1::PortMtls { port: 9090, mode: v1::MtlsMode::Strict.into() }]);
+    assert_eq!(out.reasons("everywhere"), [Reason::Accepted], "less specific is no conflict");
+
+    let out = all(&[SHOP, &web("", ""), SERVICE, &labelled, &service]);
+    let strict: Vec<u32> = out.web().ports.iter().map(|port| port.port).collect();
+    assert_eq!(strict, [8080, 9090]);
+}
+
+#[test]
+fn among_equals_the_older_wins_and_the_loser_is_told() {
+    let named = |name: &str, created: &str, mode: &str| {
+        policy(
+            "AuthenticationPolicy",
+            name,
+            created,
+            &format!("  targetRefs: [{{kind: Pod}}]\n  server: {{mtls: {mode}}}"),
+        )
+    };
+    let old = named("z-old", ", creationTimestamp: 2026-01-01T00:00:00Z", "Strict");
+    let young = named("a-young", ", creationTimestamp: 2026-02-01T00:00:00Z", "Permissive");
+    let out = all(&[SHOP, &web("", ""), &young, &old]);
+    assert_eq!(out.web().mtls_policy, "shop/z-old");
+    assert_eq!((out.reasons("z-old"), out.reasons("a-young")), (vec![Reason::Accepted], vec![Reason::Conflicted]));
+    let out = all(&[SHOP, &web("", ""), &named("b", "", "Permissive"), &named("a", "", "Strict")]);
+    assert_eq!(out.web().mtls_policy, "shop/a");
+}
+
+#[test]
+fn the_operators_floor_cannot_be_loosened() {
+    let loose = policy(
+        "AuthenticationPolicy",
+        "loose",
+        "",
+        "  targetRefs: [{kind: Pod}]\n  server: {mtls: Permissive, ports: [{port: 9090, mtls: Permissive}], exemptions: [{from: {any: true}, reason: x}]}",
+    );
+    let floor = mesh("  enforced: {minimumMtls: Strict, minimumFailureMode: Closed}");
+    let open = namespace("shop", "weft.dev/capture: enabled, weft.dev/on-agent-failure: open");
+    let out = all(&[&open, &web("", ""), &loose, &floor]);
+    assert_eq!((out.web().mtls(), out.web().mtls_policy.as_str()), (v1::MtlsMode::Strict, "MeshConfig/default"));
+    assert_eq!(out.web().ports, []);
+    assert_eq!(out.web().on_agent_failure(), v1::FailureMode::Closed);
+    assert_eq!(out.web().exemptions, []);
+    assert!(out.found("exemptions are refused"));
+    let allowed = mesh("  enforced: {minimumMtls: Strict, allowedExclusions: [MtlsExemptions]}");
+    assert_eq!(all(&[&open, &web("", ""), &loose, &allowed]).web().exemptions.len(), 1);
+}
+
+#[test]
+fn an_exemption_opens_no_port_of_another_policy() {
+    let pods = policy(
+        "AuthenticationPolicy",
+        "pods",
+        "",
+        "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict, exemptions: [{from: {any: true}, reason: x}]}",
+    );
+    let service = policy(
+        "AuthenticationPolicy",
+        "service",
+        "",
+        "  targetRefs: [{kind: Service, name: web, sectionName: http}]\n  server: {mtls: Strict}",
+    );
+    assert_eq!(all(&[SHOP, &web("", ""), SERVICE, &pods]).web().exemptions[0].ports, Vec::<u32>::new(), "every port");
+    assert_eq!(all(&[SHOP, &web("", ""), SERVICE, &pods, &service]).web().exemptions[0].ports, [9090]);
+}
+
+#[test]
+fn strict_pods_have_no_exclusions_unless_the_operator_allows_them() {
+    let asking = web(
+        "",
+        ", weft.dev/exclude-inbound-ports: '9090', weft.dev/exclude-outbound-ports: '25', weft.dev/exclude-outbound-cidrs: 10.0.0.0/8",
+    );
+    let strict = policy("AuthenticationPolicy", "strict", "", "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict}");
+    let free = all(&[SHOP, &asking]).web();
+    assert_eq!((free.excluded_inbound_ports, free.excluded_outbound_ports), (vec![9090], vec![25]));
+    let out = all(&[SHOP, &asking, &strict]);
+    let bound = out.web();
+    assert!(
+        bound.excluded_inbound_ports.is_empty()
+            && bound.excluded_outbound_ports.is_empty()
+            && bound.excluded_outbound_cidrs.is_empty()
+    );
+    assert_eq!(bound.refused.len(), 3, "{:?}", bound.refused);
+    assert!(out.workload("web").excluded_inbound_ports.is_empty(), "peers would send plaintext");
+    let allowed = mesh("  enforced: {allowedExclusions: [InboundPorts]}");
+    assert_eq!(all(&[SHOP, &asking, &strict, &allowed]).web().excluded_inbound_ports, [9090]);
+}
+
+#[test]
+fn a_policy_on_a_service_guards_its_pods_at_its_target_ports() {
+    let allow = |target: &str| {
+        policy(
+            "AuthorizationPolicy",
+            "allow",
+            "",
+            &format!("  targetRefs: [{target}]\n  action: Allow\n  rules: [{{from: [{{serviceAccounts: [client]}}]}}]"),
+        )
+    };
+    let out = all(&[SHOP, &web("", ""), SERVICE, &allow("{kind: Service, name: web, sectionName: http}")]);
+    assert_eq!(out.web().authorization, ["authorization/shop/allow"]);
+    let policy = out.authorization("authorization/shop/allow");
+    assert_eq!((policy.target_ports.clone(), policy.action()), (vec![8080], v1::Action::Allow));
+    let source = &policy.rules[0].from.as_ref().unwrap().sources[0];
+    assert_eq!(source.service_accounts.as_ref().unwrap().values, ["shop/client"]);
+
+    let out = all(&[SHOP, &web("", ""), SERVICE, &allow("{kind: Pod}")]);
+    assert!(out.authorization("authorization/shop/allow").target_ports.is_empty(), "every port");
+    // The pod has no port of that name: it must not be guarded on every port instead.
+    let elsewhere = SERVICE.replace("targetPort: http", "targetPort: grpc");
+    let out = all(&[SHOP, &web("", ""), &elsewhere, &allow("{kind: Service, name: web, sectionName: http}")]);
+    assert!(out.web().authorization.is_empty());
+
+    let second = web("", "").replace("name: web\n", "name: web2\n").replace("uid: web", "uid: web2");
+    let second = second.replace("10.1.0.2", "10.1.0.3").replace("containerPort: 8080", "containerPort: 8081");
+    let out = all(&[SHOP, &web("", ""), &second, SERVICE, &allow("{kind: Service, name: web, sectionName: http}")]);
+    assert_eq!(out.web().authorization, ["authorization/shop/allow/8080"]);
+    assert_eq!(out.enrolment("web2").unwrap().authorization, ["authorization/shop/allow/8081"]);
+}
+
+#[test]
+fn targets_that_do_not_count_are_told() {
+    let deny = |target: &str| {
+        policy("AuthorizationPolicy", "deny", "", &format!("  targetRefs: [{target}]\n  action: Deny\n  rules: []"))
+    };
+    let manual = SERVICE.replace("  selector: {app: web}\n", "");
+    for (service, target, reason) in [
+        (SERVICE, "{kind: Service, name: other}", Reason::TargetNotFound),
+        (SERVICE, "{kind: Service, name: web, sectionName: other}", Reason::TargetNotFound),
+        (manual.as_str(), "{kind: Service, name: web}", Reason::Invalid),
+        (SERVICE, "{kind: Service, name: web}", Reason::Accepted),
+    ] {
+        let out = all(&[SHOP, &web("", ""), service, &deny(target)]);
+        assert_eq!(out.reasons("deny"), [reason], "{target}");
+        assert_eq!(out.web().authorization.is_empty(), reason != Reason::Accepted, "{target}");
+    }
+    let plain = namespace("shop", "");
+    assert!(
+        all(&[&plain, &web("", ""), &deny("{kind: Pod}")])
+            .found("not enforced for pods that are not captured: Pod shop/web")
+    );
+}
+
+#[test]
+fn the_operators_rules_are_every_captured_pods() {
+    let floor = mesh("  enforced: {authorization: [{action: Deny, rules: [{from: [{namespaces: [guest]}]}]}]}");
+    let audit = policy("AuthorizationPolicy", "audit", "", "  targetRefs: [{kind: Pod}]\n  action: Audit\n  rules: []");
+    let out = all(&[SHOP, &web("", ""), &floor, &audit]);
+    assert_eq!(out.web().authorization, ["authorization/MeshConfig/default", "authorization/shop/audit"]);
+    assert!(out.authorization("authorization/MeshConfig/default").enforced);
+}
