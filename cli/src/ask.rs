@@ -23,10 +23,10 @@ const ANSWER_BYTES: usize = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nothing is there.
-    #[error("there is no admin socket: no agent has run here, or its directory was removed")]
+    #[error("there is no admin socket: nothing has run here, or its directory was removed")]
     Gone,
     /// The socket's file is left, its owner is not.
-    #[error("the admin socket is stale: the agent that made it is dead")]
+    #[error("the admin socket is stale: the process that made it is dead")]
     Stale,
     #[error("the admin socket may not be opened: run as root")]
     Forbidden,

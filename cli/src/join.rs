@@ -194,8 +194,9 @@ fn ranked(findings: Vec<Finding>, success: Option<Timestamp>) -> Vec<Finding> {
                 let (mut first, second) =
                     if finding.weight < other.weight { (finding, other.clone()) } else { (other.clone(), finding) };
                 first.at = first.at.max(second.at);
-                first.evidence.extend(second.evidence);
-                first.evidence.dedup();
+                let more: Vec<_> =
+                    second.evidence.into_iter().filter(|evidence| !first.evidence.contains(evidence)).collect();
+                first.evidence.extend(more);
                 *other = first;
             }
             None => kept.push(finding),

@@ -133,7 +133,12 @@ pub fn ranked(findings: Vec<Finding>) -> Vec<Finding> {
                     other.fix.clone_from(&finding.fix);
                 }
                 other.at = other.at.max(finding.at);
-                other.evidence.extend(finding.evidence);
+                // The same pod is often reached by an address of each family.
+                for evidence in finding.evidence {
+                    if !other.evidence.contains(&evidence) {
+                        other.evidence.push(evidence);
+                    }
+                }
             }
             None => kept.push(finding),
         }

@@ -124,7 +124,10 @@ struct Told {
 
 impl Told {
     fn fact(&mut self, end: End, text: impl Into<String>) {
-        self.facts.push(Fact { end, text: text.into() });
+        let fact = Fact { end, text: text.into() };
+        if !self.facts.contains(&fact) {
+            self.facts.push(fact);
+        }
     }
 
     fn finding(&mut self, finding: Finding) {
