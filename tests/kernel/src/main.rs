@@ -3,6 +3,7 @@
 //! Each test makes its own node (programs, maps, cgroup folders) and its own pods (namespaces) and does
 //! with real sockets what a user would; none passes without going through the kernel. `--init` makes
 //! this program the only one of a machine. Absent: whole agents, which the netns tier runs.
+#![expect(clippy::print_stdout, reason = "a test program talks to its caller through its output")]
 
 mod machine;
 mod netlink;

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// The thread and its namespace.
 #[derive(Debug)]
 pub struct Place {
-    jobs: Option<Sender<Job>>,
+    jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     netns: Arc<File>,
 }
@@ -47,8 +47,8 @@ impl Place {
     }
 
     fn start(netns: Option<Arc<File>>, cgroup: Option<&Path>) -> Result<Self> {
-        let (jobs, orders) = mpsc::channel::<Job>();
-        let (ready, opened) = mpsc::channel();
+        let (jobs, orders) = sync_channel::<Job>(1);
+        let (ready, opened) = sync_channel(1);
         let cgroup = cgroup.map(Path::to_owned);
         let thread = std::thread::spawn(move || {
             let entered = enter(netns, cgroup.as_deref());
@@ -66,7 +66,7 @@ impl Place {
     ///
     /// If it panics there.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let (answer, answered) = mpsc::channel();
+        let (answer, answered) = sync_channel(1);
         let job = Box::new(move || {
             let _ = answer.send(job());
         });
@@ -74,7 +74,7 @@ impl Place {
         assert!(sent, "the thread of a place has ended");
         match answered.recv() {
             Ok(answer) => answer,
-            Err(_) => panic!("what ran in a place panicked"),
+            Err(error) => panic!("what ran in a place panicked: {error}"),
         }
     }
 
@@ -89,8 +89,7 @@ impl Place {
     }
 
     /// A socket that listens at the address; port 0 for any.
-    pub fn listen(&self, at: &str) -> Result<TcpListener> {
-        let at: SocketAddr = at.parse().with_context(|| format!("{at} is no address"))?;
+    pub fn listen(&self, at: SocketAddr) -> Result<TcpListener> {
         let socket = self.tcp(at)?;
         if at.is_ipv6() {
             socket.set_only_v6(false)?;
@@ -109,8 +108,7 @@ impl Place {
     }
 
     /// Connects from an address.
-    pub fn connect_from(&self, from: &str, to: SocketAddr) -> Result<TcpStream> {
-        let from: SocketAddr = from.parse()?;
+    pub fn connect_from(&self, from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
         let socket = self.tcp(to)?;
         socket.bind(&from.into()).with_context(|| format!("bind to {from}"))?;
         socket.connect_timeout(&to.into(), SOON)?;
@@ -170,7 +168,7 @@ pub fn readable<'a>(descriptors: impl IntoIterator<Item = BorrowedFd<'a>>, withi
     Ok(if count == 0 { None } else { watched.iter().position(|watched| !watched.revents().is_empty()) })
 }
 
-/// The next connection, with the address that accept() says.
+/// The next connection, with the address that `accept()` says.
 pub fn accept(listener: &TcpListener) -> Result<(TcpStream, SocketAddr)> {
     readable([listener.as_fd()], SOON)?.context("no connection came")?;
     Ok(listener.accept()?)

@@ -273,10 +273,3 @@ pub const FAMILIES: [Family; 2] = [
     },
     Family { vip: node::VIP6, world: node::WORLD6, pod: POD6, neighbour: NEIGHBOUR6, loopback: "::1", any: "::" },
 ];
-
-impl Family {
-    /// Text for `listen`.
-    pub fn listening(&self, address: &str, port: u16) -> String {
-        at(address, port).to_string()
-    }
-}

@@ -29,7 +29,7 @@ fn capture(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let pod = Pod::captured(&node)?;
     for family in FAMILIES {
-        let app = pod.app.listen(&family.listening(family.any, 8080))?;
+        let app = pod.app.listen(at(family.any, 8080))?;
         let client = pod.outside.connect(at(family.pod, 8080))?;
         let (_, server, peer) = pod.agent_accepts(Role::Inbound)?;
         ensure!(peer == client.local_addr()?, "the agent sees {peer}");
@@ -45,7 +45,7 @@ fn client_is_shown(grounds: &Grounds) -> Result<()> {
     let pod = Pod::captured(&node)?;
     for (family, client) in FAMILIES.into_iter().zip([at("10.88.7.7", 7777), at("fd88:7::7", 7777)]) {
         for (address, port) in [(family.any, 8080), (family.pod, 8081), ("::", 8082)] {
-            let app = pod.app.listen(&family.listening(address, port))?;
+            let app = pod.app.listen(at(address, port))?;
             let dialled = pod.agent_dials(at(family.pod, port), client)?;
             ensure!(pod.facts.client_is_published(&dialled), "the client is not published");
             let (mut server, peer) = accept(&app)?;
@@ -63,11 +63,11 @@ fn same_pod(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let pod = Pod::captured_as(&node, 1, |plan| plan.inbound_mode = Mode::Strict)?;
     for family in FAMILIES {
-        let app = pod.app.listen(&family.listening(family.any, 8080))?;
+        let app = pod.app.listen(at(family.any, 8080))?;
         for from in [family.pod, family.loopback] {
             // From `::1` only the agent connects to the pod's address.
             let to = if from == "::1" { from } else { family.pod };
-            let client = pod.app.connect_from(&at(from, 0).to_string(), at(to, 8080))?;
+            let client = pod.app.connect_from(at(from, 0), at(to, 8080))?;
             let (_, peer) = accept(&app)?;
             ensure!(canonical(peer) == client.local_addr()?, "the app sees {peer}");
         }
@@ -81,8 +81,8 @@ fn modes(grounds: &Grounds) -> Result<()> {
         plan.inbound_ports.insert(9000, Mode::Excluded);
     })?;
     for family in FAMILIES {
-        let excluded = pod.app.listen(&family.listening(family.any, 9000))?;
-        let _other = pod.app.listen(&family.listening(family.any, 8080))?;
+        let excluded = pod.app.listen(at(family.any, 9000))?;
+        let _other = pod.app.listen(at(family.any, 8080))?;
         let client = pod.outside.connect(at(family.pod, 9000))?;
         let (_, peer) = accept(&excluded)?;
         ensure!(canonical(peer) == client.local_addr()?);
@@ -107,7 +107,7 @@ fn modes(grounds: &Grounds) -> Result<()> {
 fn every_address(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let pod = Pod::captured_as(&node, 1, |plan| plan.inbound_mode = Mode::Strict)?;
-    let app = pod.app.listen("[::]:8080")?;
+    let app = pod.app.listen(at("::", 8080))?;
     // Added by the pod later, unknown to everybody.
     pod.app.run(|| -> Result<()> {
         crate::netlink::add_address("eth0", "10.88.0.99".parse()?, 24)?;
@@ -132,7 +132,7 @@ fn foreign_namespace(grounds: &Grounds) -> Result<()> {
     let pods = [Pod::captured(&node)?, Pod::captured(&node)?];
     for family in FAMILIES {
         for (pod, other) in [(0, 1), (1, 0)] {
-            let _app = pods[pod].app.listen(&family.listening(family.any, 8080))?;
+            let _app = pods[pod].app.listen(at(family.any, 8080))?;
             pods[pod].outside.connect(at(family.pod, 8080))?;
             pods[pod].agent_accepts(Role::Inbound)?;
             pods[pod].expect_captured(at(family.vip, 80))?;
@@ -155,7 +155,7 @@ fn joined_group(grounds: &Grounds) -> Result<()> {
         pod.listeners.push(OpenListener { role, worker: 0, socket: mine, port });
     }
     pod.enrol(&node)?;
-    let _app = pod.app.listen("0.0.0.0:8080")?;
+    let _app = pod.app.listen(at("0.0.0.0", 8080))?;
     for _ in 0..40 {
         pod.expect_captured(at(FAMILIES[0].vip, 80))?;
         pod.outside.connect(at(FAMILIES[0].pod, 8080))?;
@@ -186,7 +186,7 @@ fn loopback_sources(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let pod = Pod::captured(&node)?;
     for (family, source) in FAMILIES.into_iter().zip(["127.87.1.2", "::1"]) {
-        let app = pod.app.listen(&family.listening(family.any, 8080))?;
+        let app = pod.app.listen(at(family.any, 8080))?;
         let to = at(family.pod, 8080);
         let bare = pod.agent.tcp(to)?;
         bare.bind(&at(source, 0).into())?;
@@ -210,7 +210,7 @@ fn syn_cookies(grounds: &Grounds) -> Result<()> {
     let pod = Pod::captured_as(&node, 2, |_| {})?;
     pod.app.set("net/ipv4/tcp_syncookies", "2")?;
     for family in FAMILIES {
-        let app = pod.app.listen(&family.listening(family.any, 8080))?;
+        let app = pod.app.listen(at(family.any, 8080))?;
         for _ in 0..20 {
             pod.expect_captured(at(family.vip, 80))?;
             let client = pod.outside.connect(at(family.pod, 8080))?;
@@ -231,7 +231,7 @@ fn outbound_only(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let pod = Pod::captured_as(&node, 1, |plan| plan.inbound = false)?;
     for family in FAMILIES {
-        let app = pod.app.listen(&family.listening(family.any, 8080))?;
+        let app = pod.app.listen(at(family.any, 8080))?;
         let client = pod.outside.connect(at(family.pod, 8080))?;
         let (_, peer) = accept(&app)?;
         ensure!(canonical(peer) == client.local_addr()?);

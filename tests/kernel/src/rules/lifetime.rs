@@ -60,8 +60,8 @@ fn replaced(grounds: &Grounds) -> Result<()> {
     let pod = Pod::captured_as(&node, 1, |plan| plan.failure = Failure::Open)?;
     let links = links_of(&node.paths)?;
     let vip = at(FAMILIES[0].vip, 80);
-    let service = pod.outside.listen(&vip.to_string())?;
-    let _app = pod.app.listen("[::]:8080")?;
+    let service = pod.outside.listen(vip)?;
+    let _app = pod.app.listen(at("::", 8080))?;
     let stop = std::sync::atomic::AtomicBool::new(false);
     let connections = std::thread::scope(|scope| -> Result<u32> {
         let load = scope.spawn(|| -> Result<u32> {
@@ -158,10 +158,10 @@ fn removal(grounds: &Grounds) -> Result<()> {
         Ok(!loaded.iter().any(|program| links.iter().any(|ours| ours.program == program.id())))
     })?;
     for family in FAMILIES {
-        let service = pod.outside.listen(&family.listening(family.vip, 80))?;
+        let service = pod.outside.listen(at(family.vip, 80))?;
         pod.app.connect(at(family.vip, 80))?;
         accept(&service)?;
-        let app = pod.app.listen(&family.listening(family.pod, 8080))?;
+        let app = pod.app.listen(at(family.pod, 8080))?;
         pod.outside.connect(at(family.pod, 8080))?;
         accept(&app)?;
     }
@@ -173,14 +173,14 @@ fn disenrolled(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let pod = Pod::captured(&node)?;
     let (mut client, mut server) = pod.expect_captured(at(FAMILIES[0].vip, 80))?;
-    let app = pod.app.listen("[::]:8080")?;
+    let app = pod.app.listen(at("::", 8080))?;
     let dialled = pod.agent_dials(at(FAMILIES[0].pod, 8080), at("10.88.7.7", 7))?;
     let (inside, _) = accept(&app)?;
     node.datapath()?.disenrol(pod.cookie)?;
     ensure!(node.datapath()?.pods()?.is_empty());
     ensure!(links_of(&node.paths)?.iter().all(|link| !link.name.starts_with("steer")), "steer is still attached");
     for family in FAMILIES {
-        let service = pod.outside.listen(&family.listening(family.vip, 81))?;
+        let service = pod.outside.listen(at(family.vip, 81))?;
         pod.app.connect(at(family.vip, 81))?;
         accept(&service)?;
         let direct = pod.outside.connect(at(family.pod, 8080))?;
@@ -210,7 +210,7 @@ fn quiesced(grounds: &Grounds) -> Result<()> {
     let waiting = super::liveness::begin(&pod, vip)?;
     pod.expect_in_flight(&node, 1)?;
     node.datapath()?.quiesce(pod.cookie)?;
-    let service = pod.outside.listen(&vip.to_string())?;
+    let service = pod.outside.listen(vip)?;
     pod.app.connect(vip)?;
     accept(&service)?;
     // Its SYN comes again, and the agent still takes it.
@@ -235,7 +235,7 @@ fn gone(grounds: &Grounds) -> Result<()> {
     node.datapath()?.retain(&[stays.cookie])?;
     ensure!(node.datapath()?.pods()? == [stays.cookie]);
     stays.expect_captured(at(FAMILIES[0].vip, 80))?;
-    let service = leaves.outside.listen(&FAMILIES[0].listening(FAMILIES[0].vip, 80))?;
+    let service = leaves.outside.listen(at(FAMILIES[0].vip, 80))?;
     leaves.app.connect(at(FAMILIES[0].vip, 80))?;
     accept(&service)?;
     stays.expect_count(&node, Reason::OUTBOUND_CAPTURED, 1)
@@ -251,7 +251,7 @@ fn moved_agent(grounds: &Grounds) -> Result<()> {
     let next = node.paths.pods_cgroup.with_file_name("agent");
     fs::create_dir(&next)?;
     fs::write(next.join("cgroup.type"), "threaded")?;
-    node.paths.agent_cgroup = next.clone();
+    node.paths.agent_cgroup.clone_from(&next);
     pod.agent = pod.app.beside(Some(&next))?;
     fs::remove_dir(&old).context("remove the old agent's cgroup folder")?;
     node.restart_agent()?;
@@ -265,7 +265,7 @@ fn moved_agent(grounds: &Grounds) -> Result<()> {
     })?;
     for family in FAMILIES {
         pod.expect_captured(at(family.vip, 80))?;
-        let app = pod.app.listen(&family.listening(family.pod, 8080))?;
+        let app = pod.app.listen(at(family.pod, 8080))?;
         pod.agent_dials(at(family.pod, 8080), at(family.neighbour, 9))?;
         let (_, peer) = accept(&app)?;
         ensure!(canonical(peer) == at(family.neighbour, 9), "the app sees {peer}");

@@ -67,7 +67,7 @@ fn full_flows(grounds: &Grounds) -> Result<()> {
     let pod = clogged(&node, 1000)?;
     // Apps that listen on every port of the capture range that they can get.
     let range = CAPTURE_PORT_FIRST..=CAPTURE_PORT_LAST;
-    let apps: Vec<_> = range.filter_map(|port| pod.app.listen(&at(FAMILIES[0].pod, port).to_string()).ok()).collect();
+    let apps: Vec<_> = range.filter_map(|port| pod.app.listen(at(FAMILIES[0].pod, port)).ok()).collect();
     ensure!(apps.len() > 50, "only {} ports of the capture range were free", apps.len());
     let mut waiting = Vec::new();
     while pod.count(&node, Reason::FLOWS_FULL)? == 0 {
@@ -131,7 +131,7 @@ fn full_open_ports(grounds: &Grounds) -> Result<()> {
     let pod = Pod::captured(&node)?;
     let mut apps = Vec::new();
     while pod.count(&node, Reason::OPEN_PORTS_FULL)? == 0 {
-        apps.push(pod.app.listen(&at("0.0.0.0", 0).to_string())?);
+        apps.push(pod.app.listen(at("0.0.0.0", 0))?);
         ensure!(apps.len() < 200, "the map does not get full");
     }
     let lost = apps.pop().map(|app| app.local_addr()).transpose()?;

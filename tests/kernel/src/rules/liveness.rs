@@ -30,11 +30,11 @@ fn dead_open(grounds: &Grounds) -> Result<()> {
     node.kill_agent();
     pod.listeners.clear();
     for family in FAMILIES {
-        let service = pod.outside.listen(&family.listening(family.vip, 80))?;
+        let service = pod.outside.listen(at(family.vip, 80))?;
         let client = pod.app.connect(at(family.vip, 80))?;
         accept(&service)?;
         ensure!(client.peer_addr()? == at(family.vip, 80));
-        let app = pod.app.listen(&family.listening(family.any, 8080))?;
+        let app = pod.app.listen(at(family.any, 8080))?;
         pod.outside.connect(at(family.pod, 8080))?;
         accept(&app)?;
     }
@@ -49,12 +49,12 @@ fn dead_closed(grounds: &Grounds) -> Result<()> {
     node.kill_agent();
     pod.listeners.clear();
     for family in FAMILIES {
-        let _service = pod.outside.listen(&family.listening(family.vip, 80))?;
-        let _app = pod.app.listen(&family.listening(family.any, 8080))?;
+        let _service = pod.outside.listen(at(family.vip, 80))?;
+        let _app = pod.app.listen(at(family.any, 8080))?;
         expect_refused(pod.app.connect(at(family.vip, 80)))?;
         expect_refused(pod.outside.connect(at(family.pod, 8080)))?;
         // What the mesh does not concern goes on.
-        let world = pod.outside.listen(&family.listening(family.world, 443))?;
+        let world = pod.outside.listen(at(family.world, 443))?;
         pod.app.connect(at(family.world, 443))?;
         accept(&world)?;
     }
@@ -73,8 +73,8 @@ fn dead_strict(grounds: &Grounds) -> Result<()> {
     node.kill_agent();
     pod.listeners.clear();
     for family in FAMILIES {
-        let _strict = pod.app.listen(&family.listening(family.any, 8080))?;
-        let permissive = pod.app.listen(&family.listening(family.any, 9000))?;
+        let _strict = pod.app.listen(at(family.any, 8080))?;
+        let permissive = pod.app.listen(at(family.any, 9000))?;
         expect_refused(pod.outside.connect(at(family.pod, 8080)))?;
         pod.outside.connect(at(family.pod, 9000))?;
         accept(&permissive)?;
@@ -87,9 +87,9 @@ fn hung(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let open = Pod::captured_as(&node, 2, |plan| plan.failure = Failure::Open)?;
     let closed = Pod::captured_as(&node, 2, |plan| plan.inbound_mode = Mode::Strict)?;
-    let services = FAMILIES.map(|family| open.outside.listen(&family.listening(family.vip, 80)));
-    let apps = FAMILIES.map(|family| open.app.listen(&family.listening(family.pod, 8080)));
-    let _strict = closed.app.listen("[::]:8080")?;
+    let services = FAMILIES.map(|family| open.outside.listen(at(family.vip, 80)));
+    let apps = FAMILIES.map(|family| open.app.listen(at(family.pod, 8080)));
+    let _strict = closed.app.listen(at("::", 8080))?;
     node.hang(&[0, 1, 2, 3])?;
     for ((family, service), app) in FAMILIES.into_iter().zip(services).zip(apps) {
         open.app.connect(at(family.vip, 80))?;
@@ -113,7 +113,7 @@ fn hung(grounds: &Grounds) -> Result<()> {
 fn one_worker_stuck(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let pod = Pod::captured_as(&node, 3, |_| {})?;
-    let _app = pod.app.listen("[::]:8080")?;
+    let _app = pod.app.listen(at("::", 8080))?;
     node.hang(&[1])?;
     let shares = shares(&pod)?;
     ensure!(shares[1] == 0, "the stuck worker got {} connections", shares[1]);
@@ -124,7 +124,7 @@ fn one_worker_stuck(grounds: &Grounds) -> Result<()> {
 fn spread(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let pod = Pod::captured_as(&node, 3, |_| {})?;
-    let _app = pod.app.listen("[::]:8080")?;
+    let _app = pod.app.listen(at("::", 8080))?;
     let shares = shares(&pod)?;
     ensure!(shares.iter().all(|share| *share > 10), "the workers got {shares:?}");
     Ok(())
@@ -180,7 +180,7 @@ pub fn begin(pod: &Pod, to: std::net::SocketAddr) -> Result<Socket> {
 fn restart(grounds: &Grounds) -> Result<()> {
     let mut node = Node::new(grounds)?;
     let mut pod = Pod::captured_as(&node, 1, |plan| plan.failure = Failure::Closed)?;
-    let app = pod.app.listen("[::]:8080")?;
+    let app = pod.app.listen(at("::", 8080))?;
     for _ in 0..3 {
         node.kill_agent();
         pod.listeners.clear();

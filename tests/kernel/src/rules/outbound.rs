@@ -62,7 +62,7 @@ fn local(grounds: &Grounds) -> Result<()> {
     node.datapath()?.publish_networks(&everything)?;
     let pod = Pod::captured(&node)?;
     for family in FAMILIES {
-        let listener = pod.app.listen(&family.listening(family.any, 8080))?;
+        let listener = pod.app.listen(at(family.any, 8080))?;
         for address in [family.pod, family.loopback] {
             let client = pod.app.connect(at(address, 8080))?;
             let (_, peer) = accept(&listener)?;
@@ -77,7 +77,7 @@ fn outside_the_mesh(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let pod = Pod::captured(&node)?;
     for family in FAMILIES {
-        let listener = pod.outside.listen(&family.listening(family.world, 443))?;
+        let listener = pod.outside.listen(at(family.world, 443))?;
         let client = pod.app.connect(at(family.world, 443))?;
         let (_, peer) = accept(&listener)?;
         ensure!(peer == client.local_addr()?, "the world sees {peer}");
@@ -94,7 +94,7 @@ fn never(grounds: &Grounds) -> Result<()> {
         let wide = if vip.is_ipv4() { "10.0.0.0/8" } else { "fd00::/8" };
         node.datapath()?
             .publish_networks(&[(wide.parse()?, NetworkRule::Captured), (vip.into(), NetworkRule::Never)])?;
-        let listener = pod.outside.listen(&family.listening(family.vip, 443))?;
+        let listener = pod.outside.listen(at(family.vip, 443))?;
         let direct = pod.app.connect(at(family.vip, 443))?;
         accept(&listener)?;
         ensure!(direct.peer_addr()? == at(family.vip, 443));
@@ -116,8 +116,8 @@ fn excluded(grounds: &Grounds) -> Result<()> {
     })?;
     let other = Pod::captured(&node)?;
     for family in FAMILIES {
-        let database = pod.outside.listen(&family.listening(family.vip, 5432))?;
-        let web = pod.outside.listen(&family.listening(family.vip, 80))?;
+        let database = pod.outside.listen(at(family.vip, 5432))?;
+        let web = pod.outside.listen(at(family.vip, 80))?;
         pod.app.connect(at(family.vip, 5432))?;
         accept(&database)?;
         pod.expect_captured(at(family.vip, 80))?;
@@ -146,12 +146,12 @@ fn foreign_source(grounds: &Grounds) -> Result<()> {
         let address = foreign.parse()?;
         let prefix = if foreign.contains(':') { 64 } else { 24 };
         pod.app.run(move || crate::netlink::add_address("eth0", address, prefix))?;
-        let listener = pod.outside.listen(&family.listening(family.vip, 80))?;
-        let client = pod.app.connect_from(&at(foreign, 0).to_string(), at(family.vip, 80))?;
+        let listener = pod.outside.listen(at(family.vip, 80))?;
+        let client = pod.app.connect_from(at(foreign, 0), at(family.vip, 80))?;
         let (_, peer) = accept(&listener)?;
         ensure!(peer == client.local_addr()?, "the service sees {peer}");
         // Bound to the pod's own address it is captured as ever.
-        pod.app.connect_from(&at(family.pod, 0).to_string(), at(family.vip, 80))?;
+        pod.app.connect_from(at(family.pod, 0), at(family.vip, 80))?;
         pod.agent_accepts(Role::Outbound)?;
     }
     pod.expect_count(&node, Reason::OUTBOUND_FOREIGN_SOURCE, 2)
@@ -175,7 +175,7 @@ fn uncaptured(grounds: &Grounds) -> Result<()> {
     let pod = Pod::uncaptured(&node)?;
     let other = Pod::captured(&node)?;
     for family in FAMILIES {
-        let listener = pod.outside.listen(&family.listening(family.vip, 80))?;
+        let listener = pod.outside.listen(at(family.vip, 80))?;
         pod.app.connect(at(family.vip, 80))?;
         accept(&listener)?;
         other.expect_captured(at(family.vip, 80))?;
@@ -203,7 +203,7 @@ fn no_address(grounds: &Grounds) -> Result<()> {
     expect_refused(pod.app.connect(at(six.vip, 80)))?;
     pod.expect_captured(at(four.vip, 80))?;
     pod.update(&node, |plan| plan.failure = weft_agent::bpf::Failure::Open)?;
-    let listener = pod.outside.listen(&six.listening(six.vip, 80))?;
+    let listener = pod.outside.listen(at(six.vip, 80))?;
     pod.app.connect(at(six.vip, 80))?;
     accept(&listener)?;
     pod.expect_count(&node, Reason::OUTBOUND_REFUSED_NO_ADDRESS, 1)?;
@@ -216,7 +216,7 @@ fn all_of_ip6(grounds: &Grounds) -> Result<()> {
     let [four, six] = FAMILIES;
     node.datapath()?.publish_networks(&[("::/0".parse()?, NetworkRule::Captured)])?;
     pod.expect_captured(at(six.world, 443))?;
-    let listener = pod.outside.listen(&four.listening(four.world, 443))?;
+    let listener = pod.outside.listen(at(four.world, 443))?;
     pod.app.connect(at(four.world, 443))?;
     accept(&listener)?;
     match pod.count(&node, Reason::OUTBOUND_OUTSIDE)? {

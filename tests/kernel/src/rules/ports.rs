@@ -55,7 +55,7 @@ fn followed(grounds: &Grounds) -> Result<()> {
     let [four, six] = FAMILIES;
     for (listening, open4, open6) in [("0.0.0.0", true, false), ("::", true, true)] {
         for _ in 0..3 {
-            let app = pod.app.listen(&at(listening, 8080).to_string())?;
+            let app = pod.app.listen(at(listening, 8080))?;
             ensure!(is_open(&pod, four.pod, 8080)? == open4, "IPv4 while {listening} is listened at");
             ensure!(is_open(&pod, six.pod, 8080)? == open6, "IPv6 while {listening} is listened at");
             ensure!(!is_open(&pod, four.pod, 8081)?, "another port");
@@ -73,7 +73,7 @@ fn one_address(grounds: &Grounds) -> Result<()> {
     for (family, second) in FAMILIES.into_iter().zip(["10.88.0.99", "fd88::99"]) {
         let prefix = if second.contains(':') { 64 } else { 24 };
         pod.app.run(move || crate::netlink::add_address("eth0", second.parse()?, prefix))?;
-        let app = pod.app.listen(&family.listening(family.pod, 8080))?;
+        let app = pod.app.listen(at(family.pod, 8080))?;
         ensure!(is_open(&pod, family.pod, 8080)?, "the address that is listened at");
         ensure!(!is_open(&pod, second, 8080)?, "another address");
         drop(app);
@@ -86,7 +86,7 @@ fn loopback_only(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let pod = Pod::captured(&node)?;
     for family in FAMILIES {
-        let app = pod.app.listen(&family.listening(family.loopback, 8080))?;
+        let app = pod.app.listen(at(family.loopback, 8080))?;
         expect_refused(pod.outside.connect(at(family.pod, 8080)))?;
         pod.app.connect(at(family.loopback, 8080))?;
         accept(&app)?;
@@ -117,9 +117,9 @@ fn seeded(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let mut pod = Pod::uncaptured(&node)?;
     let [four, six] = FAMILIES;
-    let everywhere = pod.app.listen("[::]:8080")?;
-    let _one = pod.app.listen(&four.listening(four.pod, 8081))?;
-    let _loopback = pod.app.listen("127.0.0.1:8082")?;
+    let everywhere = pod.app.listen(at("::", 8080))?;
+    let _one = pod.app.listen(at(four.pod, 8081))?;
+    let _loopback = pod.app.listen(at("127.0.0.1", 8082))?;
     pod.open_listeners(1)?;
     pod.enrol(&node)?;
     ensure!(is_open(&pod, four.pod, 8080)? && is_open(&pod, six.pod, 8080)?, "a wildcard listener");
@@ -140,7 +140,7 @@ fn seeded_again(grounds: &Grounds) -> Result<()> {
     // Older than the agent's first start on this machine.
     node.kill_agent();
     weft_agent::bpf::remove_all(&node.paths)?;
-    let app = pod.app.listen("[::]:8080")?;
+    let app = pod.app.listen(at("::", 8080))?;
     node.restart_agent()?;
     node.datapath()?.attach()?;
     pod.facts = node.datapath()?.socket_facts();
@@ -160,11 +160,11 @@ fn no_stolen_ports(grounds: &Grounds) -> Result<()> {
         ensure!((CAPTURE_PORT_FIRST..=CAPTURE_PORT_LAST).contains(&port), "the agent listens on {port}");
     }
     for port in [22, 80, 443, 3306, 5432, 8080, 9090, 32_768, 50_051, 60_999, 61_064, 65_535] {
-        pod.app.listen(&at("::", port).to_string()).with_context(|| format!("an app's port {port}"))?;
+        pod.app.listen(at("::", port)).with_context(|| format!("an app's port {port}"))?;
     }
     // An app that was there first keeps its port of the range.
     let mut second = Pod::uncaptured(&node)?;
-    let app = second.app.listen(&at("0.0.0.0", CAPTURE_PORT_FIRST).to_string())?;
+    let app = second.app.listen(at("0.0.0.0", CAPTURE_PORT_FIRST))?;
     second.open_listeners(1)?;
     second.enrol(&node)?;
     second.app.connect(at("127.0.0.1", CAPTURE_PORT_FIRST))?;
@@ -177,27 +177,27 @@ fn restarted_app(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let pod = Pod::captured(&node)?;
     for family in FAMILIES {
-        let app = pod.app.listen(&family.listening(family.any, 8080))?;
+        let app = pod.app.listen(at(family.any, 8080))?;
         let client = pod.outside.connect(at(family.pod, 8080))?;
         let (_, server, _) = pod.agent_accepts(Role::Inbound)?;
         drop(app);
         // The agent's end has the app's port; then it rests in TIME_WAIT.
-        drop(pod.app.listen(&family.listening(family.any, 8080))?);
+        drop(pod.app.listen(at(family.any, 8080))?);
         drop(server);
         drop(client);
-        drop(pod.app.listen(&family.listening(family.any, 8080))?);
+        drop(pod.app.listen(at(family.any, 8080))?);
     }
     Ok(())
 }
 
 /// With 100 ports 150 connections to one app port, each closed by the agent first, so that the agent's
-/// end of it rests in TIME_WAIT: only possible where ports are used again after a second.
+/// end of it rests in `TIME_WAIT`: only possible where ports are used again after a second.
 fn exhaustion(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let pod = Pod::captured(&node)?;
     pod.app.set("net/ipv4/ip_local_port_range", "20000 20099")?;
     for family in FAMILIES {
-        let app = pod.app.listen(&family.listening(family.any, 8080))?;
+        let app = pod.app.listen(at(family.any, 8080))?;
         let to = at(family.pod, 8080);
         pod.app.set("net/ipv4/tcp_tw_reuse", "2")?;
         let begun = std::time::Instant::now();

@@ -35,7 +35,7 @@ fn own(grounds: &Grounds) -> Result<()> {
     let pod = Pod::captured(&node)?;
     for family in FAMILIES {
         let vip = at(family.vip, 80);
-        let listener = pod.outside.listen(&family.listening(family.vip, 80))?;
+        let listener = pod.outside.listen(at(family.vip, 80))?;
         // Made in the agent's cgroup folder.
         let socket = pod.agent.tcp(vip)?;
         ensure!(pod.facts.is_own(&socket), "the agent's socket has no mark");
@@ -60,7 +60,7 @@ fn connected_again(grounds: &Grounds) -> Result<()> {
     let pod = Pod::captured(&node)?;
     for family in FAMILIES {
         let world = at(family.world, 443);
-        let listener = pod.outside.listen(&world.to_string())?;
+        let listener = pod.outside.listen(world)?;
         let socket = pod.app.tcp(world)?;
         socket.connect_timeout(&at(family.vip, 80).into(), SOON)?;
         pod.agent_accepts(Role::Outbound)?;
@@ -164,7 +164,7 @@ fn bound_to_capture_port(grounds: &Grounds) -> Result<()> {
     Ok(())
 }
 
-/// Closes without TIME_WAIT, so that the port is free again.
+/// Closes without `TIME_WAIT`, so that the port is free again.
 fn reset(stream: TcpStream) -> Result<()> {
     let socket = Socket::from(stream);
     socket.set_linger(Some(std::time::Duration::ZERO))?;
@@ -243,7 +243,7 @@ fn dialled_capture_port(grounds: &Grounds) -> Result<()> {
     pod.agent_hears_nothing()?;
     // A port of the range that is not the agent's is an app's like any other, inside and out.
     let free = (CAPTURE_PORT_FIRST..=CAPTURE_PORT_LAST).find(|port| !ports.contains(port)).context("no free port")?;
-    let listener = pod.app.listen(&at("0.0.0.0", free).to_string())?;
+    let listener = pod.app.listen(at("0.0.0.0", free))?;
     pod.app.connect(at("127.0.0.1", free))?;
     accept(&listener)?;
     pod.outside.connect(at(FAMILIES[0].pod, free))?;
