@@ -14,7 +14,7 @@ use crate::config::Serve;
 use crate::limits;
 use crate::mesh::Maker;
 use crate::serve::{self, Services, admin};
-use crate::source::{self, Directory};
+use crate::source::{self, Directory, kept};
 use crate::status::StatusFolder;
 use crate::token::Tokens;
 use crate::translate::Facts;
@@ -40,7 +40,7 @@ pub async fn run(config: Serve, listener: TcpListener, stop: CancellationToken) 
     };
     let names = serve::server_names(config.listen, &config.server_name)?;
     let socket = config.state_dir.join("admin.sock");
-    let directory = Directory::new(&config.directory);
+    let directory = Directory::open(&config.directory, config.state_dir.join(kept::STATE_FILE));
 
     let mut parts = JoinSet::new();
     let part = services.stop.clone();

@@ -6,6 +6,7 @@
 pub mod defect;
 pub mod directory;
 mod document;
+pub mod kept;
 mod read;
 mod schema;
 mod watch;

@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use weft_proto::names::WorkloadUid;
 
 use super::defect::Defect;
 use super::document;
+use super::kept::{self, Kept};
 use super::read::{Read, read};
 use crate::limits;
 use crate::object::{Key, Object};
@@ -27,6 +29,9 @@ pub struct Directory {
     /// What is in use, and the file that it came from.
     current: BTreeMap<Key, Origin>,
     listed: bool,
+    /// Where last good versions outlive this process, and what is there.
+    kept_file: PathBuf,
+    kept: Vec<Kept>,
 }
 
 #[derive(Debug)]
@@ -39,6 +44,7 @@ struct File {
 struct Origin {
     file: PathBuf,
     object: Object,
+    text: Arc<str>,
 }
 
 /// What one look at the directory gave.
@@ -54,9 +60,18 @@ pub struct Reading {
 }
 
 impl Directory {
+    /// `kept_file` is in the state directory.
     #[must_use]
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), files: BTreeMap::new(), current: BTreeMap::new(), listed: false }
+    pub fn open(root: impl Into<PathBuf>, kept_file: impl Into<PathBuf>) -> Self {
+        let kept_file = kept_file.into();
+        let loaded = kept::load(&kept_file);
+        let origin = |(kept, object): &(Kept, Object)| {
+            let (file, text) = (kept.file.clone(), Arc::from(kept.text.as_str()));
+            (object.key(), Origin { file, object: object.clone(), text })
+        };
+        let current = loaded.iter().map(origin).collect();
+        let kept = loaded.into_iter().map(|(kept, _)| kept).collect();
+        Self { root: root.into(), files: BTreeMap::new(), current, listed: false, kept_file, kept }
     }
 
     #[must_use]
@@ -124,8 +139,8 @@ impl Directory {
         for (path, file) in &self.files {
             for document in &file.documents {
                 match document {
-                    Read::Object { line, object } => {
-                        let origin = Origin { file: path.clone(), object: object.clone() };
+                    Read::Object { line, object, text } => {
+                        let origin = Origin { file: path.clone(), object: object.clone(), text: Arc::clone(text) };
                         self.claim(&mut next, origin, *line, &mut defects);
                     }
                     Read::Foreign => {}
@@ -143,17 +158,28 @@ impl Directory {
                 }
             }
         }
+        let mut kept = Vec::new();
         for (key, origin) in &self.current {
             if !next.contains_key(key) && (broken.contains(key) || unclear.contains(&origin.file)) {
                 broken.insert(key.clone());
                 next.insert(key.clone(), (origin.clone(), 0));
+                kept.push(Kept { file: origin.file.clone(), text: origin.text.to_string() });
             }
         }
+        self.keep(kept);
         self.current = next.into_iter().map(|(key, (origin, _))| (key, origin)).collect();
         let objects = Objects::from_objects(unique_uids(&self.current, &mut defects));
         defects.sort();
         defects.truncate(limits::DEFECTS);
         Reading { objects, defects, listed: self.listed, broken }
+    }
+
+    fn keep(&mut self, kept: Vec<Kept>) {
+        // Before the first look nothing is known to be repaired.
+        if self.listed && kept != self.kept {
+            kept::save(&self.kept_file, &kept);
+            self.kept = kept;
+        }
     }
 
     /// One object in two places: the place that it is known from stays; without one, the first by name.
@@ -262,3 +288,6 @@ fn list(root: &Path, defects: &mut Vec<Defect>) -> io::Result<BTreeSet<PathBuf>>
 fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
+
+#[cfg(test)]
+mod tests;

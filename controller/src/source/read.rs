@@ -20,6 +20,7 @@ pub enum Read {
     Object {
         line: u64,
         object: Object,
+        text: Arc<str>,
     },
     /// An object that is not Weft's business, such as a Deployment in the same file.
     Foreign,
@@ -56,7 +57,7 @@ pub fn read(file: &Path, document: &Document) -> Read {
         Err(error) => return Read::Broken { key: None, defects: vec![subject.defect(None, &error)] },
     };
     match subject.object(kind) {
-        Ok(object) => Read::Object { line: offset + node.line, object },
+        Ok(object) => Read::Object { line: offset + node.line, object, text: Arc::from(document.text.as_str()) },
         Err(errors) => {
             let key = subject.key(kind);
             let defects = errors.iter().map(|error| subject.defect(Some(kind), error)).collect();

@@ -82,17 +82,24 @@ impl Node {
         }
     }
 
-    /// The line of what `steps` lead to, or of the nearest thing on the way that exists.
+    /// The line of what `steps` lead to, or of the nearest thing above it that exists.
     #[must_use]
     pub fn line_of(&self, steps: &[Step]) -> u64 {
-        let Some((step, rest)) = steps.split_first() else { return self.line };
+        self.line_below(steps, self.line)
+    }
+
+    /// `above` is the line where this value is named.
+    fn line_below(&self, steps: &[Step], above: u64) -> u64 {
+        let Some((step, rest)) = steps.split_first() else { return above };
         match (step, &self.value) {
             (Step::Key(key), Value::Map(entries)) => entries
                 .iter()
                 .find(|entry| entry.key == *key)
-                .map_or(self.line, |entry| if rest.is_empty() { entry.key_line } else { entry.value.line_of(rest) }),
-            (Step::Index(index), Value::List(items)) => items.get(*index).map_or(self.line, |item| item.line_of(rest)),
-            _ => self.line,
+                .map_or(above, |entry| entry.value.line_below(rest, entry.key_line)),
+            (Step::Index(index), Value::List(items)) => {
+                items.get(*index).map_or(above, |item| item.line_below(rest, item.line))
+            }
+            _ => above,
         }
     }
 
@@ -212,7 +219,7 @@ mod tests {
     fn every_value_knows_its_line() {
         let node = parse("kind: Pod\nspec:\n  list:\n    - a\n    - b: 1\n      c: true\n  empty:\n").unwrap();
         for (path, line) in
-            [("kind", 1), ("spec", 2), ("spec.list", 3), ("spec.list[1]", 5), ("spec.list[1].c", 6), ("spec.absent", 3)]
+            [("kind", 1), ("spec", 2), ("spec.list", 3), ("spec.list[1]", 5), ("spec.list[1].c", 6), ("spec.absent", 2)]
         {
             assert_eq!(node.line_of(&steps(path)), line, "{path}");
         }

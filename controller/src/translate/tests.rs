@@ -3,7 +3,6 @@
 mod policies;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use proptest::prelude::*;
 use weft_proto::v1::{self, resource::Body};
@@ -16,7 +15,7 @@ use crate::status::Reason;
 fn objects(text: &str) -> Objects {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("all.yaml"), text).unwrap();
-    let reading = Directory::new(folder.path() as &Path).read();
+    let reading = Directory::open(folder.path(), folder.path().join("kept.json")).read();
     assert_eq!(reading.defects, [], "the test's own objects are broken");
     reading.objects
 }

@@ -1,0 +1,218 @@
+//! What users do to their files, and what stays in use.
+
+use tempfile::TempDir;
+
+use super::*;
+
+struct Files {
+    folder: TempDir,
+    state: TempDir,
+    directory: Directory,
+}
+
+fn pod(name: &str, address: &str) -> String {
+    format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: shop\nstatus:\n  podIP: {address}\n")
+}
+
+impl Files {
+    fn new() -> Self {
+        let (folder, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let directory = Directory::open(folder.path(), state.path().join("kept.json"));
+        Self { folder, state, directory }
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let path = self.folder.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.directory = Directory::open(self.folder.path(), self.state.path().join("kept.json"));
+    }
+
+    /// `name=address` of every pod, and every defect.
+    fn look(&mut self) -> (Vec<String>, Vec<String>) {
+        let reading = self.directory.read();
+        let pods = reading.objects.pods.values();
+        let pods = pods.map(|pod| format!("{}={}", pod.metadata.name, pod.addresses[0])).collect();
+        (pods, reading.defects.iter().map(ToString::to_string).collect())
+    }
+
+    /// Pods as given; each defect contains its part.
+    fn check(&mut self, title: &str, pods: &[&str], defects: &[&str]) {
+        let (found, told) = self.look();
+        assert_eq!(found, pods, "{title}");
+        assert_eq!(told.len(), defects.len(), "{title}: {told:?}");
+        for (message, part) in told.iter().zip(defects) {
+            assert!(message.contains(part), "{title}: {message}");
+        }
+    }
+}
+
+#[test]
+fn edits_renames_and_deletions_are_seen() {
+    let mut files = Files::new();
+    files.check("empty", &[], &[]);
+    files.write("a.yaml", &format!("{}---\n{}", pod("a", "10.0.0.1"), pod("b", "10.0.0.2")));
+    files.write("deep/er/c.yml", &pod("c", "10.0.0.3"));
+    files.write("notes.txt", "not YAML: [");
+    files.write(".hidden.yaml", &pod("hidden", "10.0.0.9"));
+    files.check("three", &["a=10.0.0.1", "b=10.0.0.2", "c=10.0.0.3"], &[]);
+    files.write("a.yaml", &pod("a", "10.0.0.7"));
+    files.check("an edit and a document less", &["a=10.0.0.7", "c=10.0.0.3"], &[]);
+    fs::rename(files.folder.path().join("deep/er/c.yml"), files.folder.path().join("z.yaml")).unwrap();
+    files.check("moved", &["a=10.0.0.7", "c=10.0.0.3"], &[]);
+    fs::remove_file(files.folder.path().join("a.yaml")).unwrap();
+    files.check("deleted", &["c=10.0.0.3"], &[]);
+}
+
+#[test]
+fn what_is_broken_stays_as_it_was_and_disturbs_nothing_else() {
+    let mut files = Files::new();
+    files.write("a.yaml", &format!("{}---\n{}", pod("a", "10.0.0.1"), pod("b", "10.0.0.2")));
+    files.check("good", &["a=10.0.0.1", "b=10.0.0.2"], &[]);
+    files.write("a.yaml", &format!("{}---\n{}", pod("a", "10.0.0.999"), pod("b", "10.0.0.5")));
+    files.check(
+        "one object",
+        &["a=10.0.0.1", "b=10.0.0.5"],
+        &["a.yaml:7: Pod shop/a: status.podIP: \"10.0.0.999\" is not an IP address"],
+    );
+    files.write("a.yaml", &format!("kind: [\n---\n{}", pod("b", "10.0.0.6")));
+    files.check("a document that is no YAML", &["a=10.0.0.1", "b=10.0.0.6"], &["this is not YAML"]);
+    files.write("c.yaml", &pod("c", "10.0.0.3"));
+    files.check("a new file beside it", &["a=10.0.0.1", "b=10.0.0.6", "c=10.0.0.3"], &["this is not YAML"]);
+    files.write("a.yaml", "");
+    files.check("truncated by an editor", &["a=10.0.0.1", "b=10.0.0.6", "c=10.0.0.3"], &["a.yaml: the file is empty"]);
+    files.write("a.yaml", &pod("b", "10.0.0.8"));
+    files.check("repaired without a", &["b=10.0.0.8", "c=10.0.0.3"], &[]);
+    fs::write(files.folder.path().join("c.yaml"), [0xff, 0xfe, 0x00]).unwrap();
+    files.check("not text", &["b=10.0.0.8", "c=10.0.0.3"], &["c.yaml: it cannot be read"]);
+    fs::remove_file(files.folder.path().join("c.yaml")).unwrap();
+    files.check("removed while broken", &["b=10.0.0.8"], &[]);
+}
+
+#[test]
+fn the_last_good_version_outlives_the_controller() {
+    let mut files = Files::new();
+    files.write("a.yaml", &pod("a", "10.0.0.1"));
+    files.look();
+    files.write("a.yaml", &pod("a", "nonsense"));
+    files.check("broken", &["a=10.0.0.1"], &["nonsense"]);
+    files.restart();
+    files.check("restarted", &["a=10.0.0.1"], &["nonsense"]);
+    files.write("a.yaml", &pod("a", "10.0.0.2"));
+    files.check("repaired", &["a=10.0.0.2"], &[]);
+    files.write("a.yaml", "# all gone\n");
+    files.check("emptied", &[], &[]);
+    files.restart();
+    files.check("restarted again", &[], &[]);
+}
+
+#[test]
+fn a_directory_that_vanishes_takes_nothing_with_it() {
+    let mut files = Files::new();
+    assert!(!Directory::open("/nowhere", files.state.path().join("kept.json")).read().listed);
+    files.write("a.yaml", &pod("a", "10.0.0.1"));
+    files.check("good", &["a=10.0.0.1"], &[]);
+    let (there, away) = (files.folder.path().to_owned(), files.state.path().join("away"));
+    fs::rename(&there, &away).unwrap();
+    files.check("gone", &["a=10.0.0.1"], &["the directory cannot be read"]);
+    fs::rename(&away, &there).unwrap();
+    files.check("back", &["a=10.0.0.1"], &[]);
+}
+
+#[test]
+fn one_object_in_two_places_is_told_and_the_known_place_stays() {
+    let mut files = Files::new();
+    files.write("m.yaml", &pod("a", "10.0.0.1"));
+    files.look();
+    files.write("b.yaml", &pod("a", "10.0.0.2"));
+    files.check("a second place", &["a=10.0.0.1"], &["b.yaml:1: Pod shop/a: the same object is in m.yaml:1"]);
+    fs::remove_file(files.folder.path().join("m.yaml")).unwrap();
+    files.check("the first is gone", &["a=10.0.0.2"], &[]);
+}
+
+#[test]
+fn every_mistake_names_its_place_and_its_repair() {
+    let weft = |kind: &str, spec: &str| {
+        format!("apiVersion: weft.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: x, namespace: shop}}\nspec:\n{spec}")
+    };
+    for (title, text, expected) in [
+        (
+            "no namespace",
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n".to_owned(),
+            "a.yaml:3: Pod a: metadata.namespace: ",
+        ),
+        (
+            "a namespace too many",
+            "apiVersion: v1\nkind: Namespace\nmetadata: {name: a, namespace: b}\n".to_owned(),
+            "lives in no namespace",
+        ),
+        ("no kind", "apiVersion: v1\nmetadata: {name: a}\n".to_owned(), "kind: it is missing"),
+        (
+            "a kind of ours that is not",
+            weft("TrafficPolicy", "  x: 1\n"),
+            "Weft has no kind \"TrafficPolicy\"; write one of MeshConfig",
+        ),
+        (
+            "a version of ours that is not",
+            weft("MeshConfig", "  x: 1\n").replace("v1alpha1", "v1"),
+            "Weft has no version \"weft.dev/v1\"",
+        ),
+        (
+            "a label that is none of ours",
+            pod("a", "10.0.0.1").replace("name: a\n", "name: a\n  labels: {weft.dev/capture: yes}\n"),
+            "a.yaml:5: Pod shop/a: metadata.labels",
+        ),
+        (
+            "a label with a typo",
+            pod("a", "10.0.0.1").replace("name: a\n", "name: a\n  labels: {weft.dev/capture: enable}\n"),
+            "write enabled, observe or disabled",
+        ),
+        (
+            "a range with stray bits",
+            weft(
+                "AuthorizationPolicy",
+                "  targetRefs: [{kind: Pod}]\n  action: Deny\n  rules:\n  - from:\n    - cidrs: [10.0.0.1/8]\n",
+            ),
+            "a.yaml:9: AuthorizationPolicy shop/x: spec.rules[0].from[0].cidrs[0]: \"10.0.0.1/8\" has address bits beyond its prefix; write 10.0.0.0/8",
+        ),
+        (
+            "two kinds of target",
+            weft(
+                "AuthorizationPolicy",
+                "  action: Deny\n  targetRefs:\n  - {kind: Pod}\n  - {kind: Service, name: a}\n",
+            ),
+            "a.yaml:8: AuthorizationPolicy shop/x: spec.targetRefs[1].kind: one policy has targets of one kind",
+        ),
+        (
+            "a mesh of another name",
+            "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: other}\nspec: {}\n".to_owned(),
+            "name it default",
+        ),
+        ("a key twice", pod("a", "10.0.0.1").replace("name: a\n", "name: a\n  name: b\n"), "not YAML"),
+    ] {
+        let mut files = Files::new();
+        files.write("a.yaml", &text);
+        let (_, told) = files.look();
+        assert_eq!(told.len(), 1, "{title}: {told:?}");
+        assert!(told[0].contains(expected), "{title}: {}", told[0]);
+    }
+}
+
+#[test]
+fn what_is_not_wefts_business_is_left_alone() {
+    let mut files = Files::new();
+    files.write("a.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {replicas: three}\n");
+    files.check("a Deployment", &[], &[]);
+}
+
+#[test]
+fn two_pods_never_share_a_uid() {
+    let mut files = Files::new();
+    let with_uid =
+        |name: &str, address: &str| pod(name, address).replace("namespace: shop\n", "namespace: shop\n  uid: same\n");
+    files.write("a.yaml", &format!("{}---\n{}", with_uid("a", "10.0.0.1"), with_uid("b", "10.0.0.2")));
+    files.check("one uid", &["a=10.0.0.1"], &["has the same uid"]);
+}
