@@ -1,5 +1,6 @@
 //! The only reader of flags and the environment.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -126,4 +127,14 @@ impl From<&KernelPaths> for Paths {
             agent_cgroup: paths.agent_cgroup.clone(),
         }
     }
+}
+
+/// This process' own arguments, with `serve` for the command: what the parent starts the agent with.
+#[must_use]
+pub fn serve_arguments() -> Vec<OsString> {
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(command) = arguments.get_mut(1) {
+        *command = "serve".into();
+    }
+    arguments
 }

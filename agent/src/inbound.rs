@@ -18,6 +18,7 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 
 use crate::error::{ConnectionError, Reason, Side};
+use crate::model::Snapshot;
 use crate::node::pod::{Place, Pod};
 use crate::node::socket;
 use crate::telemetry::{ConnectionRecord, Direction};
@@ -28,12 +29,12 @@ use open::Opening;
 /// Carries one accepted connection to its end and records it.
 pub async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, place: Option<Place>, downstream: TcpStream) {
     let started = Instant::now();
+    let _open = worker.shared.telemetry.opened(Direction::Inbound);
     let snapshot = worker.shared.snapshots.current();
     let mut record = Box::new(ConnectionRecord::begin(Direction::Inbound, snapshot.version.clone()));
     record.destination.workload = snapshot.workloads.get(&pod.uid).cloned();
-    drop(snapshot);
     let result = if place.is_some() {
-        carry(&worker, &pod, downstream, started, &mut record).await
+        carry(&worker, &pod, snapshot, downstream, started, &mut record).await
     } else {
         socket::reset_on_close(&downstream);
         Err(ConnectionError::new(Side::Local, Reason::Overloaded))
@@ -48,11 +49,11 @@ pub async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, place: Option<Place>, down
 async fn carry(
     worker: &Worker,
     pod: &Pod,
+    snapshot: Arc<Snapshot>,
     downstream: TcpStream,
     started: Instant,
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
-    let snapshot = worker.shared.snapshots.current();
     let arrival = match accept::arrival(&snapshot, pod, &downstream) {
         Ok(arrival) => arrival,
         Err(error) => {

@@ -17,6 +17,7 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 
 use crate::error::{ConnectionError, Reason, Side};
+use crate::model::Snapshot;
 use crate::node::pod::{Place, Pod};
 use crate::node::socket;
 use crate::relay::{FirstByte, relay};
@@ -28,15 +29,18 @@ use connect::Upstream;
 /// Carries one accepted connection to its end and records it.
 pub async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, place: Option<Place>, mut downstream: TcpStream) {
     let started = Instant::now();
+    let _open = worker.shared.telemetry.opened(Direction::Outbound);
     let snapshot = worker.shared.snapshots.current();
+    if accept::answer_self_test(&worker.shared.facts, &snapshot, &mut downstream).await {
+        return;
+    }
     let mut record = Box::new(ConnectionRecord::begin(Direction::Outbound, snapshot.version.clone()));
     record.source.address = downstream.peer_addr().ok().map(socket::canonical);
     record.source.workload = snapshot.workloads.get(&pod.uid).cloned();
     let result = match &place {
-        Some(_) => carry(&worker, &pod, &mut downstream, started, &mut record).await,
+        Some(_) => carry(&worker, &pod, snapshot, &mut downstream, started, &mut record).await,
         None => Err(ConnectionError::new(Side::Local, Reason::Overloaded)),
     };
-    drop(snapshot);
     if let Err(error) = result {
         record.fail(&error);
         socket::reset_on_close(&downstream);
@@ -48,17 +52,14 @@ pub async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, place: Option<Place>, mut 
 
 async fn carry(
     worker: &Worker,
-    pod: &Arc<Pod>,
+    pod: &Pod,
+    snapshot: Arc<Snapshot>,
     downstream: &mut TcpStream,
     started: Instant,
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
-    let snapshot = worker.shared.snapshots.current();
     let asked = accept::original_destination(&worker.shared.facts, downstream)?;
     record.original_destination = Some(asked);
-    if accept::is_self_test(&snapshot, asked) {
-        return accept::answer_self_test(downstream).await;
-    }
     let route = route::choose(&snapshot, &pod.enrolment(&snapshot), asked)?;
     record.service.clone_from(&route.service);
     let connected = Box::pin(connect::connect(worker, pod, &snapshot, &route, record)).await?;

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant as Deadline, sleep, sleep_until};
 
 use crate::bpf;
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::limits;
 
 /// Runs until the agent ends in an orderly way (a signal to this process, or a successor took over).
@@ -50,10 +50,7 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn start() -> io::Result<Child> {
-    let mut arguments: Vec<_> = std::env::args_os().collect();
-    if let Some(command) = arguments.get_mut(1) {
-        *command = "serve".into();
-    }
+    let arguments = config::serve_arguments();
     let mut command = Command::new("/proc/self/exe");
     if let [name, rest @ ..] = arguments.as_slice() {
         command.arg0(name).args(rest);

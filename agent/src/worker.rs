@@ -52,6 +52,7 @@ pub struct Worker {
     pub shared: Shared,
     pub balancer: RefCell<Balancer>,
     connections: TaskTracker,
+    accepting: TaskTracker,
     load: Arc<Load>,
 }
 
@@ -77,7 +78,13 @@ pub fn start(index: u32, shared: Shared, heartbeat: Heartbeat, load: Arc<Load>) 
     let (orders, receiver) = mpsc::channel(limits::WORKER_ORDERS);
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let worker = Rc::new(Worker { shared, balancer: RefCell::default(), connections: TaskTracker::new(), load });
+        let worker = Rc::new(Worker {
+            shared,
+            balancer: RefCell::default(),
+            connections: TaskTracker::new(),
+            accepting: TaskTracker::new(),
+            load,
+        });
         LocalSet::new().block_on(&runtime, run(worker, receiver, heartbeat));
         Ok(())
     })?;
@@ -101,6 +108,8 @@ async fn run(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, heartbeat: H
             },
         }
     }
+    worker.accepting.close();
+    worker.accepting.wait().await;
     worker.connections.close();
     tokio::select! {
         () = worker.connections.wait() => {}
@@ -130,7 +139,7 @@ impl Worker {
                         return;
                     }
                 };
-                self.connections.spawn_local(accept_loop(Rc::clone(self), pod, role, listener));
+                self.accepting.spawn_local(accept_loop(Rc::clone(self), pod, role, listener));
             }
         }
     }

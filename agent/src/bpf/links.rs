@@ -70,6 +70,11 @@ pub(super) fn remove_if_orphaned(path: &Path) -> Result<(), BpfError> {
     }
 }
 
+/// Whether what the link was attached to is still there. Nothing at the path is not attached.
+pub(super) fn is_attached(path: &Path) -> Result<bool, BpfError> {
+    open(path)?.map_or(Ok(false), |link| Ok(target_of(&link)? != 0))
+}
+
 fn open(path: &Path) -> Result<Option<OwnedFd>, BpfError> {
     match system::open_pin(path) {
         Ok(link) => Ok(Some(link)),

@@ -8,6 +8,7 @@
 //! there) → for each pod: enter its namespace, `seed_open_ports`, leave, `enrol` → `attach`. Later:
 //! `update`, `quiesce` and `disenrol`. Workers take a `Heartbeat` and the `SocketFacts`.
 
+mod attachments;
 mod datapath;
 mod enrolment;
 mod error;
@@ -29,6 +30,7 @@ mod sync;
 mod system;
 mod table;
 
+pub use attachments::Attachment;
 pub use datapath::{Datapath, Paths, Sizes};
 pub use enrolment::{Listener, SeededPorts};
 pub use error::BpfError;

@@ -27,7 +27,12 @@ pub fn arrival(snapshot: &Snapshot, pod: &Pod, downstream: &TcpStream) -> Result
     };
     let client = socket::canonical(downstream.peer_addr().map_err(gone)?);
     let destination = socket::canonical(downstream.local_addr().map_err(gone)?);
-    Ok(Arrival { client, destination, enrolment: pod.enrolment(snapshot), neighbour: snapshot.workload_at(client.ip()).cloned() })
+    Ok(Arrival {
+        client,
+        destination,
+        enrolment: pod.enrolment(snapshot),
+        neighbour: snapshot.workload_at(client.ip()).cloned(),
+    })
 }
 
 impl Arrival {

@@ -1,6 +1,6 @@
 //! Whether a proven peer may connect: the one table, by `weft_policy`.
 
-use weft_policy::{Decision, Peer, Policy, Verdict, evaluate};
+use weft_policy::{Peer, Policy, Verdict, evaluate, explain};
 use weft_proto::names::Identity;
 
 use crate::error::{ConnectionError, Reason, Side};
@@ -14,30 +14,30 @@ pub fn authorize(
     identity: Option<&Identity>,
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
-    let decision = decide(arrival, identity);
-    record.noted = decision.noted.iter().map(|(policy, rule)| rule_name(policy, *rule)).collect();
-    record.rule = decision.rule.map(|(policy, rule)| rule_name(policy, rule));
+    let peer = peer(arrival, identity);
+    let decision = evaluate(policies(arrival), &peer);
+    record.noted = decision.noted.iter().map(|(policy, rule)| format!("{}[{rule}]", policy.name)).collect();
+    record.rule = decision.rule_name();
     match decision.verdict {
         Verdict::Allow => Ok(()),
-        Verdict::Deny => Err(match decision.rule {
-            Some((policy, rule)) => {
-                ConnectionError::new(Side::Local, Reason::DeniedByRule).with_rule(rule_name(policy, rule))
-            }
-            None => ConnectionError::new(Side::Local, Reason::NoAllowMatched),
-        }),
+        Verdict::Deny => {
+            let reason = if decision.rule.is_some() { Reason::DeniedByRule } else { Reason::NoAllowMatched };
+            let mut error = ConnectionError::new(Side::Local, reason).with_detail(explain(policies(arrival), &peer));
+            error.rule.clone_from(&record.rule);
+            Err(error)
+        }
     }
 }
 
 /// Whether plaintext from this client would be let in: then the application may be dialled before anybody has spoken.
 pub fn admits_plaintext(arrival: &Arrival) -> bool {
-    decide(arrival, None).verdict == Verdict::Allow
+    evaluate(policies(arrival), &peer(arrival, None)).verdict == Verdict::Allow
 }
 
-fn decide<'a>(arrival: &'a Arrival, identity: Option<&Identity>) -> Decision<'a> {
-    let peer = Peer { identity, address: arrival.client.ip(), port: arrival.destination.port() };
-    evaluate(arrival.enrolment.policies.iter().map(AsRef::as_ref), &peer)
+fn policies(arrival: &Arrival) -> impl Iterator<Item = &Policy> + Clone {
+    arrival.enrolment.policies.iter().map(AsRef::as_ref)
 }
 
-fn rule_name(policy: &Policy, rule: usize) -> String {
-    format!("{}[{rule}]", policy.name)
+fn peer<'a>(arrival: &Arrival, identity: Option<&'a Identity>) -> Peer<'a> {
+    Peer { identity, address: arrival.client.ip(), port: arrival.destination.port() }
 }

@@ -20,7 +20,7 @@ use super::originals::Originals;
 use super::pod::{Pod, Role};
 use super::{row, self_test, socket, sysctl};
 use crate::admin::{HookStatus, PodCounters};
-use crate::bpf::{BpfError, CapturedPod, Datapath, Events, NetnsCookie};
+use crate::bpf::{Attachment, BpfError, CapturedPod, Datapath, Events, NetnsCookie};
 use crate::identity::Credentials;
 use crate::limits;
 use crate::model::{Enrolment, Snapshot};
@@ -98,10 +98,8 @@ impl Enroller {
         for (name, listener) in inherited {
             by_pod.entry((name.workload.clone(), name.netns_cookie)).or_default().push((name, listener));
         }
-        let events = datapath
-            .events()
-            .inspect_err(|error| tracing::warn!(%error, "the kernel's events cannot be read"))
-            .ok();
+        let events =
+            datapath.events().inspect_err(|error| tracing::warn!(%error, "the kernel's events cannot be read")).ok();
         Self {
             datapath,
             events,
@@ -168,7 +166,22 @@ impl Enroller {
     /// The programs that are attached, as the kernel says.
     #[must_use]
     pub fn hooks(&self) -> Vec<HookStatus> {
-        Vec::new()
+        let attachments = self.datapath.attachments().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the attached programs cannot be listed");
+            Vec::new()
+        });
+        let hook = |attachment: Attachment| {
+            let (name, target) = attachment.name.split_once('-').unwrap_or((&attachment.name, ""));
+            let detail = (!attachment.attached).then(|| "its cgroup or namespace is gone".to_owned());
+            HookStatus {
+                name: name.to_owned(),
+                target: target.to_owned(),
+                pinned: true,
+                attached: attachment.attached,
+                detail,
+            }
+        };
+        attachments.into_iter().map(hook).collect()
     }
 
     /// Whether some pod waits for its certificate.

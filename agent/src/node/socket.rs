@@ -62,9 +62,7 @@ pub async fn connect(socket: TcpSocket, destination: SocketAddr, bound: Duration
 /// Why a dial to `destination` failed, in the words that everybody else reads.
 #[must_use]
 pub fn dial_error(destination: SocketAddr, error: &io::Error) -> ConnectionError {
-    let failed = |side, reason| {
-        ConnectionError::new(side, reason).with_detail(format!("{destination}: {error}"))
-    };
+    let failed = |side, reason| ConnectionError::new(side, reason).with_detail(format!("{destination}: {error}"));
     let kind = error.kind();
     if matches!(kind, io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) {
         failed(Side::Upstream, Reason::UpstreamRefused)

@@ -19,14 +19,13 @@ pub fn original_destination(facts: &SocketFacts, downstream: &TcpStream) -> Resu
         .ok_or_else(|| ConnectionError::new(Side::Downstream, Reason::NoOriginalDestination))
 }
 
-/// Whether this is the agent's own proof that a freshly enrolled pod's hook captures.
-pub fn is_self_test(snapshot: &Snapshot, asked: SocketAddr) -> bool {
-    self_test::destination(&snapshot.captured_networks) == Some(asked)
-}
-
-pub async fn answer_self_test(downstream: &mut TcpStream) -> Result<(), ConnectionError> {
-    downstream
-        .write_all(self_test::ANSWER)
-        .await
-        .map_err(|error| ConnectionError::new(Side::Downstream, Reason::DownstreamReset).with_detail(error.to_string()))
+/// Answers the agent's own proof that a freshly enrolled pod's hook captures. False: it is an application's connection.
+pub async fn answer_self_test(facts: &SocketFacts, snapshot: &Snapshot, downstream: &mut TcpStream) -> bool {
+    let tested = self_test::destination(&snapshot.captured_networks);
+    if tested.is_none() || facts.original_destination(downstream).map(socket::canonical) != tested {
+        return false;
+    }
+    // A probe that has given up says so itself.
+    let _ = downstream.write_all(self_test::ANSWER).await;
+    true
 }

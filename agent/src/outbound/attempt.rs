@@ -75,6 +75,12 @@ pub async fn reach(
 
 fn way<'a>(route: &Route, endpoint: &Endpoint, workload: Option<&'a Arc<Workload>>) -> Result<Way<'a>, Failure> {
     let port = endpoint.address.port();
+    if let (Some(uid), None) = (&endpoint.workload, workload) {
+        // A workload whose row could not be read is no foreign host: it may be strict.
+        let error = ConnectionError::new(Side::Local, Reason::UnknownWorkload)
+            .with_detail(format!("{} belongs to the workload {uid}, of which nothing is known", endpoint.address));
+        return Err(error.into());
+    }
     if let Some(workload) = workload.filter(|workload| !workload.excluded_inbound_ports.contains(&port))
         && (workload.mesh_capable || workload.mtls == MtlsMode::Strict)
         && let Some(identity) = &workload.identity
