@@ -15,12 +15,16 @@ use crate::limits;
 use crate::mesh::Maker;
 use crate::serve::{self, Services, admin};
 use crate::source::{self, Directory, kept};
+use crate::state;
 use crate::status::StatusFolder;
 use crate::token::Tokens;
 use crate::translate::Facts;
 
 /// Serves until `stop`, then lets streams end, then ends them. An error of any part ends the whole.
 pub async fn run(config: Serve, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    state::create_folder(&config.state_dir)?;
+    let socket = config.state_dir.join("admin.sock");
+    let people = admin::bind(&socket)?;
     let authority = Authority::open(&config.state_dir, config.trust_domain.clone(), config.certificate_life())?;
     let authority = Arc::new(authority);
     let facts = Facts {
@@ -39,14 +43,13 @@ pub async fn run(config: Serve, listener: TcpListener, stop: CancellationToken) 
         stop: stop.child_token(),
     };
     let names = serve::server_names(config.listen, &config.server_name)?;
-    let socket = config.state_dir.join("admin.sock");
     let directory = Directory::open(&config.directory, config.state_dir.join(kept::STATE_FILE));
 
     let mut parts = JoinSet::new();
     let part = services.stop.clone();
     parts.spawn(source::watch(directory, readings, part.clone()));
     parts.spawn(maker.run(part.clone()));
-    parts.spawn(admin::serve(socket, services.clone()));
+    parts.spawn(admin::serve(people, socket, services.clone()));
     let server = services.clone();
     parts.spawn(async move { serve::serve(listener, &names, server).await });
 

@@ -172,6 +172,24 @@ async fn a_broken_file_keeps_the_last_good_objects_and_says_what_to_repair() {
 }
 
 #[tokio::test]
+async fn files_are_edited_in_place_and_removed_like_any_other() {
+    let controller = Controller::start(&mesh(), LEASE).await;
+    let node = controller.join("one").await;
+    let mut agent = controller.discover(Some(&node), vec![]).await.unwrap();
+    agent.change().await;
+    let file = controller.directory().join("more.yaml");
+    for address in ["10.1.0.9", "10.1.0.10", "10.1.0.11"] {
+        std::fs::write(&file, pod("api", "two", address)).unwrap();
+        let octets: std::net::Ipv4Addr = address.parse().unwrap();
+        let there = |held: &std::collections::BTreeMap<_, _>| held.contains_key("workload/api");
+        agent.until(|held| there(held) && rig::workload(held, "api").addresses == [octets.octets()]).await;
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(agent.change().await, (vec![], vec!["workload/api".to_owned()]));
+    controller.stop().await;
+}
+
+#[tokio::test]
 async fn a_workload_is_mesh_capable_by_its_own_agents_word_and_plaintext_follows_the_lease() {
     let controller = Controller::start(&mesh(), LEASE).await;
     let (one, two) = (controller.join("one").await, controller.join("two").await);

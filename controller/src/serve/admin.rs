@@ -65,9 +65,8 @@ pub struct NotEnrolled {
     pub reason: String,
 }
 
-/// Serves until `services.stop`. The state directory keeps others away from the socket.
-pub async fn serve(path: PathBuf, services: Services) -> anyhow::Result<()> {
-    let listener = bind(&path)?;
+/// Serves until `services.stop`.
+pub async fn serve(listener: UnixListener, path: PathBuf, services: Services) -> anyhow::Result<()> {
     let stop = services.stop.clone();
     let router = Router::new().route("/status", get(status)).with_state(services);
     axum::serve(listener, router)
@@ -77,8 +76,9 @@ pub async fn serve(path: PathBuf, services: Services) -> anyhow::Result<()> {
     std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
+/// Whoever holds the socket is the one controller of its state directory, which keeps others away from it.
 /// A socket that nobody answers on any more is left from a controller that was killed.
-fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     if path.exists() {
         anyhow::ensure!(
             std::os::unix::net::UnixStream::connect(path).is_err(),

@@ -295,6 +295,9 @@ fn settings_say_what_is_captured_and_whose_trust_counts() {
 }
 
 proptest! {
+    // Each case writes and reads files.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     /// Pure: the order of objects in their files changes nothing, and the same objects give the same versions.
     #[test]
     fn order_changes_nothing(seed in any::<[u8; 12]>()) {
