@@ -51,13 +51,21 @@ pub const DISENROLMENT_LEASES: u32 = 3;
 
 /// Connections that are still shaking hands: each costs a signature. Beyond it new ones wait in the backlog.
 pub const HANDSHAKES: usize = 64;
+/// After an accept that failed, so that a full descriptor table does not become a full processor.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A handshake takes two round trips; what takes longer is not an agent of ours.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections at once: one or two per node, and those that reconnect.
+/// Connections at once: one or two per node, and those that reconnect. Beyond it new ones wait in the backlog.
 pub const CONNECTIONS: usize = 2 * NODES + 1_000;
 /// An agent that vanished without a word is noticed this soon, well within any lease that matters.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Handshakes of one address at once: an agent needs two, and one address must not keep all others waiting.
+pub const HANDSHAKES_PER_ADDRESS: usize = 16;
+/// Streams of one connection: an agent has two, and asks for some certificates at once.
+pub const STREAMS_PER_CONNECTION: u32 = 64;
+/// A request for a certificate: a CSR, a token and two names.
+pub const REQUEST_BYTES: usize = 16 << 10;
 /// Requests for a certificate of one connection at once.
 pub const REQUESTS_PER_CONNECTION: usize = 64;
 

@@ -68,10 +68,11 @@ pub async fn serve(listener: TcpListener, names: &[rcgen::SanType], services: Se
     let serving = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
         .concurrency_limit_per_connection(limits::REQUESTS_PER_CONNECTION)
         .add_service(DiscoveryServer::new(services.clone()).max_decoding_message_size(bounded))
         .add_service(ReportServer::new(services.clone()).max_decoding_message_size(bounded))
-        .add_service(IdentityServer::new(services))
+        .add_service(IdentityServer::new(services).max_decoding_message_size(limits::REQUEST_BYTES))
         .serve_with_incoming_shutdown(connections, stop.cancelled_owned());
     Box::pin(serving).await.context("the server failed")
 }

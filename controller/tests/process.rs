@@ -1,6 +1,6 @@
 //! The program as people start it: tokens, one controller per state directory, an end on a signal.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where its ground is missing")]
+#![expect(clippy::unwrap_used, reason = "a test ends where its ground is missing")]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! `GET /status` on a Unix socket: the state of the mesh for people and for `weft`.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -87,7 +89,10 @@ pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
         );
         std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
-    UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot close {} to others", path.display()))?;
+    Ok(listener)
 }
 
 async fn status(State(services): State<Services>) -> Json<StatusReport> {

@@ -100,7 +100,6 @@ impl Directory {
     }
 
     fn read_file(&mut self, path: PathBuf) {
-        let had_objects = self.current.values().any(|origin| origin.file == path);
         let documents = match content(&self.root.join(&path)) {
             Ok(text) => {
                 let digest: [u8; 32] = Sha256::digest(&text).into();
@@ -108,7 +107,7 @@ impl Directory {
                     return;
                 }
                 // An editor that truncates before it writes must not delete objects for a moment.
-                if text.trim().is_empty() && had_objects {
+                if text.trim().is_empty() && self.current.values().any(|origin| origin.file == path) {
                     vec![unreadable(&path, "the file is empty".to_owned(), "delete it to remove its objects")]
                 } else {
                     let documents = document::split(&text).iter().map(|document| read(&path, document)).collect();
