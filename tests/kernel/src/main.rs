@@ -14,8 +14,8 @@ mod rules;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
-use libtest_mimic::{Arguments, Failed, Trial};
+use anyhow::{Context as _, Result};
+use libtest_mimic::{Arguments, ColorSetting, Failed, Trial};
 use weft_rig::{Isolation, sandbox};
 
 use crate::node::Grounds;
@@ -25,7 +25,8 @@ type Rule = fn(&Grounds) -> Result<()>;
 
 fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--init") {
-        machine::run_as_init(|| run(Isolation::WholeMachine, &Arguments::default()))
+        let plain = Arguments { color: Some(ColorSetting::Never), ..Arguments::default() };
+        machine::run_as_init(|| run(Isolation::WholeMachine, &plain))
     }
     match run(Isolation::Private, &arguments()) {
         Ok(0) => ExitCode::SUCCESS,
@@ -47,6 +48,8 @@ fn arguments() -> Arguments {
 fn run(isolation: Isolation, arguments: &Arguments) -> Result<usize> {
     let sandbox = sandbox::enter(isolation)?;
     let grounds = Grounds { cgroup: sandbox.cgroup().to_owned(), bpffs: sandbox.bpffs() };
+    // Threads of this process can only be in folders below its own.
+    std::fs::write(grounds.cgroup.join("cgroup.procs"), "0").context("join the tier's cgroup folder")?;
     println!("kernel {}", rustix::system::uname().release().to_string_lossy());
     let tests: Vec<Trial> = rules::all().into_iter().map(|(name, rule)| trial(name, rule, &grounds)).collect();
     // One after the other: some tests fill maps or wait for heartbeats, and there may be two cores.
