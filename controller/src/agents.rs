@@ -36,6 +36,10 @@ pub struct Agent {
     pub protocol_version: u32,
     pub features: Vec<String>,
     pub workloads: BTreeSet<WorkloadUid>,
+    /// Those of `workloads` that the agent, since it began anew, has neither enrolled nor given up.
+    unsettled: BTreeSet<WorkloadUid>,
+    /// When its report stream began.
+    began: Instant,
     pub failed: Vec<(String, String)>,
     pub snapshot: String,
     pub nacks: Vec<Nack>,
@@ -65,11 +69,40 @@ impl Agent {
             protocol_version: 0,
             features: Vec::new(),
             workloads: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+            began: now,
             failed: Vec::new(),
             snapshot: String::new(),
             nacks: Vec::new(),
             offered: VecDeque::new(),
             acknowledged: 0,
+        }
+    }
+
+    /// True if the set of workloads is another one now. An agent that has just begun finds its pods one after the other:
+    /// what it had before and does not speak of yet is unknown, and unknown is never false, for a lease.
+    fn enrol(&mut self, enrolled: v1::Enrolled, now: Instant, lease: Duration) -> bool {
+        let uids = enrolled.workloads.iter().take(limits::WORKLOADS_PER_NODE);
+        let mut workloads: BTreeSet<WorkloadUid> = uids.filter_map(|uid| uid.parse().ok()).collect();
+        let failed = enrolled.failed.into_iter().take(limits::WORKLOADS_PER_NODE);
+        self.failed = failed.map(|failed| (shortened(failed.workload), shortened(failed.reason))).collect();
+        self.unsettled.clear();
+        if now.duration_since(self.began) < lease {
+            let given_up = |uid: &WorkloadUid| self.failed.iter().any(|(failed, _)| failed == uid.as_str());
+            let unknown = self.workloads.difference(&workloads).filter(|uid| !given_up(uid)).cloned();
+            self.unsettled = unknown.collect();
+            workloads.extend(self.unsettled.iter().cloned());
+        }
+        let changed = self.workloads != workloads;
+        self.workloads = workloads;
+        changed
+    }
+
+    fn settle(&mut self, now: Instant, lease: Duration) {
+        if now.duration_since(self.began) >= lease {
+            for uid in std::mem::take(&mut self.unsettled) {
+                self.workloads.remove(&uid);
+            }
         }
     }
 
@@ -117,6 +150,13 @@ impl Agents {
         self.marked.contains(node)
     }
 
+    /// A report stream of this node begins: the agent may have been started anew.
+    pub fn begin(&mut self, node: &NodeName, now: Instant) {
+        if let Some(agent) = self.nodes.get_mut(node) {
+            agent.began = now;
+        }
+    }
+
     /// Takes in one report. True if it changes what the mesh should know. Err: there are too many nodes.
     pub fn hear(
         &mut self,
@@ -138,14 +178,7 @@ impl Agents {
                 agent.protocol_version = heartbeat.protocol_version;
                 agent.features = heartbeat.features.into_iter().take(limits::REASON_BYTES).map(shortened).collect();
             }
-            v1::agent_report::Kind::Enrolled(enrolled) => {
-                let uids = enrolled.workloads.iter().take(limits::WORKLOADS_PER_NODE);
-                let workloads = uids.filter_map(|uid| uid.parse().ok()).collect();
-                changed |= agent.workloads != workloads;
-                agent.workloads = workloads;
-                let failed = enrolled.failed.into_iter().take(limits::WORKLOADS_PER_NODE);
-                agent.failed = failed.map(|failed| (shortened(failed.workload), shortened(failed.reason))).collect();
-            }
+            v1::agent_report::Kind::Enrolled(enrolled) => changed |= agent.enrol(enrolled, now, self.lease),
             v1::agent_report::Kind::Acknowledgement(acknowledgement) => {
                 agent.snapshot = shortened(acknowledgement.snapshot);
                 let nacks = acknowledgement.nacks.into_iter().take(limits::NACKS_PER_NODE);
@@ -187,6 +220,9 @@ impl Agents {
     /// together, the fault is rather ours or the network's, and marking them would downgrade the mesh. A node that is
     /// silent for half a lease counts against the cap already, so that a partition is seen before its first lease ends.
     pub fn observe(&mut self, now: Instant) -> Observed {
+        for agent in self.nodes.values_mut() {
+            agent.settle(now, self.lease);
+        }
         let silent = |agent: &Agent| now.duration_since(agent.heard);
         let suspected = self.nodes.values().filter(|agent| silent(agent) >= self.lease / 2).count();
         let cap = (self.nodes.len() * limits::GONE_NODES_PERCENT / 100).max(1);
@@ -202,10 +238,12 @@ impl Agents {
         }
     }
 
-    /// When a lease ends next, if one is running.
+    /// When silence, or the patience with an agent that has just begun, ends next.
     #[must_use]
     pub fn next_end(&self, now: Instant) -> Option<Instant> {
-        self.nodes.values().map(|agent| agent.heard + self.lease).filter(|end| *end > now).min()
+        let silence = self.nodes.values().map(|agent| agent.heard + self.lease);
+        let beginners = self.nodes.values().filter(|agent| !agent.unsettled.is_empty());
+        silence.chain(beginners.map(|agent| agent.began + self.lease)).filter(|end| *end > now).min()
     }
 
     /// Drops nodes that are gone and have no pods left, so that they no longer count as nodes of the mesh.
@@ -318,6 +356,31 @@ mod tests {
         assert!(observed.capable[&node("a")].contains(&"pod-a".parse().unwrap()), "unknown was read as not capable");
         restarted.hear(&node("b"), alive(), clock.at(109)).unwrap();
         assert_eq!(restarted.observe(clock.at(110)).gone, BTreeSet::from([node("a")]));
+    }
+
+    #[test]
+    fn an_agent_that_begins_anew_has_a_lease_to_find_its_pods() {
+        let (mut agents, clock) = with_nodes(&["a"]);
+        let capable = |agents: &mut Agents, second: u64| {
+            let observed = agents.observe(clock.at(second));
+            observed.capable[&node("a")].iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        agents.hear(&node("a"), enrolled(&["one", "two", "three"]), clock.at(20)).unwrap();
+        assert_eq!(capable(&mut agents, 20), ["one", "three", "two"], "a settled agent's word counts at once");
+        agents.begin(&node("a"), clock.at(30));
+        let failed = vec![v1::NotEnrolled { workload: "two".to_owned(), reason: "no netns".to_owned() }];
+        let report = v1::Enrolled { workloads: vec!["one".to_owned()], failed };
+        agents.hear(&node("a"), v1::agent_report::Kind::Enrolled(report), clock.at(31)).unwrap();
+        assert_eq!(
+            capable(&mut agents, 31),
+            ["one", "three"],
+            "what it gave up is known, what it has not named is not"
+        );
+        assert_eq!(agents.next_end(clock.at(31)), Some(clock.at(40)));
+        agents.hear(&node("a"), alive(), clock.at(39)).unwrap();
+        assert_eq!(capable(&mut agents, 40), ["one"]);
+        agents.hear(&node("a"), enrolled(&[]), clock.at(41)).unwrap();
+        assert!(capable(&mut agents, 41).is_empty());
     }
 
     #[test]

@@ -47,6 +47,7 @@ async fn listen(
     mut reports: Streaming<AgentReport>,
     answers: &Answers,
 ) -> Result<(), Status> {
+    services.mesh.agents().begin(proven.node(), Instant::now());
     while let Some(report) = reports.message().await? {
         let Some(kind) = report.kind else { continue };
         let heartbeat = matches!(kind, agent_report::Kind::Heartbeat(_));
