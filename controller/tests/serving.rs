@@ -127,6 +127,7 @@ async fn an_agent_receives_its_node_then_differences_and_resumes_by_hash() {
         assert_eq!(agent.held.contains_key(name), expected, "{name} in {:?}", agent.held.keys());
     }
 
+    agent.close_own_half();
     let changed = mesh().replace("app: db", "app: database");
     controller.write("mesh.yaml", &changed);
     let (upserts, removals) = agent.change().await;

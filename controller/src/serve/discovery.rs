@@ -63,7 +63,7 @@ async fn converse(
         sent = send(&services, proven.node(), subscription, answers) => sent,
         // The agent comes back, perhaps to another replica; it says what it holds, so nothing is sent twice.
         () = tokio::time::sleep(age) => Ok(()),
-        ended = drain(&mut requests) => ended,
+        ended = drain(&mut requests, answers) => ended,
     }
 }
 
@@ -117,8 +117,16 @@ async fn send(
     }
 }
 
-/// Nothing follows a Hello: what comes is read and dropped until the agent goes.
-async fn drain(requests: &mut Streaming<DiscoveryRequest>) -> Result<(), Status> {
-    while requests.message().await.is_ok_and(|message| message.is_some()) {}
-    Ok(())
+/// Nothing follows a Hello: what comes is read and dropped. An agent that closes its own half still listens.
+async fn drain(requests: &mut Streaming<DiscoveryRequest>, answers: &Answers) -> Result<(), Status> {
+    loop {
+        match requests.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                answers.closed().await;
+                return Ok(());
+            }
+            Err(_) => return Ok(()),
+        }
+    }
 }

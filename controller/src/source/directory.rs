@@ -55,8 +55,6 @@ pub struct Reading {
     pub defects: Vec<Defect>,
     /// The directory has been listed at least once: before that, no object is known rather than none is there.
     pub listed: bool,
-    /// Objects that are broken now and kept as they were, or that were never good.
-    pub broken: BTreeSet<Key>,
 }
 
 impl Directory {
@@ -160,7 +158,6 @@ impl Directory {
         let mut kept = Vec::new();
         for (key, origin) in &self.current {
             if !next.contains_key(key) && (broken.contains(key) || unclear.contains(&origin.file)) {
-                broken.insert(key.clone());
                 next.insert(key.clone(), (origin.clone(), 0));
                 kept.push(Kept { file: origin.file.clone(), text: origin.text.to_string() });
             }
@@ -170,7 +167,7 @@ impl Directory {
         let objects = Objects::from_objects(unique_uids(&self.current, &mut defects));
         defects.sort();
         defects.truncate(limits::DEFECTS);
-        Reading { objects, defects, listed: self.listed, broken }
+        Reading { objects, defects, listed: self.listed }
     }
 
     fn keep(&mut self, kept: Vec<Kept>) {

@@ -151,7 +151,7 @@ impl Controller {
         requests.send(DiscoveryRequest { kind: Some(discovery_request::Kind::Hello(hello)) }).await.unwrap();
         let mut client = DiscoveryClient::new(self.channel(node).await);
         let answers = client.stream(ReceiverStream::new(stream)).await?.into_inner();
-        Ok(Agent { _requests: requests, answers, held: known })
+        Ok(Agent { requests: Some(requests), answers, held: known })
     }
 
     pub async fn report(&self, node: Option<&Identity>) -> Result<Reports, Status> {
@@ -279,12 +279,17 @@ pub fn workload(held: &BTreeMap<String, Resource>, uid: &str) -> Workload {
 
 /// A discovery stream and what it has brought.
 pub struct Agent {
-    _requests: mpsc::Sender<DiscoveryRequest>,
+    requests: Option<mpsc::Sender<DiscoveryRequest>>,
     answers: Streaming<DiscoveryResponse>,
     pub held: BTreeMap<String, Resource>,
 }
 
 impl Agent {
+    /// Nothing more will be said; answers are still listened to.
+    pub fn close_own_half(&mut self) {
+        self.requests = None;
+    }
+
     /// The names of the next whole change: upserts, removals.
     pub async fn change(&mut self) -> (Vec<String>, Vec<String>) {
         let (mut upserts, mut removals) = (Vec::new(), Vec::new());
