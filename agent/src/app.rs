@@ -66,6 +66,7 @@ async fn serve(settings: &Settings, telemetry: Telemetry) -> anyhow::Result<()> 
     if control.first_snapshot(&mut signals).await.is_some() {
         return control.stop().await;
     }
+    control.want_certificates();
     let mut paths_ready = start_data_path(settings, &telemetry, &control, &loads)?;
     let inherited = inheritance.as_ref().map(Inheritance::duplicates).transpose()?.unwrap_or_default();
     let surroundings = Surroundings {
@@ -79,7 +80,8 @@ async fn serve(settings: &Settings, telemetry: Telemetry) -> anyhow::Result<()> 
     let keeper = Keeper::start(enroller, control.snapshots.clone(), publish_side)?;
     control.follow_snapshots(keeper.waker());
     if let Some(inheritance) = inheritance {
-        control.until_attached().await;
+        let pods = inheritance.workloads();
+        anyhow::ensure!(control.serves_all(&pods).await, "the predecessor's pods could not be taken over in time");
         inheritance.confirm().context("the predecessor cannot be told that this agent serves")?;
         control.serve_people(settings)?;
         tracing::info!("took over from a predecessor");

@@ -28,7 +28,7 @@ pub enum Command {
     /// The agent itself; `run` starts it.
     Serve(Box<Settings>),
     /// Takes every program, link and map off the kernel. The agent must not be running.
-    Remove(KernelPaths),
+    Remove(RemoveSettings),
     /// Connects once from inside a pod, to prove that its hook captures; the agent starts it.
     #[command(hide = true)]
     Probe(ProbeSettings),
@@ -89,6 +89,18 @@ pub struct KernelPaths {
     /// A cgroup of the agent's own, by which the hooks recognise its sockets.
     #[arg(long, value_name = "DIR")]
     pub agent_cgroup: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct RemoveSettings {
+    #[command(flatten)]
+    pub kernel: KernelPaths,
+    /// The agent's run directory, which knows what the pods' settings were.
+    #[arg(long, value_name = "DIR", default_value = "/run/weft")]
+    pub run_dir: PathBuf,
+    /// As for `run`.
+    #[arg(long, value_name = "DIR", default_value = "/proc/sys")]
+    pub sysctl_root: PathBuf,
 }
 
 #[derive(Debug, Args)]

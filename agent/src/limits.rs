@@ -179,3 +179,7 @@ pub const CERTIFICATE_POLL: Duration = Duration::from_millis(50);
 pub const DISENROLMENT_GRACE: Duration = Duration::from_secs(3);
 /// Kernel events logged at one look: the kernel side bounds their rate, this bounds a look's time.
 pub const EVENTS_PER_LOOK: usize = 256;
+/// Before its hooks replace those that are there, an agent waits this long for the certificates of all its pods.
+pub const ATTACH_PATIENCE: Duration = Duration::from_secs(4);
+/// A pod that has waited this long for its first certificate follows its failure mode until it has one.
+pub const CERTIFICATE_PATIENCE: Duration = Duration::from_secs(1);

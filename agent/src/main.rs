@@ -1,8 +1,8 @@
 //! The agent's command.
 
 use clap::Parser as _;
-use weft_agent::config::{Command, CommandLine};
-use weft_agent::node::self_test;
+use weft_agent::config::{Command, CommandLine, RemoveSettings};
+use weft_agent::node::{originals, self_test};
 use weft_agent::{app, bpf, supervise, telemetry};
 
 fn main() -> anyhow::Result<()> {
@@ -15,7 +15,14 @@ fn main() -> anyhow::Result<()> {
             telemetry::start_logs(settings.log_format, &settings.log)?;
             app::run(&settings)
         }
-        Command::Remove(paths) => Ok(bpf::remove_all(&(&paths).into())?),
+        Command::Remove(settings) => remove(&settings),
         Command::Probe(settings) => self_test::probe(&settings),
     }
+}
+
+/// The kernel side first, so that nothing is led to listeners whose ports are no longer reserved.
+fn remove(settings: &RemoveSettings) -> anyhow::Result<()> {
+    bpf::remove_all(&(&settings.kernel).into())?;
+    originals::restore_all(&settings.run_dir, &settings.sysctl_root)?;
+    Ok(())
 }

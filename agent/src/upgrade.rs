@@ -4,6 +4,7 @@
 //! reset its backlog), starts to serve and says so; only then does the predecessor stop to accept, drain
 //! and exit. A successor that never says so changes nothing.
 
+use std::collections::HashSet;
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
@@ -76,6 +77,12 @@ impl Inheritance {
     /// The inherited listeners, as descriptors of this process' own.
     pub fn duplicates(&self) -> io::Result<Vec<(ListenerName, TcpListener)>> {
         self.listeners.iter().map(|(name, listener)| Ok((name.clone(), listener.try_clone()?))).collect()
+    }
+
+    /// The workloads whose listeners these are.
+    #[must_use]
+    pub fn workloads(&self) -> HashSet<String> {
+        self.listeners.iter().map(|(name, _)| name.workload.clone()).collect()
     }
 
     /// Tells the predecessor that this agent serves: it stops to accept.

@@ -1,6 +1,6 @@
 //! The control side: discovery, reports, certificates, and what people ask. One runtime, apart from the workers'.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +18,7 @@ use crate::discovery::{Enrolled, Link, Reporter, Snapshots, State};
 use crate::identity::{Credentials, Join, JoinSettings, KeyFolder, Membership, Upkeep};
 use crate::limits;
 use crate::model::Snapshot;
+use crate::node::enrol::Outcome;
 use crate::node::keeper::{KernelSide, Waker};
 use crate::telemetry::Telemetry;
 use crate::tls::{Resumption, Trust};
@@ -132,15 +133,14 @@ impl Control {
         }
     }
 
-    /// Lets certificates and the kernel side follow each snapshot.
-    pub fn follow_snapshots(&self, waker: Waker) {
+    /// Lets certificates follow each snapshot. To be called once a snapshot is known.
+    pub fn want_certificates(&self) {
         let (snapshots, credentials, stop) = (self.snapshots.clone(), self.credentials.clone(), self.stop.clone());
         self.tasks.spawn_local(async move {
             let mut applied = snapshots.applied();
             let mut wanted = Wanted::default();
             loop {
                 wanted.follow(&credentials, &snapshots.current());
-                waker.wake();
                 tokio::select! {
                     () = stop.cancelled() => return,
                     changed = applied.changed() => if changed.is_err() { return },
@@ -150,13 +150,31 @@ impl Control {
         });
     }
 
-    /// Waits until the kernel side has followed the snapshot once, at most `limits::HANDOVER_TIMEOUT`.
-    pub async fn until_attached(&self) {
+    /// Lets the kernel side follow each snapshot.
+    pub fn follow_snapshots(&self, waker: Waker) {
+        let (mut applied, stop) = (self.snapshots.applied(), self.stop.clone());
+        self.tasks.spawn_local(async move {
+            loop {
+                waker.wake();
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = applied.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+    }
+
+    /// Waits until this agent does for every pod of `inherited` what its predecessor did. False when that takes longer
+    /// than the predecessor waits: then it had better go on.
+    pub async fn serves_all(&self, inherited: &HashSet<String>) -> bool {
         let mut side = self.side.clone();
-        let attached = side.wait_for(|side| side.attached);
-        if tokio::time::timeout(limits::HANDOVER_TIMEOUT / 2, attached).await.is_err() {
-            tracing::error!("the kernel side is not attached yet");
-        }
+        let serves = |side: &Arc<KernelSide>| {
+            let missing =
+                |(outcome, _): &(Outcome, _)| outcome.problem.is_some() && inherited.contains(outcome.uid.as_str());
+            side.attached && !side.pods.iter().any(missing)
+        };
+        let waited = tokio::time::timeout(limits::HANDOVER_TIMEOUT * 2 / 3, side.wait_for(serves)).await;
+        matches!(waited, Ok(Ok(_)))
     }
 
     pub fn draining(&self) {

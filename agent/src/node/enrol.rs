@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,7 +50,13 @@ pub struct Enroller {
     events: Option<Events>,
     surroundings: Surroundings,
     attached: bool,
-    waiting: bool,
+    started: Instant,
+    /// Pods without a certificate, and since when.
+    waiting: HashMap<WorkloadUid, Instant>,
+    /// Those of them whose failure mode the kernel knows.
+    guarded: HashMap<WorkloadUid, CapturedPod>,
+    /// What was last said about each pod that is not enrolled, so that it is said once.
+    problems: HashMap<WorkloadUid, String>,
     originals: Originals,
     enrolled: HashMap<WorkloadUid, Enrolled>,
     /// Listeners of a predecessor that no pod has claimed yet.
@@ -105,7 +111,10 @@ impl Enroller {
             events,
             surroundings,
             attached: false,
-            waiting: false,
+            started: Instant::now(),
+            waiting: HashMap::new(),
+            guarded: HashMap::new(),
+            problems: HashMap::new(),
             originals,
             enrolled: HashMap::new(),
             inherited: by_pod,
@@ -118,13 +127,16 @@ impl Enroller {
         let empty: Vec<_> = snapshot.empty_service_ports().collect();
         self.datapath.publish_destinations(&empty, &row::never_captured(snapshot))?;
         self.disenrol_unwanted(snapshot);
-        self.waiting = false;
         let follow = |this: &mut Self| -> Vec<Outcome> {
             snapshot.enrolments.values().map(|enrolment| this.follow(snapshot, enrolment)).collect()
         };
         let outcomes = follow(self);
-        self.inherited.clear();
-        if self.attached {
+        // Before that, a predecessor's hooks or a crashed one's rows do better than hooks that know fewer pods.
+        let complete = self.waiting.is_empty() || self.started.elapsed() > limits::ATTACH_PATIENCE;
+        if complete {
+            self.inherited.clear();
+        }
+        if self.attached || !complete {
             return Ok(outcomes);
         }
         // The connect hooks come last, when everything that they lead to is in place; then each pod is proven.
@@ -187,7 +199,17 @@ impl Enroller {
     /// Whether some pod waits for its certificate.
     #[must_use]
     pub fn waits_for_a_certificate(&self) -> bool {
-        self.waiting
+        !self.waiting.is_empty()
+    }
+
+    /// Puts everything of this agent in force again, after a successor that had begun and gave up.
+    pub fn reassert(&mut self) {
+        for (uid, enrolled) in &self.enrolled {
+            if let Err(error) = put(&self.datapath, &enrolled.row, &enrolled.pod.netns, &enrolled.listeners) {
+                tracing::error!(workload = %uid, %error, "a pod is not captured any more");
+            }
+        }
+        self.attached = false;
     }
 
     /// Every listener, for a successor.
@@ -217,6 +239,9 @@ impl Enroller {
             }
         }
         // After a crash the rows of wanted pods go on deciding by their failure mode until each is enrolled anew.
+        self.waiting.retain(|uid, _| snapshot.enrolments.contains_key(uid));
+        self.guarded.retain(|uid, _| snapshot.enrolments.contains_key(uid));
+        self.problems.retain(|uid, _| snapshot.enrolments.contains_key(uid));
         let wanted = snapshot.enrolments.values().filter_map(|row| Netns::open(&row.netns).ok());
         let ours = self.enrolled.values().map(|enrolled| enrolled.pod.netns.cookie());
         let stay: Vec<NetnsCookie> = wanted.map(|netns| netns.cookie()).chain(ours).collect();
@@ -263,8 +288,14 @@ impl Enroller {
     fn follow(&mut self, snapshot: &Snapshot, enrolment: &Arc<Enrolment>) -> Outcome {
         let name = snapshot.workloads.get(&enrolment.uid).map_or_else(|| Arc::from(""), |row| Arc::clone(&row.name));
         let problem = self.try_follow(snapshot, enrolment).err().map(|problem| problem.to_string());
-        if let Some(problem) = &problem {
-            tracing::warn!(workload = %enrolment.uid, %name, problem, "a pod is not enrolled");
+        if self.problems.get(&enrolment.uid) != problem.as_ref() {
+            match &problem {
+                Some(problem) => {
+                    tracing::warn!(workload = %enrolment.uid, %name, problem, "a pod is not enrolled");
+                    self.problems.insert(enrolment.uid.clone(), problem.clone());
+                }
+                None => drop(self.problems.remove(&enrolment.uid)),
+            }
         }
         let cookie = self.enrolled.get(&enrolment.uid).map(|enrolled| enrolled.pod.netns.cookie());
         Outcome { uid: enrolment.uid.clone(), name, cookie, problem }
@@ -286,20 +317,30 @@ impl Enroller {
         if self.enrolled.contains_key(&enrolment.uid) {
             self.update(snapshot, enrolment)?;
         } else {
-            self.await_certificate(snapshot, enrolment)?;
+            self.await_certificate(snapshot, enrolment, &netns)?;
             self.enrol(snapshot, enrolment, netns)?;
         }
         self.prove(snapshot, enrolment)
     }
 
     /// A pod without its certificate could neither prove itself nor be reached: it stays as it is until it has one.
-    fn await_certificate(&mut self, snapshot: &Snapshot, enrolment: &Enrolment) -> Result<(), Problem> {
+    /// Where that takes long, because no controller is there, its failure mode decides in the meantime.
+    fn await_certificate(&mut self, snapshot: &Snapshot, enrolment: &Enrolment, netns: &Netns) -> Result<(), Problem> {
         let wanted = snapshot.workloads.get(&enrolment.uid).is_some_and(|row| row.identity.is_some());
-        if wanted && self.surroundings.credentials.of(&enrolment.uid).is_none() {
-            self.waiting = true;
-            return Err(Problem::NoCertificate);
+        if !wanted || self.surroundings.credentials.of(&enrolment.uid).is_some() {
+            self.waiting.remove(&enrolment.uid);
+            self.guarded.remove(&enrolment.uid);
+            return Ok(());
         }
-        Ok(())
+        let since = *self.waiting.entry(enrolment.uid.clone()).or_insert_with(Instant::now);
+        if since.elapsed() > limits::CERTIFICATE_PATIENCE && self.inherited.is_empty() {
+            let row = row::pod(snapshot, enrolment, netns.cookie());
+            if self.guarded.get(&enrolment.uid) != Some(&row) {
+                put(&self.datapath, &row, netns, &[])?;
+                self.guarded.insert(enrolment.uid.clone(), row);
+            }
+        }
+        Err(Problem::NoCertificate)
     }
 
     /// The pod's namespace is gone: nothing of ours may pin it.
@@ -324,13 +365,10 @@ impl Enroller {
 
     fn enrol(&mut self, snapshot: &Snapshot, enrolment: &Arc<Enrolment>, netns: Netns) -> Result<(), Problem> {
         let cookie = netns.cookie();
-        self.prepare_settings(&netns)?;
+        self.prepare_settings(&netns, &enrolment.netns)?;
         let listeners = self.listeners_of(enrolment, &netns)?;
         let wanted = row::pod(snapshot, enrolment, cookie);
-        let ports: Vec<u16> = listeners.iter().map(|(name, _)| name.port).collect();
-        let seeded = netns.run(|| self.datapath.seed_open_ports(cookie, &ports)).map_err(Problem::Enter)??;
-        let descriptors: Vec<_> = listeners.iter().map(|(name, socket)| row::listener(name, socket.as_fd())).collect();
-        self.datapath.enrol(&wanted, netns.as_fd(), &descriptors, &seeded)?;
+        put(&self.datapath, &wanted, &netns, &listeners)?;
         let pod = Arc::new(Pod::new(Arc::clone(enrolment), netns));
         let enrolled = Enrolled { pod: Arc::clone(&pod), listeners, row: wanted, proven: false, leaving: None };
         let served = self.serve(&pod, &enrolled.listeners);
@@ -340,7 +378,7 @@ impl Enroller {
         Ok(())
     }
 
-    fn prepare_settings(&mut self, netns: &Netns) -> Result<(), Problem> {
+    fn prepare_settings(&mut self, netns: &Netns, path: &Path) -> Result<(), Problem> {
         if self.originals.has(netns.cookie()) {
             return Ok(());
         }
@@ -348,7 +386,7 @@ impl Enroller {
             .run(|| sysctl::apply(&self.surroundings.sysctl_root))
             .and_then(|result| result)
             .map_err(Problem::Sysctl)?;
-        self.originals.keep(netns.cookie(), original).map_err(Problem::Sysctl)
+        self.originals.keep(netns.cookie(), path.to_owned(), original).map_err(Problem::Sysctl)
     }
 
     /// A predecessor's listeners where it handed them over; new ones for what is missing.
@@ -399,4 +437,18 @@ impl Enroller {
         enrolled.proven = true;
         Ok(())
     }
+}
+
+/// Writes a pod and its listeners to the kernel. Without listeners its failure mode decides.
+fn put(
+    datapath: &Datapath,
+    row: &CapturedPod,
+    netns: &Netns,
+    listeners: &[(ListenerName, TcpListener)],
+) -> Result<(), Problem> {
+    let ports: Vec<u16> = listeners.iter().map(|(name, _)| name.port).collect();
+    let seeded = netns.run(|| datapath.seed_open_ports(row.netns, &ports)).map_err(Problem::Enter)??;
+    let descriptors: Vec<_> = listeners.iter().map(|(name, socket)| row::listener(name, socket.as_fd())).collect();
+    datapath.enrol(row, netns.as_fd(), &descriptors, &seeded)?;
+    Ok(())
 }

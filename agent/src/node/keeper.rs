@@ -109,6 +109,8 @@ fn run(
                 if done {
                     return;
                 }
+                enroller.reassert();
+                pause = follow(&mut enroller, snapshots, publish);
             }
             Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => {
                 enroller.retire_all();

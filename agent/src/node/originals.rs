@@ -5,14 +5,38 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::sysctl::Original;
+use serde::{Deserialize, Serialize};
+
+use super::netns::Netns;
+use super::sysctl::{self, Original};
 use crate::bpf::NetnsCookie;
 
 /// Keyed by the namespace's cookie, which is never used twice in one boot; the run directory does not outlive a boot.
 #[derive(Debug)]
 pub struct Originals {
     file: PathBuf,
-    rows: HashMap<u64, Original>,
+    rows: HashMap<u64, Row>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    /// Where the namespace was found at enrolment.
+    netns: PathBuf,
+    settings: Original,
+}
+
+/// Restores the settings of every pod that still is where it was. For `remove`, when no agent is running.
+pub fn restore_all(run_dir: &Path, sysctl_root: &Path) -> io::Result<()> {
+    let originals = Originals::open(run_dir)?;
+    for (cookie, row) in &originals.rows {
+        // A path that is gone, or that names another namespace now, means that the pod is gone.
+        if let Ok(netns) = Netns::open(&row.netns)
+            && netns.cookie().0 == *cookie
+        {
+            netns.run(|| sysctl::restore(sysctl_root, &row.settings))??;
+        }
+    }
+    if originals.rows.is_empty() { Ok(()) } else { fs::remove_file(originals.file) }
 }
 
 impl Originals {
@@ -31,14 +55,14 @@ impl Originals {
         self.rows.contains_key(&cookie.0)
     }
 
-    pub fn keep(&mut self, cookie: NetnsCookie, original: Original) -> io::Result<()> {
-        self.rows.insert(cookie.0, original);
+    pub fn keep(&mut self, cookie: NetnsCookie, netns: PathBuf, settings: Original) -> io::Result<()> {
+        self.rows.insert(cookie.0, Row { netns, settings });
         self.write()
     }
 
     /// Forgets and returns. A failed write only means that a later agent may restore once more.
     pub fn take(&mut self, cookie: NetnsCookie) -> Option<Original> {
-        let original = self.rows.remove(&cookie.0)?;
+        let original = self.rows.remove(&cookie.0)?.settings;
         if let Err(error) = self.write() {
             tracing::warn!(%error, "the record of the pods' settings cannot be written");
         }

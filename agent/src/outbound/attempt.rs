@@ -60,6 +60,9 @@ pub async fn reach(
     record: &mut ConnectionRecord,
 ) -> Result<Upstream, Failure> {
     let workload = record.destination.workload.clone();
+    if is_itself(pod, workload.as_ref()) {
+        return plaintext(pod, endpoint.address, record).await;
+    }
     match way(route, endpoint, workload.as_ref())? {
         Way::Plaintext => plaintext(pod, endpoint.address, record).await,
         Way::Mesh { workload, identity } => {
@@ -101,6 +104,11 @@ fn may_fall_back(route: &Route, workload: &Workload, error: &ConnectionError) ->
         && workload.mtls == MtlsMode::Permissive
         && !route.require_mesh_tls
         && matches!(error.reason, Reason::PeerAgentDown | Reason::UpstreamRefused)
+}
+
+/// A pod that reaches itself through its own Service: the connection never leaves the pod.
+fn is_itself(pod: &Pod, workload: Option<&Arc<Workload>>) -> bool {
+    workload.is_some_and(|workload| workload.uid == pod.uid)
 }
 
 async fn plaintext(pod: &Pod, address: SocketAddr, record: &mut ConnectionRecord) -> Result<Upstream, Failure> {

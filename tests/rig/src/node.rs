@@ -208,6 +208,7 @@ impl Node {
     pub fn remove_agent(&mut self, plan: &AgentPlan) -> Result<()> {
         self.kill_agent();
         let command = self.place().in_cgroup(&self.agent_cgroup()).command(&plan.binary).arg("remove");
+        let command = command.arg("--run-dir").arg(self.run_dir());
         self.with_kernel_paths(command).run()?.expect_success().map(drop)
     }
 
