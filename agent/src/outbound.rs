@@ -10,6 +10,7 @@ mod attempt;
 mod connect;
 mod route;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,14 +32,17 @@ pub async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, place: Option<Place>, mut 
     let started = Instant::now();
     let _open = worker.shared.telemetry.opened(Direction::Outbound);
     let snapshot = worker.shared.snapshots.current();
-    if accept::answer_self_test(&worker.shared.facts, &snapshot, &mut downstream).await {
+    let asked = accept::original_destination(&worker.shared.facts, &downstream);
+    if let Ok(asked) = asked
+        && accept::answer_self_test(&snapshot, asked, &mut downstream).await
+    {
         return;
     }
     let mut record = Box::new(ConnectionRecord::begin(Direction::Outbound, snapshot.version.clone()));
     record.source.address = downstream.peer_addr().ok().map(socket::canonical);
     record.source.workload = snapshot.workloads.get(&pod.uid).cloned();
     let result = match &place {
-        Some(_) => carry(&worker, &pod, snapshot, &mut downstream, started, &mut record).await,
+        Some(_) => carry(&worker, &pod, snapshot, (&mut downstream, asked), started, &mut record).await,
         None => Err(ConnectionError::new(Side::Local, Reason::Overloaded)),
     };
     if let Err(error) = result {
@@ -54,11 +58,11 @@ async fn carry(
     worker: &Worker,
     pod: &Pod,
     snapshot: Arc<Snapshot>,
-    downstream: &mut TcpStream,
+    (downstream, asked): (&mut TcpStream, Result<SocketAddr, ConnectionError>),
     started: Instant,
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
-    let asked = accept::original_destination(&worker.shared.facts, downstream)?;
+    let asked = asked?;
     record.original_destination = Some(asked);
     let route = route::choose(&snapshot, &pod.enrolment(&snapshot), asked)?;
     record.service.clone_from(&route.service);

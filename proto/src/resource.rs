@@ -36,12 +36,7 @@ pub fn authorization(namespace: &str, name: &str) -> String {
 /// Makes a resource with its content hash.
 #[must_use]
 pub fn versioned(name: String, requires: Vec<String>, body: Body) -> Resource {
-    let mut resource = Resource {
-        name,
-        version: Vec::new(),
-        requires,
-        body: Some(body),
-    };
+    let mut resource = Resource { name, version: Vec::new(), requires, body: Some(body) };
     resource.version = content_version(&resource);
     resource
 }
@@ -49,10 +44,7 @@ pub fn versioned(name: String, requires: Vec<String>, body: Body) -> Resource {
 /// The version that the content of `resource` has, whatever its `version` field says.
 #[must_use]
 pub fn content_version(resource: &Resource) -> Vec<u8> {
-    let content = Resource {
-        version: Vec::new(),
-        ..resource.clone()
-    };
+    let content = Resource { version: Vec::new(), ..resource.clone() };
     Sha256::digest(content.encode_to_vec())[..VERSION_LENGTH].to_vec()
 }
 
@@ -61,16 +53,12 @@ pub fn content_version(resource: &Resource) -> Vec<u8> {
 pub fn snapshot_version<'a>(resources: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     let mut folded = [0_u8; 8];
     for (name, version) in resources {
-        let digest = Sha256::new()
-            .chain_update(name)
-            .chain_update([0])
-            .chain_update(version)
-            .finalize();
+        let digest = Sha256::new().chain_update(name).chain_update([0]).chain_update(version).finalize();
         for (sum, byte) in folded.iter_mut().zip(digest) {
             *sum ^= byte;
         }
     }
-    folded.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:016x}", u64::from_be_bytes(folded))
 }
 
 #[cfg(test)]
@@ -80,25 +68,11 @@ mod tests {
 
     #[test]
     fn a_version_follows_the_content_alone() {
-        let body = |domain: &str| {
-            Body::Settings(Settings {
-                trust_domain: domain.to_owned(),
-                ..Settings::default()
-            })
-        };
+        let body = |domain: &str| Body::Settings(Settings { trust_domain: domain.to_owned(), ..Settings::default() });
         let one = versioned(SETTINGS.to_owned(), vec![], body("a"));
-        assert_eq!(
-            one.version,
-            versioned(SETTINGS.to_owned(), vec![], body("a")).version
-        );
-        assert_ne!(
-            one.version,
-            versioned(SETTINGS.to_owned(), vec![], body("b")).version
-        );
-        assert_ne!(
-            one.version,
-            versioned(SETTINGS.to_owned(), vec!["x".to_owned()], body("a")).version
-        );
+        assert_eq!(one.version, versioned(SETTINGS.to_owned(), vec![], body("a")).version);
+        assert_ne!(one.version, versioned(SETTINGS.to_owned(), vec![], body("b")).version);
+        assert_ne!(one.version, versioned(SETTINGS.to_owned(), vec!["x".to_owned()], body("a")).version);
         assert_eq!(one.version, content_version(&one));
     }
 
@@ -107,9 +81,6 @@ mod tests {
         let forward = snapshot_version([("a", &[1_u8][..]), ("b", &[2][..])].into_iter());
         let backward = snapshot_version([("b", &[2_u8][..]), ("a", &[1][..])].into_iter());
         assert_eq!(forward, backward);
-        assert_ne!(
-            forward,
-            snapshot_version([("a", &[2_u8][..]), ("b", &[1][..])].into_iter())
-        );
+        assert_ne!(forward, snapshot_version([("a", &[2_u8][..]), ("b", &[1][..])].into_iter()));
     }
 }
