@@ -45,7 +45,8 @@ fn list() -> ExitCode {
 }
 
 fn start(promise: &Promise) -> Result<(), Failed> {
-    let outcome = Launch::new("/proc/self/exe").args([RUN, promise.name]).within(promise.limit).run();
+    let launch = Launch::new("/proc/self/exe").args([RUN, promise.name]).ends_with_caller();
+    let outcome = launch.within(promise.limit).run();
     let outcome = outcome.map_err(|error| format!("{error:#}"))?;
     if outcome.success() { Ok(()) } else { Err(format!("{}{}", outcome.stdout, outcome.stderr).into()) }
 }

@@ -79,6 +79,7 @@ pub struct Launch {
     place: Option<Place>,
     input: Option<Vec<u8>>,
     limit: Duration,
+    ends_with_caller: bool,
 }
 
 /// How a command ended, and what it said.
@@ -128,6 +129,7 @@ impl Launch {
             place: None,
             input: None,
             limit: DEFAULT_LIMIT,
+            ends_with_caller: false,
         }
     }
 
@@ -171,6 +173,13 @@ impl Launch {
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
+    }
+
+    /// Asks the command to end (SIGTERM) when the calling thread ends first: inside a sandbox everything does
+    /// that by itself, outside nothing does.
+    #[must_use]
+    pub fn ends_with_caller(self) -> Self {
+        Self { ends_with_caller: true, ..self }
     }
 
     /// The command as a person would type it.
@@ -228,6 +237,21 @@ impl Launch {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.process_group(0);
+        if self.ends_with_caller {
+            let caller = rustix::process::getpid();
+            // SAFETY: between fork and exec the closure makes two system calls.
+            unsafe {
+                command.pre_exec(move || {
+                    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+                    // The caller may have ended before the line above.
+                    if rustix::process::getppid() == Some(caller) {
+                        Ok(())
+                    } else {
+                        Err(std::io::ErrorKind::BrokenPipe.into())
+                    }
+                });
+            }
+        }
         let Some(place) = &self.place else { return Ok(command) };
         let netns = File::open(&place.netns).with_context(|| format!("cannot open {}", place.netns.display()))?;
         let members = place.cgroup.as_deref().map(open_members).transpose()?;

@@ -171,6 +171,7 @@ fn start(cgroup: &Path, part: Part) -> Result<Child> {
     // SAFETY: between fork and exec the closure makes system calls on values prepared before the fork.
     unsafe {
         command.pre_exec(move || {
+            reset_signals();
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             rustix::io::write(&members, b"0")?;
             rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWNET)?;
@@ -204,6 +205,23 @@ fn block_signals() -> libc::sigset_t {
         }
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
         set
+    }
+}
+
+/// Gives a process back what the machine gives to every one: nothing blocked, nothing ignored.
+///
+/// The outer process blocks signals, and whoever started it may ignore some (`nohup` does); everything
+/// in the sandbox would inherit both, and an agent that is asked to end would never hear of it.
+fn reset_signals() {
+    // SAFETY: the set is plain memory that the calls initialise and read; no handler of ours is lost, for
+    // the process is about to become another program. All calls may be made between fork and exec.
+    unsafe {
+        for signal in 1..libc::SIGRTMIN() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
 }
 
