@@ -16,5 +16,7 @@ fn main() -> std::io::Result<()> {
 
 fn default_object() -> PathBuf {
     let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
-    package.parent().unwrap_or(Path::new("..")).join("target/bpf/weft.bpf.o")
+    let alternate = env::var_os("CARGO_FEATURE_ALTERNATE_LAYOUT").is_some();
+    let name = if alternate { "target/bpf/weft-alternate.bpf.o" } else { "target/bpf/weft.bpf.o" };
+    package.parent().unwrap_or(Path::new("..")).join(name)
 }

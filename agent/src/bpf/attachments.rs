@@ -11,6 +11,8 @@ pub struct Attachment {
     pub name: String,
     /// False when its cgroup or namespace is gone.
     pub attached: bool,
+    /// The kernel's number of the program.
+    pub program: u32,
 }
 
 impl Datapath {
@@ -19,7 +21,9 @@ impl Datapath {
         let mut found = Vec::new();
         for path in removal::files_in(&self.folders.links)? {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            found.push(Attachment { name, attached: links::is_attached(&path)? });
+            if let Some((program, attached)) = links::state(&path)? {
+                found.push(Attachment { name, attached, program });
+            }
         }
         found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         Ok(found)

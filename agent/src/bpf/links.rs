@@ -62,17 +62,21 @@ pub(super) fn remove(path: &Path) -> Result<(), BpfError> {
     fs::remove_file(path).map_err(BpfError::file("unpin", path))
 }
 
+/// A pinned link as the kernel has it: its program, and whether what it was attached to is still there.
+pub(super) fn state(path: &Path) -> Result<Option<(u32, bool)>, BpfError> {
+    let Some(link) = open(path)? else {
+        return Ok(None);
+    };
+    let facts = system::link_facts(&link).map_err(BpfError::system("read a link's facts"))?;
+    Ok(Some((facts.program, target_of(&link)? != 0)))
+}
+
 /// Removes a pinned link if what it was attached to is gone.
 pub(super) fn remove_if_orphaned(path: &Path) -> Result<(), BpfError> {
     match open(path)? {
         Some(link) if target_of(&link)? == 0 => fs::remove_file(path).map_err(BpfError::file("unpin", path)),
         Some(_) | None => Ok(()),
     }
-}
-
-/// Whether what the link was attached to is still there. Nothing at the path is not attached.
-pub(super) fn is_attached(path: &Path) -> Result<bool, BpfError> {
-    open(path)?.map_or(Ok(false), |link| Ok(target_of(&link)? != 0))
 }
 
 fn open(path: &Path) -> Result<Option<OwnedFd>, BpfError> {

@@ -4,9 +4,9 @@
 //! first; the maps are derived state. Absent: deciding what is to be captured (`node`), and the
 //! listeners themselves, which the caller opens.
 //!
-//! Use: `Datapath::open` → `publish_networks`, `publish_empty_services` → `retain` (what is still
-//! there) → for each pod: enter its namespace, `seed_open_ports`, leave, `enrol` → `attach`. Later:
-//! `update`, `quiesce` and `disenrol`. Workers take a `Heartbeat` and the `SocketFacts`.
+//! Use: `Datapath::open` → `publish_networks`, `publish_destinations` → `retain` (what is still there) →
+//! for each pod: inside its namespace `listen_in_capture_range` and `seed_open_ports`, then `enrol` →
+//! `attach`. Later: `update`, `quiesce`, `disenrol`. Workers take a `Heartbeat` and the `SocketFacts`.
 
 mod attachments;
 mod datapath;

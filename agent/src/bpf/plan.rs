@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use weft_abi::rows::{
     DIRECTION_INBOUND, DIRECTION_OUTBOUND, ExcludedNetworkKey, MODE_EXCLUDED, NetworkKey, POD_HAS_EXCLUDED_NETWORKS,
-    POD_HAS_PORT_RULES, POD_INBOUND, POD_OUTBOUND, PodRow, PortRuleKey,
+    POD_HAS_PORT_RULES, POD_INBOUND, POD_OUTBOUND, POD_SPARE, PodRow, PortRuleKey,
 };
 use weft_abi::{Address, Port};
 
@@ -117,7 +117,7 @@ fn row(
         inbound_mode: wanted.inbound_mode.number(),
         flight_limit: wanted.flight_limit,
         padding: 0,
-        spare: [0; 2],
+        spare: [0; POD_SPARE],
     }
 }
 

@@ -1,4 +1,7 @@
 //! Whether anybody outside the pod can reach a listening socket: what makes a closed port look closed.
+//!
+//! The hooks cannot see whether a socket at `::` takes IPv6 only, so such a port is open for IPv4, too:
+//! there the agent's own connection to the app is refused, and the client's is reset.
 
 use crate::address::{Address, Port};
 use crate::rows::OpenPortKey;

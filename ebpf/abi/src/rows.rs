@@ -26,6 +26,9 @@ pub const MODE_PERMISSIVE: u32 = 2;
 /// Port mode: the mesh does not touch this port.
 pub const MODE_EXCLUDED: u32 = 3;
 
+/// Words of a pod's row that mean nothing yet.
+pub const POD_SPARE: usize = if cfg!(feature = "alternate-layout") { 4 } else { 2 };
+
 /// Everything about a captured pod in one value, so that a change is seen whole or not at all.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,10 +49,10 @@ pub struct PodRow {
     /// Connections that may be between SYN and accept at once.
     pub flight_limit: u32,
     pub padding: u32,
-    pub spare: [u64; 2],
+    pub spare: [u64; POD_SPARE],
 }
 
-plain!(PodRow, 80);
+plain!(PodRow, 64 + 8 * POD_SPARE);
 
 impl PodRow {
     /// Whether the address is one of the pod's own.

@@ -6,7 +6,7 @@ use weft_abi::listening::OpenPorts;
 use weft_abi::rows::{
     DESTINATION_EMPTY, DESTINATION_NEVER, FAIL_CLOSED, FAIL_OPEN, MODE_EXCLUDED, MODE_PERMISSIVE, MODE_STRICT,
     NETWORK_CAPTURED, NETWORK_NEVER, OpenPortKey, POD_HAS_EXCLUDED_NETWORKS, POD_HAS_PORT_RULES, POD_INBOUND,
-    POD_OUTBOUND, PodRow, ROLE_INBOUND, ROLE_OUTBOUND,
+    POD_OUTBOUND, POD_SPARE, PodRow, ROLE_INBOUND, ROLE_OUTBOUND,
 };
 use weft_abi::steer::{Arrival, SteerLookups, SteerVerdict};
 use weft_abi::worker::{Workers, freshness};
@@ -107,7 +107,7 @@ fn world() -> World {
         inbound_mode: MODE_PERMISSIVE,
         flight_limit: 10,
         padding: 0,
-        spare: [0; 2],
+        spare: [0; POD_SPARE],
     };
     World {
         pod,

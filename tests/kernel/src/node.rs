@@ -149,8 +149,8 @@ impl Drop for Node {
     }
 }
 
-/// A thread that has just ended is in its folder for another moment.
-fn remove_folder(folder: &Path) -> Result<()> {
+/// Removes a cgroup folder; a thread that has just ended is in it for another moment.
+pub fn remove_folder(folder: &Path) -> Result<()> {
     let begun = Instant::now();
     while folder.exists() {
         // A test may have removed or moved it itself.

@@ -5,13 +5,13 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use aya::programs::links::{FdLink, PinnedLink};
 use weft_abi::Reason;
-use weft_agent::bpf::{BpfError, Datapath, Failure, Paths, Role, remove_all};
+use weft_agent::bpf::{Attachment, BpfError, Datapath, Failure, Paths, Role, remove_all};
 
 use crate::Rule;
-use crate::node::{Grounds, Node};
+use crate::node::{Grounds, Node, remove_folder};
 use crate::place::accept;
 use crate::pod::{FAMILIES, Pod, at, canonical, eventually, expect_refused};
 
@@ -58,7 +58,7 @@ fn no_bpffs(grounds: &Grounds) -> Result<()> {
 fn replaced(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let pod = Pod::captured_as(&node, 1, |plan| plan.failure = Failure::Open)?;
-    let links = links_of(&node.paths)?;
+    let links = links_of(&node)?;
     let vip = at(FAMILIES[0].vip, 80);
     let service = pod.outside.listen(vip)?;
     let _app = pod.app.listen(at("::", 8080))?;
@@ -87,13 +87,13 @@ fn replaced(grounds: &Grounds) -> Result<()> {
     println!("{connections} connections each way while the programs were replaced ten times");
     ensure!(connections > 10, "there was too little load to prove anything");
     crate::place::expect_nobody(&service)?;
-    let after = links_of(&node.paths)?;
+    let after = links_of(&node)?;
     ensure!(links.iter().map(|link| (&link.name, link.id)).eq(after.iter().map(|link| (&link.name, link.id))));
     ensure!(links.iter().zip(&after).all(|(old, new)| old.program != new.program), "a program was not replaced");
     Ok(())
 }
 
-/// A pinned link as the kernel has it.
+/// The pinned links, as the agent sees them and as the kernel numbers them.
 #[derive(Debug)]
 struct LinkState {
     name: String,
@@ -101,16 +101,12 @@ struct LinkState {
     program: u32,
 }
 
-fn links_of(paths: &Paths) -> Result<Vec<LinkState>> {
+fn links_of(node: &Node) -> Result<Vec<LinkState>> {
     let mut links = Vec::new();
-    for entry in fs::read_dir(paths.pin_dir.join("links"))? {
-        let path = entry?.path();
-        let link = FdLink::from(PinnedLink::from_pin(&path)?);
-        let info = link.info()?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        links.push(LinkState { name, id: info.id(), program: info.program_id() });
+    for Attachment { name, program, .. } in node.datapath()?.attachments()? {
+        let link = FdLink::from(PinnedLink::from_pin(node.paths.pin_dir.join("links").join(&name))?);
+        links.push(LinkState { name, id: link.info()?.id(), program });
     }
-    links.sort_by(|left, right| left.name.cmp(&right.name));
     Ok(links)
 }
 
@@ -143,7 +139,7 @@ fn names_in(folder: &Path) -> Result<Vec<String>> {
 fn removal(grounds: &Grounds) -> Result<()> {
     let mut node = Node::new(grounds)?;
     let pod = Pod::captured(&node)?;
-    let links = links_of(&node.paths)?;
+    let links = links_of(&node)?;
     let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
     ensure!(links.len() == 9, "these links were pinned: {names:?}");
     node.kill_agent();
@@ -178,7 +174,7 @@ fn disenrolled(grounds: &Grounds) -> Result<()> {
     let (inside, _) = accept(&app)?;
     node.datapath()?.disenrol(pod.cookie)?;
     ensure!(node.datapath()?.pods()?.is_empty());
-    ensure!(links_of(&node.paths)?.iter().all(|link| !link.name.starts_with("steer")), "steer is still attached");
+    ensure!(links_of(&node)?.iter().all(|link| !link.name.starts_with("steer")), "steer is still attached");
     for family in FAMILIES {
         let service = pod.outside.listen(at(family.vip, 81))?;
         pod.app.connect(at(family.vip, 81))?;
@@ -253,14 +249,14 @@ fn moved_agent(grounds: &Grounds) -> Result<()> {
     fs::write(next.join("cgroup.type"), "threaded")?;
     node.paths.agent_cgroup.clone_from(&next);
     pod.agent = pod.app.beside(Some(&next))?;
-    fs::remove_dir(&old).context("remove the old agent's cgroup folder")?;
+    remove_folder(&old)?;
     node.restart_agent()?;
     pod.facts = node.datapath()?.socket_facts();
     pod.open_listeners(1)?;
     pod.enrol(&node)?;
     eventually("no link of a cgroup that is gone", || {
         node.datapath()?.attach()?;
-        let links = links_of(&node.paths)?;
+        let links = links_of(&node)?;
         Ok(links.iter().filter(|link| link.name.contains("-agent-")).count() == 2)
     })?;
     for family in FAMILIES {
@@ -274,5 +270,5 @@ fn moved_agent(grounds: &Grounds) -> Result<()> {
     drop(pod);
     node.kill_agent();
     remove_all(&node.paths)?;
-    eventually("an empty cgroup folder", || Ok(fs::remove_dir(&next).is_ok()))
+    remove_folder(&next)
 }
