@@ -14,8 +14,27 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 
 use super::{run, setup, step, table, workspace};
 
-/// Where the object is, from the root of the repository.
-pub const OBJECT: &str = "target/bpf/weft.bpf.o";
+/// The feature of programs and agent that gives their derived maps another layout.
+pub const ALTERNATE_FEATURE: &str = "alternate-layout";
+
+/// Which layout the derived maps have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// The one that is released.
+    Own,
+    /// One that differs, for the tests of upgrades.
+    Alternate,
+}
+
+impl Layout {
+    /// Where the object is, from the root of the repository; the agent's build script knows both.
+    pub fn object(self) -> &'static str {
+        match self {
+            Self::Own => "target/bpf/weft.bpf.o",
+            Self::Alternate => "target/bpf/weft-alternate.bpf.o",
+        }
+    }
+}
 
 /// LLVM of the bpf-linker that set-up installs; the compiler must produce the same bitcode.
 const LLVM_MAJOR: u32 = 22;
@@ -32,17 +51,18 @@ const ARCHITECTURE: &str = std::env::consts::ARCH;
 
 /// Builds the object, with the set-up that this needs, and prints the size of every program.
 pub fn build_and_report() -> Result<()> {
-    build()?;
-    print_instruction_counts(&workspace::path(OBJECT))
+    build(Layout::Own)?;
+    print_instruction_counts(&workspace::path(Layout::Own.object()))
 }
 
 /// Builds the object, with the set-up that this needs.
-pub fn build() -> Result<()> {
+pub fn build(layout: Layout) -> Result<()> {
     setup::ensure(&[setup::Part::Bpf])?;
     let toolchain = Toolchain::find()?;
-    step::loud(&format!("build the BPF programs with {}", toolchain.name), || {
-        let built = compile(&toolchain)?;
-        install(&built)
+    let which = if layout == Layout::Alternate { " in their alternate layout" } else { "" };
+    step::loud(&format!("build the BPF programs{which} with {}", toolchain.name), || {
+        let built = compile(&toolchain, layout)?;
+        install(&built, layout)
     })
 }
 
@@ -134,7 +154,7 @@ fn isolated(program: &Path) -> Command {
 }
 
 /// Compiles and links; returns the path of cargo's result.
-fn compile(toolchain: &Toolchain) -> Result<PathBuf> {
+fn compile(toolchain: &Toolchain, layout: Layout) -> Result<PathBuf> {
     let linker = setup::tool_path(&setup::BPF_LINKER)?;
     let mut flags = OsString::from("-Clinker=");
     flags.push(linker);
@@ -151,6 +171,9 @@ fn compile(toolchain: &Toolchain) -> Result<PathBuf> {
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
         .env("CARGO_TARGET_DIR", workspace::path("target/bpf/build"))
         .env("CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS", "fallback");
+    if layout == Layout::Alternate {
+        cargo.args(["--features", ALTERNATE_FEATURE]);
+    }
     let messages = run::piped(&mut cargo).context("the BPF programs do not build")?;
     executable(&messages).context("cargo reported no BPF object")
 }
@@ -163,17 +186,18 @@ fn executable(messages: &str) -> Option<PathBuf> {
     })
 }
 
-fn install(built: &Path) -> Result<()> {
-    let target = workspace::path(OBJECT);
+fn install(built: &Path, layout: Layout) -> Result<()> {
+    let object = layout.object();
+    let target = workspace::path(object);
     let bytes = std::fs::read(built).with_context(|| format!("cannot read {}", built.display()))?;
     if std::fs::read(&target).is_ok_and(|old| old == bytes) {
-        println!("{OBJECT}: unchanged");
+        println!("{object}: unchanged");
         return Ok(());
     }
     let written = target.with_extension("new");
     std::fs::write(&written, &bytes).with_context(|| format!("cannot write {}", written.display()))?;
     std::fs::rename(&written, &target)?;
-    println!("{OBJECT}: written, {} bytes", bytes.len());
+    println!("{object}: written, {} bytes", bytes.len());
     Ok(())
 }
 

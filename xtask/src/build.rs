@@ -1,12 +1,21 @@
 //! `cargo xtask build`: the BPF object, and with it the programs that people run.
 
-use anyhow::Result;
+use std::process::Command;
+
+use anyhow::{Context, Result};
 use clap::Args;
 
-use super::{bpf, run, step};
+use super::bpf::{self, Layout};
+use super::{run, step, workspace};
+
+/// The agent's package and program.
+const AGENT: &str = "weft-agent";
+
+/// The agent of the tests of upgrades, beside the other.
+const NEXT_AGENT: &str = "weft-agent-next";
 
 /// What a user installs.
-const PRODUCT: [&str; 3] = ["weft-agent", "weft-controller", "weft"];
+const PRODUCT: [&str; 3] = [AGENT, "weft-controller", "weft"];
 
 /// What the demo, the tiers and the benchmark start besides the product: applications and clients.
 const RIG: &str = "weft-rig";
@@ -23,17 +32,42 @@ pub struct Arguments {
 
 /// Builds the product in the profile that was asked for.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    bpf::build()?;
+    bpf::build(Layout::Own)?;
     compile(&PRODUCT, !arguments.dev)
 }
 
 /// Builds the BPF object, the product and these packages, optimized.
 pub fn for_packages(packages: &[&str]) -> Result<()> {
-    bpf::build()?;
-    let mut all = Vec::from(PRODUCT);
-    all.push(RIG);
-    all.extend(packages);
+    bpf::build(Layout::Own)?;
+    compile(&with_product(packages), true)
+}
+
+/// The same, and beside the agent a second one whose derived maps have another layout: with the two,
+/// the tests of upgrades go back and forth between builds that cannot share those maps.
+pub fn for_packages_and_next_agent(packages: &[&str]) -> Result<()> {
+    bpf::build(Layout::Own)?;
+    bpf::build(Layout::Alternate)?;
+    let all = with_product(packages);
+    build_next_agent(&all)?;
     compile(&all, true)
+}
+
+fn with_product<'a>(packages: &[&'a str]) -> Vec<&'a str> {
+    PRODUCT.into_iter().chain([RIG]).chain(packages.iter().copied()).collect()
+}
+
+/// All packages are named, as in the build that follows, so that the two share every dependency.
+fn build_next_agent(packages: &[&str]) -> Result<()> {
+    step::loud(&format!("build {NEXT_AGENT} (release)"), || {
+        let mut cargo = cargo_build("release", packages);
+        cargo.args(["--bin", AGENT, "--features", &format!("{AGENT}/{}", bpf::ALTERNATE_FEATURE)]);
+        run::visibly(&mut cargo)?;
+        let (built, next) = (workspace::program(AGENT), workspace::program(NEXT_AGENT));
+        // A new file, never new bytes in the old one: a test that runs it goes on with what it has.
+        let draft = next.with_extension("new");
+        std::fs::copy(&built, &draft).with_context(|| format!("cannot copy {}", built.display()))?;
+        std::fs::rename(&draft, &next).with_context(|| format!("cannot write {}", next.display()))
+    })
 }
 
 /// Cargo builds everything in one call: packages built one by one would unify features differently
@@ -41,11 +75,15 @@ pub fn for_packages(packages: &[&str]) -> Result<()> {
 fn compile(packages: &[&str], release: bool) -> Result<()> {
     let profile = if release { "release" } else { "dev" };
     step::loud(&format!("build {} ({profile})", packages.join(" ")), || {
-        let mut cargo = run::cargo();
-        cargo.args(["build", "--profile", profile]);
-        for package in packages {
-            cargo.args(["--package", package]);
-        }
-        run::visibly(&mut cargo)
+        run::visibly(&mut cargo_build(profile, packages))
     })
+}
+
+fn cargo_build(profile: &str, packages: &[&str]) -> Command {
+    let mut cargo = run::cargo();
+    cargo.args(["build", "--profile", profile]);
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    cargo
 }

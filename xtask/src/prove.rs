@@ -16,7 +16,7 @@ const TIERS: [Tier; 2] = [Tier::Kernel, Tier::Netns];
 /// Runs the named proof in full, or lists the proofs when none is named.
 pub fn run(name: Option<&str>) -> Result<()> {
     setup::ensure(&[setup::Part::Demo])?;
-    build::for_packages(&Tier::PROGRAMS)?;
+    build::for_packages_and_next_agent(&Tier::PROGRAMS)?;
     let mut proofs = Vec::new();
     for tier in TIERS {
         proofs.extend(listed(tier)?);

@@ -79,10 +79,13 @@ const BPF: &[Need] = &[
 const DEMO: &[Need] = &[
     Need { package: "iproute2", evidence: Evidence::Program("ip") },
     Need { package: "nftables", evidence: Evidence::Program("nft") },
+    Need { package: "socat", evidence: Evidence::Program("socat") },
+    Need { package: "util-linux", evidence: Evidence::Program("nsenter") },
     Need { package: "nginx-light", evidence: Evidence::Program("nginx") },
     Need { package: "mariadb-server", evidence: Evidence::Program("mariadbd") },
     Need { package: "mariadb-client", evidence: Evidence::Program("mariadb") },
     Need { package: "redis-server", evidence: Evidence::Program("redis-server") },
+    Need { package: "redis-tools", evidence: Evidence::Program("redis-cli") },
     Need { package: "curl", evidence: Evidence::Program("curl") },
     Need { package: "openssl", evidence: Evidence::Program("openssl") },
 ];

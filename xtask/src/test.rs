@@ -127,7 +127,7 @@ fn unit() -> Result<Counts> {
 fn in_namespaces(tier: Tier) -> Outcome {
     let prepared = setup::require_root(&format!("the {} tier", tier.name()))
         .and_then(|()| setup::ensure(&[setup::Part::Demo]))
-        .and_then(|()| build::for_packages(&Tier::PROGRAMS));
+        .and_then(|()| build::for_packages_and_next_agent(&Tier::PROGRAMS));
     if let Err(error) = prepared {
         return Outcome::unprepared(tier.name(), &error);
     }
