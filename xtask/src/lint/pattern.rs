@@ -108,6 +108,10 @@ fn objections(source: &Source) -> Vec<String> {
 
 /// The objection to a definition whose name is or ends in an empty word.
 fn empty_name(code: &str) -> Option<String> {
+    // The name of an associated type is the trait's choice.
+    if code.starts_with("    type ") {
+        return None;
+    }
     let code = code.trim_start();
     let code = code.strip_prefix("pub(crate) ").or_else(|| code.strip_prefix("pub ")).unwrap_or(code);
     let rest = NAMING.iter().find_map(|keyword| code.strip_prefix(keyword))?;

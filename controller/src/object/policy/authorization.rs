@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_account_without_a_namespace_is_the_policys_neighbour() {
+    fn a_service_account_without_a_namespace_is_the_policies_neighbour() {
         let raw = Source { service_accounts: Some(vec!["web".to_owned(), "ops/cron".to_owned()]), ..Source::default() };
         let parsed = source("from", &raw, Some("shop")).unwrap();
         assert_eq!(parsed.service_accounts.unwrap().values, ["shop/web", "ops/cron"]);
