@@ -11,7 +11,7 @@ use super::test::{self, Tier};
 use super::{build, run, setup, table, workspace};
 
 /// The tiers that have proofs.
-const TIERS: [Tier; 2] = [Tier::Kernel, Tier::Netns];
+const TIERS: [Tier; 1] = [Tier::Netns];
 
 /// Runs the named proof in full, or lists the proofs when none is named.
 pub fn run(name: Option<&str>) -> Result<()> {

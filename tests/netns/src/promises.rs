@@ -5,6 +5,7 @@ mod carriage;
 mod changes;
 mod controller;
 mod failure;
+mod faults;
 mod hostile;
 mod load;
 mod seeing;
@@ -19,6 +20,7 @@ pub fn all() -> Vec<Promise> {
         access::promises(),
         changes::promises(),
         failure::promises(),
+        faults::promises(),
         upgrade::promises(),
         controller::promises(),
         hostile::promises(),

@@ -1,12 +1,14 @@
 //! The ground that the other tests stand on: nodes, names, Services, the wire, and leaving nothing.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use weft_rig::binaries::folder_of_this_program;
+use weft_rig::process::Signal;
 use weft_rig::{Mesh, PodPlan, ServicePlan, wait};
 
 use crate::scene::{Promise, Scene};
@@ -20,6 +22,7 @@ pub fn promises() -> Vec<Promise> {
         Promise::new("rig_two_pods_talk_over_the_wire_and_the_wire_is_readable", two_pods_talk),
         Promise::new("rig_services_lead_to_ready_pods_and_refuse_without", services_lead_to_ready_pods),
         Promise::new("rig_a_killed_sandbox_leaves_nothing", a_killed_sandbox_leaves_nothing),
+        Promise::new("rig_signals_reach_every_process", signals_reach),
     ]
 }
 
@@ -86,6 +89,19 @@ fn services_lead_to_ready_pods(scene: &Scene) -> Result<()> {
     mesh.set_ready("shop/far", false)?;
     let refused = mesh.pod("shop/client")?.shell("curl -sS --max-time 5 http://web.shop/")?;
     ensure!(refused.status.code() == Some(CURL_REFUSED), "{refused:?}");
+    Ok(())
+}
+
+/// Whoever starts the tests may block or ignore signals, and the sandbox itself blocks some to wait for them.
+fn signals_reach(scene: &Scene) -> Result<()> {
+    let mesh = pods_and_service().start(&scene.sandbox)?;
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::PIPE] {
+        let pod = mesh.pod("shop/client")?;
+        let sleeper = pod.start("sleeper", pod.command("sleep").arg("infinity"))?;
+        sleeper.signal(signal)?;
+        let (status, _) = sleeper.finish(Duration::from_secs(5))?;
+        ensure!(status.signal() == Some(signal.as_raw()), "{signal:?}: {status}");
+    }
     Ok(())
 }
 

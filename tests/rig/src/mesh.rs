@@ -307,7 +307,7 @@ impl Mesh {
         // In place: the file is mounted, and a renamed one would be another file.
         fs::write(&self.hosts_file, hosts)?;
         let ruleset = proxy::ruleset(&self.directory);
-        self.nodes.iter().try_for_each(|node| node.load_proxy(&ruleset))
+        self.nodes.iter().try_for_each(|node| node.load_rules(&ruleset))
     }
 
     // ---- controller and agents --------------------------------------------------------------

@@ -189,9 +189,26 @@ impl Node {
         ])
     }
 
-    /// Loads the rules of the kube-proxy stand-in.
-    pub(crate) fn load_proxy(&self, ruleset: &str) -> Result<()> {
+    /// Loads a ruleset of nftables into the node's own namespace, through which its pods' packets pass.
+    pub fn load_rules(&self, ruleset: &str) -> Result<()> {
         self.place().command("nft").args(["-f", "-"]).input(ruleset).run()?.expect_success().map(drop)
+    }
+
+    /// Loses every packet between this node and the controller, until [`Node::reconnect`].
+    pub fn cut_off(&self) -> Result<()> {
+        let controller = Fabric::ipv4();
+        let chain = |hook: &str, end: &str| {
+            format!(
+                "chain {hook} {{ type filter hook {hook} priority 0; policy accept; ip {end} {controller} drop; }}\n"
+            )
+        };
+        let ruleset = format!("table inet weft-cut {{\n{}{}}}\n", chain("output", "daddr"), chain("input", "saddr"));
+        self.load_rules(&ruleset)
+    }
+
+    /// Ends [`Node::cut_off`].
+    pub fn reconnect(&self) -> Result<()> {
+        self.load_rules("delete table inet weft-cut\n")
     }
 
     // ---- the agent --------------------------------------------------------------------------

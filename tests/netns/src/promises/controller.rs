@@ -55,6 +55,7 @@ fn nothing_at_all(scene: &Scene) -> Result<()> {
         let labels = [("weft.dev/capture", "enabled"), ("weft.dev/on-agent-failure", mode)];
         let mut mesh = cast::start(cast::shop_labelled(scene, &labels)?, scene)?;
         let to = at(&mesh, "shop/server", ECHO)?;
+        let tap = mesh.fabric().listen(1)?;
         mesh.controller()?.kill();
         mesh.node(1)?.kill_agent();
         for folder in [mesh.node(1)?.state_dir(), mesh.node(1)?.run_dir()] {
@@ -63,6 +64,8 @@ fn nothing_at_all(scene: &Scene) -> Result<()> {
         }
         mesh.restart_agent(1)?;
         cast::await_outcome(&mesh, "shop/client", &to, outcome).with_context(|| format!("namespace {mode}"))?;
+        let direct = !tap.plaintext_towards(ECHO).is_empty();
+        ensure!(direct == (mode == "open"), "namespace {mode}: plaintext on the wire: {direct}");
         mesh.node(1)?.agent()?.expect_running()?;
         mesh.controller()?.resume()?;
         mesh.await_enrolled(EFFECT_LIMIT).with_context(|| format!("namespace {mode}, controller back"))?;

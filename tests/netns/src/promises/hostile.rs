@@ -9,17 +9,21 @@ use serde_json::json;
 use weft_rig::Mesh;
 use weft_rig::place::{Launch, Outcome};
 
+use super::faults;
 use crate::cast::{self, ECHO, at, server_mtls};
 use crate::scene::{Promise, Scene};
 
 /// Handshake, preamble and what follows are bounded; this is above the bound.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Bytes follow the preamble as they are.
+const OPAQUE: u8 = 2;
 
 pub fn promises() -> Vec<Promise> {
     vec![
         Promise::new("bytes_that_are_no_handshake_are_refused", no_handshake),
         Promise::new("false_certificates_are_refused_by_name", false_certificates),
         Promise::new("a_hostile_preamble_is_refused_within_bounds", hostile_preamble),
+        Promise::new("a_peer_one_feature_ahead_is_told_so_and_harms_nobody", feature_ahead),
     ]
 }
 
@@ -71,14 +75,14 @@ fn key_below(folder: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// A folder with certificates made by the `openssl` command.
-struct Forge {
+pub struct Forge {
     folder: PathBuf,
     authority: [PathBuf; 2],
 }
 
 impl Forge {
     /// Forges below the mesh's own authority, whose key a test may read.
-    fn with_stolen_key(mesh: &mut Mesh) -> Result<Self> {
+    pub fn with_stolen_key(mesh: &mut Mesh) -> Result<Self> {
         let folder = mesh.scratch().join("forge");
         fs::create_dir_all(&folder)?;
         let state = mesh.controller()?.state_dir();
@@ -112,7 +116,7 @@ impl Forge {
     }
 
     /// A certificate with these subject alternative names; returns it and its key.
-    fn certificate(&self, name: &str, alternatives: &str, days: &str) -> Result<[PathBuf; 2]> {
+    pub fn certificate(&self, name: &str, alternatives: &str, days: &str) -> Result<[PathBuf; 2]> {
         let file = |end: &str| self.folder.join(format!("{name}.{end}"));
         let (certificate, key, request, extensions) = (file("pem"), file("key"), file("csr"), file("ext"));
         fs::write(
@@ -147,7 +151,7 @@ fn openssl(words: &[&str], files: &[(&str, &Path)]) -> Result<()> {
 }
 
 /// A whole handshake from outside the mesh, then `payload`; the answer is what came back.
-fn shake_hands(mesh: &Mesh, pair: Option<&[PathBuf; 2]>, payload: &str) -> Result<Outcome> {
+pub fn shake_hands(mesh: &Mesh, pair: Option<&[PathBuf; 2]>, payload: &str) -> Result<Outcome> {
     let certificate = pair.map_or_else(String::new, |[certificate, key]| {
         format!("-cert {} -key {}", certificate.display(), key.display())
     });
@@ -158,7 +162,7 @@ fn shake_hands(mesh: &Mesh, pair: Option<&[PathBuf; 2]>, payload: &str) -> Resul
     mesh.pod("outside/stranger")?.command("sh").args(["-c", &line]).within(PATIENCE).run()
 }
 
-const PING: &str = r"printf 'ping\n'";
+pub const PING: &str = r"printf 'ping\n'";
 
 fn false_certificates(scene: &Scene) -> Result<()> {
     let mut mesh = strict_shop(scene)?;
@@ -204,5 +208,36 @@ fn hostile_preamble(scene: &Scene) -> Result<()> {
         ensure!(!outcome.stdout.contains("ping"), "{what} reached the application: {outcome:?}");
     }
     cast::records(&mut mesh, 2, "a bad preamble", |record| record["reason"] == "bad_preamble")?;
+    expect_unharmed(&mut mesh, &serving)
+}
+
+/// A preamble of this protocol version with these further fields, and what an agent would read after it.
+fn preamble(version: u8, further: &[u8]) -> String {
+    let port = faults::varint(usize::from(ECHO));
+    let message = [&[1 << 3, version, 4 << 3][..], &port, &[5 << 3, OPAQUE], further].concat();
+    let length = u16::try_from(message.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let octal = length.iter().chain(&message).map(|byte| format!("\\{byte:03o}")).collect::<Vec<_>>().concat();
+    format!("printf '{octal}'; {PING}")
+}
+
+fn feature_ahead(scene: &Scene) -> Result<()> {
+    let mut mesh = strict_shop(scene)?;
+    let serving = mesh.node(2)?.serving_pids();
+    let stolen = Forge::with_stolen_key(&mut mesh)?;
+    let pair = stolen.certificate("client", "URI:spiffe://cluster.local/ns/shop/sa/client", "1")?;
+    // A field that nobody has heard of yet is no reason to refuse; it also shows that the rest is well made.
+    for further in [Vec::new(), faults::field(15, b"of tomorrow")] {
+        let outcome = shake_hands(&mesh, Some(&pair), &preamble(1, &further))?;
+        ensure!(outcome.stdout.contains("ping"), "a good preamble with {further:?} was refused: {outcome:?}");
+    }
+    for (what, version, further) in
+        [("a feature of tomorrow", 1, faults::field(7, b"tomorrow")), ("a version of tomorrow", 2, Vec::new())]
+    {
+        let outcome = shake_hands(&mesh, Some(&pair), &preamble(version, &further))?;
+        ensure!(!outcome.stdout.contains("ping"), "{what} was let through: {outcome:?}");
+        ensure!(outcome.stdout.contains("unsupported"), "{what}: the peer was not told why: {outcome:?}");
+    }
+    let refusals = cast::records(&mut mesh, 2, "the refusals", |record| record["reason"] == "unsupported")?;
+    ensure!(refusals.iter().any(|record| record["detail"].to_string().contains("tomorrow")), "{refusals:?}");
     expect_unharmed(&mut mesh, &serving)
 }

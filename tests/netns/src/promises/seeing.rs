@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use weft_rig::{Mesh, wait};
 
+use super::hostile::{self, Forge};
 use crate::cast::{self, CLOSED, ECHO, EFFECT_LIMIT, at, authorization, server_mtls};
 use crate::scene::{Promise, Scene};
 
@@ -13,6 +14,7 @@ pub fn promises() -> Vec<Promise> {
     vec![
         Promise::new("metrics_count_connections_by_workload_and_security", metrics),
         Promise::new("weft_status_check_and_dump_answer", commands),
+        Promise::new("certificates_are_renewed_and_their_end_is_explained", outlived),
         Promise::new("why", why).proves("`weft why` names the true cause of every injected fault"),
     ]
 }
@@ -87,7 +89,43 @@ fn why(scene: &Scene) -> Result<()> {
     ask(&mesh, "shop/client", &port("shop/server", ECHO), "no_endpoint")?;
     mesh.set_ready("shop/server", true)?;
     cast::await_outcome(&mesh, "shop/client", &server, "ok")?;
+    // A node that has not heard of its pod's new account goes on proving the old one.
+    mesh.node(2)?.cut_off()?;
+    let account = |mesh: &mut Mesh, name: &str| {
+        mesh.directory().edit("Pod", "shop", "server", |pod| pod["spec"]["serviceAccountName"] = json!(name))
+    };
+    account(&mut mesh, "successor")?;
+    cast::await_outcome(&mesh, "shop/client", &server, "refused")?;
+    ask(&mesh, "shop/client", &port("shop/server", ECHO), "identity_mismatch")?;
+    account(&mut mesh, "server")?;
+    mesh.node(2)?.reconnect()?;
+    cast::await_outcome(&mesh, "shop/client", &server, "ok")?;
+    // Somebody outside holds a certificate of the mesh whose time is over.
+    let stolen = Forge::with_stolen_key(&mut mesh)?;
+    let pair = stolen.certificate("old", "URI:spiffe://cluster.local/ns/shop/sa/client", "-1")?;
+    hostile::shake_hands(&mesh, Some(&pair), hostile::PING)?;
+    ask(&mesh, "outside/stranger", &port("shop/server", ECHO), "certificate_expired")?;
     mesh.node(2)?.kill_agent();
     cast::expect_refused(&mesh, "shop/client", &server, Duration::from_secs(4))?;
     ask(&mesh, "shop/client", &port("shop/server", ECHO), "peer_agent_down")
+}
+
+fn outlived(scene: &Scene) -> Result<()> {
+    let cli = scene.binaries()?.cli;
+    let labels = [("weft.dev/capture", "enabled"), ("weft.dev/on-agent-failure", "closed")];
+    let plan = cast::shop_labelled(scene, &labels)?.controller_flag("--certificate-life").controller_flag("10");
+    let mut mesh = cast::start(plan, scene)?;
+    let server = at(&mesh, "shop/server", ECHO)?;
+    // Longer than a life: certificates are renewed and nobody notices.
+    wait::throughout("the client's luck", Duration::from_secs(12), || {
+        cast::expect_ok(&mesh, "shop/client", &server).map(drop)
+    })?;
+    mesh.controller()?.kill();
+    wait::until("the certificates to end", Duration::from_secs(15), || {
+        cast::expect_refused(&mesh, "shop/client", &server, Duration::from_secs(4))
+    })?;
+    let outcome = mesh.weft(&cli)?.args(["-o", "json", "why", "shop/client", &format!("shop/server:{ECHO}")]).run()?;
+    ensure!(outcome.stdout.contains("\"certificate_expired\""), "{outcome:?}");
+    mesh.controller()?.resume()?;
+    cast::await_outcome(&mesh, "shop/client", &server, "ok")
 }

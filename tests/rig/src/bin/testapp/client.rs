@@ -19,6 +19,9 @@ use crate::{percentile, print};
 /// A connection without an answer by then counts as hung.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
+/// Bytes that a client sends after the server has closed its side: more than fits into one buffer.
+const LAST_WORDS: usize = 300_000;
+
 /// Opens new connections at a fixed rate.
 #[derive(Args)]
 pub struct Connect {
@@ -250,5 +253,26 @@ pub async fn half_close(to: &str) -> Result<()> {
     ensure!(received == sent, "sent {} bytes, got {} back", sent.len(), received.len());
     SockRef::from(&stream).set_linger(None)?;
     print(&json!({"ok": 1, "bytes": received.len()}));
+    Ok(())
+}
+
+pub async fn speak_last(to: &str) -> Result<()> {
+    let mut stream = TcpStream::connect(resolve(to).await?).await?;
+    let mut heard = String::new();
+    timeout(ANSWER_LIMIT, stream.read_to_string(&mut heard)).await.context("the server's end never came")??;
+    let sent = vec![b'x'; LAST_WORDS];
+    timeout(ANSWER_LIMIT, stream.write_all(&sent)).await.context("sending hung")??;
+    stream.shutdown().await?;
+    print(&json!({"heard": heard.trim(), "sent": sent.len()}));
+    Ok(())
+}
+
+pub async fn abort(to: &str) -> Result<()> {
+    let mut stream = TcpStream::connect(resolve(to).await?).await?;
+    stream.write_all(b"never mind").await?;
+    timeout(ANSWER_LIMIT, stream.read_u8()).await.context("no answer")??;
+    // A linger of zero turns the close into a reset.
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    print(&json!({"ok": 1}));
     Ok(())
 }

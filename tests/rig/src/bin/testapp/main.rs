@@ -53,6 +53,11 @@ enum Application {
         #[arg(long)]
         port: u16,
     },
+    /// Says goodbye and closes its side at once, reads on, and prints how much came and how it ended.
+    Farewell {
+        #[arg(long)]
+        port: u16,
+    },
     /// Opens new connections at a fixed rate, whatever happens to the ones before.
     Connect(client::Connect),
     /// Opens connections one after the other and waits for the greeting of each.
@@ -68,6 +73,16 @@ enum Application {
     },
     /// Sends half, closes its side, and reads the rest.
     HalfClose {
+        #[arg(long)]
+        to: String,
+    },
+    /// Reads to the end of what the server says, and only then sends all it has.
+    SpeakLast {
+        #[arg(long)]
+        to: String,
+    },
+    /// Sends something, reads the first byte of an answer, and resets.
+    Abort {
         #[arg(long)]
         to: String,
     },
@@ -98,6 +113,7 @@ async fn run(application: Application) -> Result<()> {
         Application::Identify { port, name } => server::identify(port, &name).await,
         Application::Greet { port, banner } => server::greet(port, &banner).await,
         Application::Reset { port } => server::reset(port).await,
+        Application::Farewell { port } => server::farewell(port).await,
         Application::Sink { port } => transfer::serve(port).await,
         Application::Connect(connect) => client::connect(connect).await,
         Application::Greetings(greetings) => client::greetings(&greetings).await,
@@ -105,6 +121,8 @@ async fn run(application: Application) -> Result<()> {
         Application::Transfer(transfer) => transfer::run(transfer).await,
         Application::Attempt { to } => client::attempt(&to).await,
         Application::HalfClose { to } => client::half_close(&to).await,
+        Application::SpeakLast { to } => client::speak_last(&to).await,
+        Application::Abort { to } => client::abort(&to).await,
         Application::WebsocketServe { port } => websocket::serve(port),
         Application::WebsocketTalk(talk) => websocket::talk(&talk),
     }

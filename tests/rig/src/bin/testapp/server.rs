@@ -80,6 +80,25 @@ pub async fn reset(port: u16) -> Result<()> {
     .await
 }
 
+pub async fn farewell(port: u16) -> Result<()> {
+    serve(port, |mut stream| async move {
+        stream.write_all(b"goodbye\n").await?;
+        stream.shutdown().await?;
+        let mut bytes = vec![0; 4096];
+        let mut received = 0;
+        let end = loop {
+            match stream.read(&mut bytes).await {
+                Ok(0) => break "closed".to_owned(),
+                Ok(count) => received += count,
+                Err(error) => break format!("{:?}", error.kind()),
+            }
+        };
+        print(&serde_json::json!({"event": "end", "bytes": received, "end": end}));
+        Ok(())
+    })
+    .await
+}
+
 pub async fn identify(port: u16, name: &str) -> Result<()> {
     let name = name.to_owned();
     serve(port, move |stream| answer(stream, name.clone())).await
