@@ -82,24 +82,24 @@ fn accepted(hook: *mut bpf_sock_ops) {
     // SAFETY: the row is copied before anything is removed.
     if let Some(row) = unsafe { FLOWS.get(key) } {
         let fact = SocketFact::new(FACT_CARRIED, row.address, row.port);
-        remember(hook, fact, &key.netns_cookie, &key.tuple);
+        remember(hook, fact, &key);
         remove_flow(&key);
         return;
     }
     // SAFETY: the row is copied before anything is removed.
     if let Some(row) = unsafe { PEERS.get(key) } {
         let fact = SocketFact::new(FACT_CLIENT, row.address, row.port);
-        remember(hook, fact, &key.netns_cookie, &key.tuple);
+        remember(hook, fact, &key);
         // An error says that somebody else removed it.
         let _ = PEERS.remove(key);
     }
 }
 
 #[inline(always)]
-fn remember(hook: *mut bpf_sock_ops, fact: SocketFact, cookie: &u64, tuple: &Tuple) {
+fn remember(hook: *mut bpf_sock_ops, fact: SocketFact, key: &FlightKey) {
     let socket = socket(hook);
     if socket.is_null() || !set_fact(socket, fact) {
-        record::count(*cookie, Reason::FACT_LOST, tuple);
+        record::count(key.netns_cookie, Reason::FACT_LOST, &key.tuple);
     }
 }
 

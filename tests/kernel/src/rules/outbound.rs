@@ -10,7 +10,7 @@ use weft_agent::bpf::{NetworkRule, Role};
 use crate::Rule;
 use crate::node::{Grounds, Node, VIP4};
 use crate::place::accept;
-use crate::pod::{FAMILIES, Pod, at, canonical, expect_refused};
+use crate::pod::{FAMILIES, POD4, Pod, at, canonical, expect_refused};
 
 pub const RULES: &[(&str, Rule)] = &[
     ("outbound::the_agent_gets_the_connection_and_the_app_sees_what_it_asked_for", capture),
@@ -39,10 +39,11 @@ fn capture(grounds: &Grounds) -> Result<()> {
         let mut said = [0; 5];
         server.read_exact(&mut said)?;
         ensure!(&said == b"asked", "the bytes arrived as {said:?}");
+        // The record went when the agent's end was established, not when the connection ended.
+        pod.expect_in_flight(&node, 0)?;
     }
     pod.expect_count(&node, Reason::OUTBOUND_CAPTURED, 2)?;
-    pod.expect_count(&node, Reason::OUTBOUND_HANDED, 2)?;
-    pod.expect_in_flight(&node, 0)
+    pod.expect_count(&node, Reason::OUTBOUND_HANDED, 2)
 }
 
 fn mapped(grounds: &Grounds) -> Result<()> {
@@ -52,6 +53,7 @@ fn mapped(grounds: &Grounds) -> Result<()> {
     let (client, server) = pod.expect_captured(vip)?;
     ensure!(client.peer_addr()? == vip, "the app sees {} as its peer", client.peer_addr()?);
     ensure!(canonical(server.peer_addr()?) == canonical(client.local_addr()?), "the ends do not agree");
+    ensure!(canonical(client.local_addr()?).ip() == at(POD4, 0).ip(), "the app sees {}", client.local_addr()?);
     Ok(())
 }
 
