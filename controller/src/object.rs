@@ -14,6 +14,8 @@ mod service;
 use std::fmt;
 use std::sync::Arc;
 
+use weft_proto::names::NamespacedName;
+
 pub use endpoint_slice::{EndpointSlice, SliceEndpoint, SlicePort};
 pub use field::FieldError;
 pub use metadata::{Metadata, RawMetadata};
@@ -89,6 +91,22 @@ pub struct Key {
     /// Empty for cluster-scoped kinds.
     pub namespace: String,
     pub name: String,
+}
+
+impl Key {
+    /// The key of what a file says, however broken it is otherwise. None: its names are none, and must name nothing.
+    #[must_use]
+    pub fn checked(kind: Kind, namespace: &str, name: &str) -> Option<Self> {
+        let key = Self { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+        key.is_valid().then_some(key)
+    }
+
+    /// Its names are names, and may be parts of a path.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        let namespace = if self.kind.is_namespaced() { self.namespace.as_str() } else { "none" };
+        (self.kind.is_namespaced() || self.namespace.is_empty()) && NamespacedName::new(namespace, &self.name).is_ok()
+    }
 }
 
 impl fmt::Display for Key {

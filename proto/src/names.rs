@@ -14,13 +14,9 @@ const NAME_LENGTH_LIMIT: usize = 253;
 pub enum NameError {
     #[error("{what} must not be empty")]
     Empty { what: &'static str },
-    #[error(
-        "{what} {value:?} has a character outside a-z, 0-9, '-', '.' or is longer than 253 characters"
-    )]
+    #[error("{what} {value:?} has a character outside a-z, 0-9, '-', '.', an empty part before, between or after dots, or more than 253 characters")]
     Invalid { what: &'static str, value: String },
-    #[error(
-        "{value:?} is not a SPIFFE identity of the form spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT"
-    )]
+    #[error("{value:?} is not a SPIFFE identity of the form spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT")]
     NotAnIdentity { value: String },
     #[error("{value:?} is not a node identity of the form spiffe://TRUST-DOMAIN/weft/node/NAME")]
     NotANode { value: String },
@@ -28,19 +24,16 @@ pub enum NameError {
     NotNamespaced { value: String },
 }
 
-/// Checks one label or subdomain. Bound: 253 characters.
+/// Checks one label or subdomain. Bound: 253 characters. No part between dots is empty, so that a name never reads as
+/// the folder `.` or `..` of a path.
 fn checked(what: &'static str, value: &str) -> Result<Arc<str>, NameError> {
     if value.is_empty() {
         return Err(NameError::Empty { what });
     }
-    let valid = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
-    };
-    if value.len() > NAME_LENGTH_LIMIT || !value.bytes().all(valid) {
-        return Err(NameError::Invalid {
-            what,
-            value: value.to_owned(),
-        });
+    let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    let whole_parts = value.split('.').all(|part| !part.is_empty());
+    if value.len() > NAME_LENGTH_LIMIT || !value.bytes().all(valid) || !whole_parts {
+        return Err(NameError::Invalid { what, value: value.to_owned() });
     }
     Ok(Arc::from(value))
 }
@@ -110,10 +103,7 @@ pub struct NamespacedName {
 
 impl NamespacedName {
     pub fn new(namespace: &str, name: &str) -> Result<Self, NameError> {
-        Ok(Self {
-            namespace: namespace.parse()?,
-            name: checked("name", name)?,
-        })
+        Ok(Self { namespace: namespace.parse()?, name: checked("name", name)? })
     }
 }
 
@@ -121,11 +111,8 @@ impl FromStr for NamespacedName {
     type Err = NameError;
 
     fn from_str(value: &str) -> Result<Self, NameError> {
-        let (namespace, name) = value
-            .split_once('/')
-            .ok_or_else(|| NameError::NotNamespaced {
-                value: value.to_owned(),
-            })?;
+        let (namespace, name) =
+            value.split_once('/').ok_or_else(|| NameError::NotNamespaced { value: value.to_owned() })?;
         Self::new(namespace, name)
     }
 }
@@ -151,11 +138,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    pub fn new(
-        trust_domain: &TrustDomain,
-        namespace: &str,
-        service_account: &str,
-    ) -> Result<Self, NameError> {
+    pub fn new(trust_domain: &TrustDomain, namespace: &str, service_account: &str) -> Result<Self, NameError> {
         Ok(Self {
             trust_domain: trust_domain.clone(),
             namespace: namespace.parse()?,
@@ -168,21 +151,13 @@ impl FromStr for Identity {
     type Err = NameError;
 
     fn from_str(value: &str) -> Result<Self, NameError> {
-        let reject = || NameError::NotAnIdentity {
-            value: value.to_owned(),
-        };
-        let (trust_domain, path) = value
-            .strip_prefix("spiffe://")
-            .and_then(|rest| rest.split_once('/'))
-            .ok_or_else(reject)?;
+        let reject = || NameError::NotAnIdentity { value: value.to_owned() };
+        let (trust_domain, path) =
+            value.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/')).ok_or_else(reject)?;
         let mut segments = path.split('/');
-        let (Some("ns"), Some(namespace), Some("sa"), Some(service_account), None) = (
-            segments.next(),
-            segments.next(),
-            segments.next(),
-            segments.next(),
-            segments.next(),
-        ) else {
+        let (Some("ns"), Some(namespace), Some("sa"), Some(service_account), None) =
+            (segments.next(), segments.next(), segments.next(), segments.next(), segments.next())
+        else {
             return Err(reject());
         };
         Self::new(&trust_domain.parse()?, namespace, service_account)
@@ -191,11 +166,7 @@ impl FromStr for Identity {
 
 impl fmt::Display for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "spiffe://{}/ns/{}/sa/{}",
-            self.trust_domain, self.namespace, self.service_account
-        )
+        write!(formatter, "spiffe://{}/ns/{}/sa/{}", self.trust_domain, self.namespace, self.service_account)
     }
 }
 
@@ -216,28 +187,17 @@ impl FromStr for NodeIdentity {
     type Err = NameError;
 
     fn from_str(value: &str) -> Result<Self, NameError> {
-        let reject = || NameError::NotANode {
-            value: value.to_owned(),
-        };
-        let (trust_domain, path) = value
-            .strip_prefix("spiffe://")
-            .and_then(|rest| rest.split_once('/'))
-            .ok_or_else(reject)?;
+        let reject = || NameError::NotANode { value: value.to_owned() };
+        let (trust_domain, path) =
+            value.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/')).ok_or_else(reject)?;
         let node = path.strip_prefix("weft/node/").ok_or_else(reject)?;
-        Ok(Self {
-            trust_domain: trust_domain.parse()?,
-            node: node.parse()?,
-        })
+        Ok(Self { trust_domain: trust_domain.parse()?, node: node.parse()? })
     }
 }
 
 impl fmt::Display for NodeIdentity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "spiffe://{}/weft/node/{}",
-            self.trust_domain, self.node
-        )
+        write!(formatter, "spiffe://{}/weft/node/{}", self.trust_domain, self.node)
     }
 }
 
@@ -248,11 +208,7 @@ mod tests {
     #[test]
     fn an_identity_survives_writing_and_reading() {
         let text = "spiffe://cluster.local/ns/shop/sa/web";
-        assert_eq!(
-            text.parse::<Identity>()
-                .map(|identity| identity.to_string()),
-            Ok(text.to_owned())
-        );
+        assert_eq!(text.parse::<Identity>().map(|identity| identity.to_string()), Ok(text.to_owned()));
     }
 
     #[test]
@@ -268,29 +224,23 @@ mod tests {
             "spiffe://cluster.local/weft/node/a",
             "https://cluster.local/ns/shop/sa/web",
         ] {
-            assert!(
-                text.parse::<Identity>().is_err(),
-                "{text} was read as an identity"
-            );
+            assert!(text.parse::<Identity>().is_err(), "{text} was read as an identity");
         }
     }
 
     #[test]
+    fn a_name_never_reads_as_a_folder_of_a_path() {
+        for name in [".", "..", ".hidden", "trailing.", "a..b", "../../teamb/deny"] {
+            assert!(NamespacedName::new("shop", name).is_err(), "{name} was read as a name");
+            assert!(name.parse::<Namespace>().is_err(), "{name} was read as a namespace");
+        }
+        assert!(NamespacedName::new("shop", "web.v1").is_ok());
+    }
+
+    #[test]
     fn a_workload_is_never_read_as_a_node() {
-        assert!(
-            "spiffe://cluster.local/ns/weft/sa/node"
-                .parse::<NodeIdentity>()
-                .is_err()
-        );
-        assert!(
-            "spiffe://cluster.local/weft/node/a/b"
-                .parse::<NodeIdentity>()
-                .is_err()
-        );
-        assert!(
-            "spiffe://cluster.local/weft/node/a"
-                .parse::<NodeIdentity>()
-                .is_ok()
-        );
+        assert!("spiffe://cluster.local/ns/weft/sa/node".parse::<NodeIdentity>().is_err());
+        assert!("spiffe://cluster.local/weft/node/a/b".parse::<NodeIdentity>().is_err());
+        assert!("spiffe://cluster.local/weft/node/a".parse::<NodeIdentity>().is_ok());
     }
 }

@@ -105,13 +105,13 @@ impl Subject<'_> {
     /// The object that this document is about, even if it is otherwise broken.
     fn key(&self, kind: Kind) -> Option<Key> {
         let metadata = self.node.field("metadata")?;
-        let name = metadata.field("name")?.text()?.to_owned();
+        let name = metadata.field("name")?.text()?;
         let namespace = match metadata.field("namespace").and_then(yaml::Node::text) {
-            Some(namespace) if kind.is_namespaced() => namespace.to_owned(),
+            Some(namespace) if kind.is_namespaced() => namespace,
             None if kind.is_namespaced() => return None,
-            _ => String::new(),
+            _ => "",
         };
-        Some(Key { kind, namespace, name })
+        Key::checked(kind, namespace, name)
     }
 
     fn defect(&self, kind: Option<Kind>, error: &FieldError) -> Defect {

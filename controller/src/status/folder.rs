@@ -57,7 +57,9 @@ impl StatusFolder {
         let gone: Vec<Key> = self.written.keys().filter(|key| !policies.contains_key(*key)).cloned().collect();
         for key in gone {
             self.written.remove(&key);
-            note(&fs::remove_file(self.path(&key)), &self.path(&key));
+            if let Some(path) = self.path(&key) {
+                note(&fs::remove_file(&path), &path);
+            }
         }
         for (key, reports) in policies {
             let known = self.written.get(&key).map_or(&[][..], Vec::as_slice);
@@ -65,7 +67,7 @@ impl StatusFolder {
                 continue;
             }
             let reports = since(known, reports, now);
-            let path = self.path(&key);
+            let Some(path) = self.path(&key) else { continue };
             let metadata = Metadata { namespace: &key.namespace, name: &key.name };
             let status = status(&reports);
             let file = PolicyFile { api_version: key.kind.api_version(), kind: key.kind.as_str(), metadata, status };
@@ -84,8 +86,10 @@ impl StatusFolder {
         }
     }
 
-    fn path(&self, key: &Key) -> PathBuf {
-        self.root.join(key.kind.as_str()).join(&key.namespace).join(format!("{}.yaml", key.name))
+    /// None for names that are none: whatever came in, nothing outside the status folder is ever written or removed.
+    fn path(&self, key: &Key) -> Option<PathBuf> {
+        let file = || self.root.join(key.kind.as_str()).join(&key.namespace).join(format!("{}.yaml", key.name));
+        key.is_valid().then(file)
     }
 }
 
@@ -148,6 +152,17 @@ mod tests {
         let target = Target::Pods(BTreeMap::new());
         let condition = PolicyCondition { target, reason, message: "because".to_owned() };
         reports(&BTreeMap::from([(key, vec![condition])]), &[])
+    }
+
+    #[test]
+    fn a_name_leads_nowhere_outside_the_status_folder() {
+        let directory = tempfile::tempdir().unwrap();
+        let victim = directory.path().join("deny.yaml");
+        fs::write(&victim, "theirs").unwrap();
+        let mut folder = StatusFolder::new(directory.path());
+        folder.write(policies("../../../deny", Reason::Accepted), &[], Timestamp::UNIX_EPOCH);
+        folder.write(BTreeMap::new(), &[], Timestamp::UNIX_EPOCH);
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "theirs");
     }
 
     #[test]

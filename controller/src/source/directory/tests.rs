@@ -216,3 +216,16 @@ fn two_pods_never_share_a_uid() {
     files.write("a.yaml", &format!("{}---\n{}", with_uid("a", "10.0.0.1"), with_uid("b", "10.0.0.2")));
     files.check("one uid", &["a=10.0.0.1"], &["has the same uid"]);
 }
+
+#[test]
+fn what_has_no_name_has_no_key() {
+    let mut files = Files::new();
+    files.write(
+        "a.yaml",
+        "apiVersion: weft.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: ../../../teamb/deny, namespace: shop}\n\
+         spec:\n  targetRefs: [{kind: Pod}]\n  action: Deny\n",
+    );
+    let reading = files.directory.read();
+    assert_eq!(reading.defects.len(), 1, "{:?}", reading.defects);
+    assert_eq!(reading.defects[0].key, None);
+}
