@@ -125,7 +125,9 @@ impl Maker {
             let reading = readings.borrow_and_update().clone();
             let observed = self.mesh.agents().observe(now);
             let same = last.as_ref().is_some_and(|(known, seen)| Arc::ptr_eq(known, &reading) && *seen == observed);
-            if reading.listed && (!same || self.retiring.is_due(&self.mesh.agents(), now)) {
+            if !reading.listed {
+                self.tell(&reading.defects);
+            } else if !same || self.retiring.is_due(&self.mesh.agents(), now) {
                 self.step(&reading, &observed).await?;
                 last = Some((reading, observed));
             }
@@ -161,10 +163,7 @@ impl Maker {
             self.published.send_replace(Arc::new(next));
         }
         let policies = status::reports(&conditions, &reading.defects);
-        for defect in reading.defects.iter().filter(|defect| !self.defects.contains(defect)) {
-            tracing::warn!("{defect}");
-        }
-        self.defects.clone_from(&reading.defects);
+        self.tell(&reading.defects);
         for finding in findings.difference(&self.told.borrow().findings) {
             tracing::warn!(object = finding.object, "{}", finding.message);
         }
@@ -176,6 +175,14 @@ impl Maker {
         self.mesh.agents().forget(&inhabited, begun);
         self.write(policies, reading);
         Ok(())
+    }
+
+    /// Each defect once in the log, for as long as it lasts.
+    fn tell(&mut self, defects: &[Defect]) {
+        for defect in defects.iter().filter(|defect| !self.defects.contains(defect)) {
+            tracing::warn!("{defect}");
+        }
+        self.defects = defects.to_vec();
     }
 
     /// Small files, written on transitions only.

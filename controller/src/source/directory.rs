@@ -29,6 +29,8 @@ pub struct Directory {
     /// What is in use, and the file that it came from.
     current: BTreeMap<Key, Origin>,
     listed: bool,
+    /// Files and folders that the last look could not see into: what they held stays as it was.
+    unread: BTreeSet<PathBuf>,
     /// Where last good versions outlive this process, and what is there.
     kept_file: PathBuf,
     kept: Vec<Kept>,
@@ -69,7 +71,7 @@ impl Directory {
         };
         let current = loaded.iter().map(origin).collect();
         let kept = loaded.into_iter().map(|(kept, _)| kept).collect();
-        Self { root: root.into(), files: BTreeMap::new(), current, listed: false, kept_file, kept }
+        Self { root: root.into(), files: BTreeMap::new(), current, listed: false, unread: BTreeSet::new(), kept_file, kept }
     }
 
     #[must_use]
@@ -81,10 +83,13 @@ impl Directory {
     pub fn read(&mut self) -> Reading {
         let mut defects = Vec::new();
         match list(&self.root, &mut defects) {
-            Ok(paths) => {
-                self.listed = true;
-                self.files.retain(|path, _| paths.contains(path));
-                for path in paths {
+            Ok(listing) => {
+                // Before the first whole listing, what is hidden is unknown, and must not count as absent.
+                self.listed |= listing.unread.is_empty();
+                self.unread = listing.unread;
+                let (paths, unread) = (&listing.files, &self.unread);
+                self.files.retain(|path, _| paths.contains(path) || is_below(path, unread));
+                for path in listing.files {
                     self.read_file(path);
                 }
             }
@@ -157,7 +162,7 @@ impl Directory {
         }
         let mut kept = Vec::new();
         for (key, origin) in &self.current {
-            if !next.contains_key(key) && (broken.contains(key) || unclear.contains(&origin.file)) {
+            if !next.contains_key(key) && self.stays(key, &origin.file, &broken, &unclear) {
                 next.insert(key.clone(), (origin.clone(), 0));
                 kept.push(Kept { file: origin.file.clone(), text: origin.text.to_string() });
             }
@@ -168,6 +173,11 @@ impl Directory {
         defects.sort();
         defects.truncate(limits::DEFECTS);
         Reading { objects, defects, listed: self.listed }
+    }
+
+    /// What no file says now, but no file takes back either.
+    fn stays(&self, key: &Key, file: &Path, broken: &BTreeSet<Key>, unclear: &BTreeSet<PathBuf>) -> bool {
+        !self.listed || broken.contains(key) || unclear.contains(file) || is_below(file, &self.unread)
     }
 
     fn keep(&mut self, kept: Vec<Kept>) {
@@ -247,38 +257,71 @@ fn content(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// YAML files below `root`, relative to it. A folder that cannot be read is a defect; the root is an error.
-fn list(root: &Path, defects: &mut Vec<Defect>) -> io::Result<BTreeSet<PathBuf>> {
-    let mut files = BTreeSet::new();
+/// What one look at the names gave; paths are relative to the root.
+#[derive(Debug, Default)]
+struct Listing {
+    files: BTreeSet<PathBuf>,
+    /// What is there and cannot be seen into.
+    unread: BTreeSet<PathBuf>,
+}
+
+impl Listing {
+    /// A path that could not be looked at. Only one that is not there takes its objects with it.
+    fn miss(&mut self, path: PathBuf, error: &io::Error, defects: &mut Vec<Defect>) {
+        if error.kind() != io::ErrorKind::NotFound {
+            let fix = "make it readable; the objects that it held stay in use until then";
+            defects.push(whole_file(path.clone(), format!("it cannot be looked at: {error}"), fix));
+            self.unread.insert(path);
+        }
+    }
+}
+
+/// YAML files below `root`. A folder or file that cannot be looked at is a defect; the root is an error.
+fn list(root: &Path, defects: &mut Vec<Defect>) -> io::Result<Listing> {
+    let mut listing = Listing::default();
     let mut folders = vec![(PathBuf::new(), 0)];
     while let Some((folder, depth)) = folders.pop() {
         let entries = match fs::read_dir(root.join(&folder)) {
             Ok(entries) => entries,
             Err(error) if depth == 0 => return Err(error),
             Err(error) => {
-                defects.push(whole_file(folder, format!("the folder cannot be read: {error}"), "make it readable"));
+                listing.miss(folder, &error, defects);
                 continue;
             }
         };
         for entry in entries {
-            let entry = entry?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) if depth == 0 => return Err(error),
+                Err(error) => {
+                    listing.miss(folder.clone(), &error, defects);
+                    break;
+                }
+            };
             let path = folder.join(entry.file_name());
             if entry.file_name().to_string_lossy().starts_with('.') {
                 continue;
             }
             // Follows symlinks, as directories mounted from a cluster are made of them.
-            let Ok(metadata) = fs::metadata(entry.path()) else { continue };
-            if metadata.is_dir() && depth < limits::FOLDER_DEPTH {
-                folders.push((path, depth + 1));
-            } else if metadata.is_file() && is_yaml(&path) {
-                files.insert(path);
+            match fs::metadata(entry.path()) {
+                Ok(found) if found.is_dir() && depth < limits::FOLDER_DEPTH => folders.push((path, depth + 1)),
+                Ok(found) if found.is_file() && is_yaml(&path) => {
+                    listing.files.insert(path);
+                }
+                Ok(_) => {}
+                Err(error) => listing.miss(path, &error, defects),
             }
         }
-        if files.len() > limits::FILES {
+        if listing.files.len() > limits::FILES {
             return Err(io::Error::other(format!("it holds more than {} files", limits::FILES)));
         }
     }
-    Ok(files)
+    Ok(listing)
+}
+
+/// The path, or a folder that it is in, is among `places`.
+fn is_below(path: &Path, places: &BTreeSet<PathBuf>) -> bool {
+    path.ancestors().any(|ancestor| places.contains(ancestor))
 }
 
 fn is_yaml(path: &Path) -> bool {

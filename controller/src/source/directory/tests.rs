@@ -229,3 +229,32 @@ fn what_has_no_name_has_no_key() {
     assert_eq!(reading.defects.len(), 1, "{:?}", reading.defects);
     assert_eq!(reading.defects[0].key, None);
 }
+
+/// A link to itself can be listed and not be looked at, whoever asks.
+fn hide(path: &Path) {
+    std::os::unix::fs::symlink(path, path).unwrap();
+}
+
+#[test]
+fn what_cannot_be_looked_at_keeps_its_objects() {
+    let mut files = Files::new();
+    files.write("teams/shop/a.yaml", &pod("a", "10.0.0.1"));
+    files.write("b.yaml", &pod("b", "10.0.0.2"));
+    files.check("good", &["a=10.0.0.1", "b=10.0.0.2"], &[]);
+    let (folder, file, away) =
+        (files.folder.path().join("teams"), files.folder.path().join("b.yaml"), files.state.path().join("away"));
+    fs::rename(&folder, &away).unwrap();
+    hide(&folder);
+    files.check("a folder", &["a=10.0.0.1", "b=10.0.0.2"], &["teams: it cannot be looked at"]);
+    fs::remove_file(&file).unwrap();
+    hide(&file);
+    files.check("a file too", &["a=10.0.0.1", "b=10.0.0.2"], &["b.yaml: it cannot", "teams: it cannot"]);
+    assert!(files.directory.read().listed);
+    files.restart();
+    assert!(!files.directory.read().listed, "what is hidden at the first look counted as absent");
+    fs::remove_file(&file).unwrap();
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&away, &folder).unwrap();
+    files.check("seen, and one is gone", &["a=10.0.0.1"], &[]);
+    assert!(files.directory.read().listed);
+}
