@@ -73,9 +73,7 @@ pub fn join(answers: &[Answer], dead: &[DeadAgent], nodes: &[String]) -> Option<
             ));
         }
     }
-    findings.extend(
-        answers.iter().flat_map(|answer| believed(answer, answers, |answer| &answer.findings, |finding| finding.end)),
-    );
+    findings.extend(answers.iter().flat_map(|answer| believed(answer, answers, |answer| &answer.findings, authority)));
     if first.source.also > 0 {
         unknown.push(format!(
             "{} more pods have that name: this speaks of {} alone.",
@@ -140,20 +138,27 @@ fn agent_down(agent: &DeadAgent, end: End, whose: &str, answer: &Answer) -> Find
     }
 }
 
+/// The end whose agent knows better. What an agent has itself recorded nobody knows better: of a client that is not
+/// captured, the source's agent has no record at all.
+fn authority(finding: &Finding) -> Option<End> {
+    (finding.weight != Weight::Happened).then_some(finding.end)
+}
+
 /// What `answer` says about each end, unless the end's own agent has answered too.
 fn believed<'a, T: Clone + 'a>(
     answer: &'a Answer,
     answers: &[Answer],
     of: impl Fn(&'a Answer) -> &'a [T],
-    end: impl Fn(&T) -> End,
+    authority: impl Fn(&T) -> Option<End>,
 ) -> Vec<T> {
     let source_here = answers.iter().any(|answer| answer.source.here);
     let destination_here = answers.iter().any(is_destination_here);
     of(answer)
         .iter()
-        .filter(|said| match end(said) {
-            End::Source | End::Path => answer.source.here || !source_here,
-            End::Destination => is_destination_here(answer) || !destination_here,
+        .filter(|said| match authority(said) {
+            None => true,
+            Some(End::Source | End::Path) => answer.source.here || !source_here,
+            Some(End::Destination) => is_destination_here(answer) || !destination_here,
         })
         .cloned()
         .collect()
@@ -166,7 +171,7 @@ fn is_destination_here(answer: &Answer) -> bool {
 fn facts(answers: &[Answer]) -> Vec<Fact> {
     let mut facts: Vec<Fact> = Vec::new();
     for answer in answers {
-        for fact in believed(answer, answers, |answer| &answer.facts, |fact| fact.end) {
+        for fact in believed(answer, answers, |answer| &answer.facts, |fact| Some(fact.end)) {
             if !facts.contains(&fact) {
                 facts.push(fact);
             }

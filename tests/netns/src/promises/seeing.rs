@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use weft_rig::{Mesh, wait};
 
 use super::hostile::{self, Forge};
@@ -51,67 +51,77 @@ fn commands(scene: &Scene) -> Result<()> {
     let status = mesh.weft(&cli)?.arg("status").run()?.expect_success()?;
     ensure!(status.contains("shop/client") && status.contains("shop/server"), "{status}");
     let dump = mesh.weft(&cli)?.args(["-o", "json", "config", "dump"]).run()?.expect_success()?;
-    serde_json::from_str::<serde_json::Value>(&dump)?;
+    serde_json::from_str::<Value>(&dump)?;
     mesh.weft(&cli)?.arg("check").run()?.expect_success()?;
     Ok(())
 }
 
-fn why(scene: &Scene) -> Result<()> {
+/// Asks `weft why` until it names this cause; `first` where it must come before everything else it has found.
+fn expect_cause(scene: &Scene, mesh: &Mesh, ends: [&str; 2], cause: &str, first: bool) -> Result<()> {
     let cli = scene.binaries()?.cli;
+    let answer = wait::until(&format!("weft why {ends:?} to say {cause}"), EFFECT_LIMIT, || {
+        let outcome = mesh.weft(&cli)?.args(["-o", "json", "why"]).args(ends).run()?;
+        let answer: Value = serde_json::from_str(&outcome.stdout).with_context(|| format!("no answer: {outcome:?}"))?;
+        let mut found = answer["findings"].as_array().into_iter().flatten();
+        let named = if first { answer["cause"] == cause } else { found.any(|one| one["cause"] == cause) };
+        ensure!(named, "{answer:#}");
+        Ok(answer)
+    })?;
+    scene.note(&format!("{} → {}: {cause} (first: {})", ends[0], ends[1], answer["cause"]));
+    Ok(())
+}
+
+/// Every fault is injected, felt, and explained by a command that is told two names and nothing else.
+fn why(scene: &Scene) -> Result<()> {
     let rules = json!([{"from": [{"serviceAccounts": ["shop/other"]}]}]);
-    let plan = cast::shop(scene)?
-        .object(authorization("no-other", "Deny", &rules))
-        .object(server_mtls("strict", &json!({"mtls": "Strict"})));
-    let mut mesh = cast::start(plan, scene)?;
+    let mut mesh = cast::start(cast::shop(scene)?.object(authorization("no-other", "Deny", &rules)), scene)?;
     let server = at(&mesh, "shop/server", ECHO)?;
-    let port = |name: &str, port: u16| format!("{name}:{port}");
-    let ask = |mesh: &Mesh, source: &str, destination: &str, cause: &str| -> Result<()> {
-        let answer = wait::until(&format!("weft why to say {cause}"), EFFECT_LIMIT, || {
-            let outcome = mesh.weft(&cli)?.args(["-o", "json", "why", source, destination]).run()?;
-            let answer: serde_json::Value =
-                serde_json::from_str(&outcome.stdout).with_context(|| format!("no answer: {outcome:?}"))?;
-            let found = answer["findings"].as_array().is_some_and(|all| all.iter().any(|one| one["cause"] == cause));
-            ensure!(found, "{answer:#}");
-            Ok(answer)
-        })?;
-        scene.note(&format!("{source} → {destination}: {cause} (first: {})", answer["cause"]));
-        Ok(())
-    };
-    cast::expect_refused(&mesh, "outside/stranger", &server, EFFECT_LIMIT)?;
-    ask(&mesh, "outside/stranger", &port("shop/server", ECHO), "plaintext_refused")?;
-    ask(&mesh, "outside/stranger", &port("shop/server", ECHO), "not_captured")?;
+    let (asked, closed) = (format!("shop/server:{ECHO}"), format!("shop/server:{CLOSED}"));
+    let ask = |mesh: &Mesh, source: &str, cause: &str| expect_cause(scene, mesh, [source, &asked], cause, true);
+    cast::expect_ok(&mesh, "outside/stranger", &server)?;
+    ask(&mesh, "outside/stranger", "not_captured")?;
+    mesh.directory().apply(server_mtls("strict", &json!({"mtls": "Strict"})))?;
+    cast::await_outcome(&mesh, "outside/stranger", &server, "refused")?;
+    ask(&mesh, "outside/stranger", "plaintext_refused")?;
     cast::expect_refused(&mesh, "shop/other", &server, EFFECT_LIMIT)?;
-    ask(&mesh, "shop/other", &port("shop/server", ECHO), "denied_by_rule")?;
+    ask(&mesh, "shop/other", "denied_by_rule")?;
     cast::expect_refused(&mesh, "shop/client", &format!("server.shop:{CLOSED}"), EFFECT_LIMIT)?;
-    ask(&mesh, "shop/client", &port("shop/server", CLOSED), "upstream_refused")?;
+    expect_cause(scene, &mesh, ["shop/client", &closed], "upstream_refused", true)?;
     mesh.set_ready("shop/server", false)?;
     cast::await_outcome(&mesh, "shop/client", &format!("server.shop:{ECHO}"), "refused")?;
-    ask(&mesh, "shop/client", &port("shop/server", ECHO), "no_endpoint")?;
+    ask(&mesh, "shop/client", "no_endpoint")?;
     mesh.set_ready("shop/server", true)?;
     cast::await_outcome(&mesh, "shop/client", &server, "ok")?;
-    // A node that has not heard of its pod's new account goes on proving the old one.
-    mesh.node(2)?.cut_off()?;
-    let account = |mesh: &mut Mesh, name: &str| {
-        mesh.directory().edit("Pod", "shop", "server", |pod| pod["spec"]["serviceAccountName"] = json!(name))
-    };
-    account(&mut mesh, "successor")?;
-    cast::await_outcome(&mesh, "shop/client", &server, "refused")?;
-    ask(&mesh, "shop/client", &port("shop/server", ECHO), "identity_mismatch")?;
-    account(&mut mesh, "server")?;
-    mesh.node(2)?.reconnect()?;
-    cast::await_outcome(&mesh, "shop/client", &server, "ok")?;
-    // Somebody outside holds a certificate of the mesh whose time is over.
+    stale_identity(&mut mesh, &server, |mesh| ask(mesh, "shop/client", "identity_mismatch"))?;
+    // Somebody outside holds a certificate of the mesh whose time is over; that it speaks from outside is told first.
     let stolen = Forge::with_stolen_key(&mut mesh)?;
     let pair = stolen.certificate("old", "URI:spiffe://cluster.local/ns/shop/sa/client", "-1")?;
     hostile::shake_hands(&mesh, Some(&pair), hostile::PING)?;
-    ask(&mesh, "outside/stranger", &port("shop/server", ECHO), "certificate_expired")?;
+    expect_cause(scene, &mesh, ["outside/stranger", &asked], "certificate_expired", false)?;
     mesh.node(2)?.kill_agent();
     cast::expect_refused(&mesh, "shop/client", &server, Duration::from_secs(4))?;
-    ask(&mesh, "shop/client", &port("shop/server", ECHO), "peer_agent_down")
+    ask(&mesh, "shop/client", "peer_agent_down")?;
+    mesh.restart_agent(2)?;
+    mesh.await_enrolled(EFFECT_LIMIT)?;
+    mesh.node(1)?.kill_agent();
+    ask(&mesh, "shop/client", "agent_down")
+}
+
+/// A node that has not heard of its pod's new account goes on proving the old one.
+fn stale_identity(mesh: &mut Mesh, server: &str, ask: impl Fn(&Mesh) -> Result<()>) -> Result<()> {
+    let account = |mesh: &mut Mesh, name: &str| {
+        mesh.directory().edit("Pod", "shop", "server", |pod| pod["spec"]["serviceAccountName"] = json!(name))
+    };
+    mesh.node(2)?.cut_off()?;
+    account(mesh, "successor")?;
+    cast::await_outcome(mesh, "shop/client", server, "refused")?;
+    ask(mesh)?;
+    account(mesh, "server")?;
+    mesh.node(2)?.reconnect()?;
+    cast::await_outcome(mesh, "shop/client", server, "ok")
 }
 
 fn outlived(scene: &Scene) -> Result<()> {
-    let cli = scene.binaries()?.cli;
     let labels = [("weft.dev/capture", "enabled"), ("weft.dev/on-agent-failure", "closed")];
     let plan = cast::shop_labelled(scene, &labels)?.controller_flag("--certificate-life").controller_flag("10");
     let mut mesh = cast::start(plan, scene)?;
@@ -124,8 +134,7 @@ fn outlived(scene: &Scene) -> Result<()> {
     wait::until("the certificates to end", Duration::from_secs(15), || {
         cast::expect_refused(&mesh, "shop/client", &server, Duration::from_secs(4))
     })?;
-    let outcome = mesh.weft(&cli)?.args(["-o", "json", "why", "shop/client", &format!("shop/server:{ECHO}")]).run()?;
-    ensure!(outcome.stdout.contains("\"certificate_expired\""), "{outcome:?}");
+    expect_cause(scene, &mesh, ["shop/client", &format!("shop/server:{ECHO}")], "certificate_expired", true)?;
     mesh.controller()?.resume()?;
     cast::await_outcome(&mesh, "shop/client", &server, "ok")
 }
