@@ -9,6 +9,7 @@ mod handover;
 mod signals;
 mod status;
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
@@ -47,7 +48,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
 
 async fn serve(settings: &Settings, telemetry: Telemetry) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let inheritance = claim(settings).await;
+    let inheritance = claim(settings).await?;
     let (publish_side, side) = watch::channel(Arc::new(KernelSide::default()));
     let mut control = Control::start(settings, &telemetry, side.clone())?;
     let loads: Vec<Arc<Load>> = (0..settings.worker_count()).map(|_| Arc::default()).collect();
@@ -79,16 +80,32 @@ async fn serve(settings: &Settings, telemetry: Telemetry) -> anyhow::Result<()> 
         Enroller::new(paths_ready.datapath.take().context("no data path")?, surroundings, originals, inherited);
     let keeper = Keeper::start(enroller, control.snapshots.clone(), publish_side)?;
     control.follow_snapshots(keeper.waker());
-    if let Some(inheritance) = inheritance {
-        let pods = inheritance.workloads();
-        anyhow::ensure!(control.serves_all(&pods).await, "the predecessor's pods could not be taken over in time");
-        inheritance.confirm().context("the predecessor cannot be told that this agent serves")?;
-        control.serve_people(settings)?;
-        tracing::info!("took over from a predecessor");
+    if let Some(inheritance) = inheritance
+        && let Err(error) = take_over(settings, &mut control, inheritance.workloads()).await.and_then(|()| {
+            inheritance.confirm().context("the predecessor cannot be told that this agent serves")
+        })
+    {
+        // This agent lets go of the kernel side before the predecessor, which now goes on, asserts it again.
+        let _ = tokio::task::spawn_blocking(move || keeper.stop()).await;
+        drop(inheritance);
+        return Err(error);
     }
+    keeper.settle();
     let ending = handover::until_the_end(settings, &keeper, &mut signals).await?;
+    if ending == Ending::HandedOver {
+        // Reports, certificates and the snapshot on disk are the successor's from here on.
+        control.retire();
+    }
     wind_up(&control, keeper, paths_ready, ending).await;
     control.stop().await
+}
+
+/// Waits until everything that a predecessor served is served here, and answers people in its place.
+async fn take_over(settings: &Settings, control: &mut Control, pods: HashSet<String>) -> anyhow::Result<()> {
+    anyhow::ensure!(control.serves_all(&pods).await, "the predecessor's pods could not be taken over in time");
+    control.serve_people(settings)?;
+    tracing::info!(pods = pods.len(), "takes over from a predecessor");
+    Ok(())
 }
 
 /// The threads of the data path and what they share.
@@ -144,16 +161,11 @@ async fn wind_up(control: &Control, keeper: Keeper, path: DataPath, ending: Endi
     }
 }
 
-async fn claim(settings: &Settings) -> Option<Inheritance> {
+/// A predecessor that is there and does not hand over lives: this agent ends, and its parent tries again.
+async fn claim(settings: &Settings) -> anyhow::Result<Option<Inheritance>> {
     let run_dir = settings.run_dir.clone();
-    let claimed = tokio::task::spawn_blocking(move || Inheritance::claim(&run_dir)).await;
-    match claimed.map_err(io::Error::other).and_then(|result| result) {
-        Ok(inheritance) => inheritance,
-        Err(error) => {
-            tracing::warn!(%error, "a predecessor does not hand its listeners over; new ones are opened");
-            None
-        }
-    }
+    let claimed = tokio::task::spawn_blocking(move || Inheritance::claim(&run_dir)).await?;
+    claimed.context("a predecessor does not hand its listeners over")
 }
 
 fn access_log(settings: &Settings) -> AccessLogTarget {

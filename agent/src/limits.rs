@@ -51,15 +51,35 @@ pub const WORKER_ORDERS: usize = 1024;
 /// Pause of an accept loop when the process has no descriptor or memory left: some connections end meanwhile.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// TLS sessions kept per (source identity, certificate generation): eight tickets for each of 128 peers.
+/// TLS sessions kept per (source identity, certificate generation), some 2 KB each.
 pub const SESSIONS_PER_IDENTITY: usize = 1024;
-/// Tickets that a full handshake asks for, so that connections made side by side can all resume (RFC 9149).
-pub const TICKETS_AFTER_FULL_HANDSHAKE: u8 = 4;
+/// Of these, sessions with one peer: as many handshakes with it may go on at once and all be short. At 2,000 a second that
+/// is 32 ms of them.
+pub const SESSIONS_PER_PEER: usize = 64;
+/// Peers that one identity keeps sessions of; the one that was not used for the longest time makes room.
+pub const SESSION_PEERS_PER_IDENTITY: usize = 128;
+/// Tickets that a full handshake asks for, so that connections made side by side can all resume (RFC 9149). About 1 KB each:
+/// together they fit into the first congestion window.
+pub const TICKETS_AFTER_FULL_HANDSHAKE: u8 = 8;
+/// Full handshakes of one identity with one peer at the same time while others wait for the tickets that these bring: the
+/// second is for the one that got stuck.
+pub const FULL_HANDSHAKES_AT_ONCE: usize = 2;
+/// Longest wait for such a ticket or place. A round trip between distant zones, and far below `GREETING_HOLD`, in which the
+/// destination's agent expects the handshake to begin.
+pub const TICKET_WAIT: Duration = Duration::from_millis(250);
+/// Longest wait while tickets come and go to others: a crowd passes in short handshakes. Still below `GREETING_HOLD`.
+pub const TICKET_WAIT_IN_CROWD: Duration = Duration::from_secs(1);
+/// After this many full handshakes without a ticket the peer is one that gives none, and nobody waits for them any more.
+pub const FRUITLESS_HANDSHAKES: usize = 16;
 /// A resumed handshake replaces the ticket that it used up.
 pub const TICKETS_AFTER_RESUMPTION: u8 = 1;
 /// Bytes that rustls may keep for a slow peer, each way: one relay buffer, so that a whole one is sent in one turn. Nothing
 /// is set aside before it is needed.
 pub const TLS_BUFFER: usize = RELAY_BUFFER;
+/// Bytes of a beginning connection that are held back to leave together: the tickets of a full handshake and the status.
+pub const HELD_MAXIMUM: usize = 16 * 1024;
+/// Peers' certificates that one worker has read and remembers, 1.5 KB each: in resumed handshakes the same ones come back.
+pub const LEAVES_KEPT: usize = 256;
 /// A connection's name in a preamble: a UUID with room for a prefix.
 pub const CONNECTION_NAME_MAXIMUM: usize = 64;
 
@@ -69,6 +89,11 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 pub const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The successor must serve within this time, or the old agent goes on.
 pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often memory is looked at that the allocator keeps without use.
+pub const MEMORY_INTERVAL: Duration = Duration::from_secs(5);
+/// Free memory, in bytes, that is kept for the next connections: some hundred of them.
+pub const MEMORY_SPARE: usize = 1024 * 1024;
 
 /// Connection records kept for `weft why`.
 pub const RECORDS_KEPT: usize = 4096;
@@ -183,3 +208,9 @@ pub const EVENTS_PER_LOOK: usize = 256;
 pub const ATTACH_PATIENCE: Duration = Duration::from_secs(4);
 /// A pod that has waited this long for its first certificate follows its failure mode until it has one.
 pub const CERTIFICATE_PATIENCE: Duration = Duration::from_secs(1);
+/// How often the open ports of a pod are compared with what the kernel side has recorded.
+pub const RESEED_INTERVAL: Duration = Duration::from_secs(30);
+/// Time of one look that self-tests may take: a pod that gets no CPU must not hold up the others' enrolment.
+pub const PROOF_SHARE: Duration = Duration::from_millis(300);
+/// A failed self-test is repeated after this.
+pub const PROOF_RETRY: Duration = Duration::from_secs(10);

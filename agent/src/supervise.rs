@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -29,7 +28,7 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
         let pid = Pid::from_child(&child);
         tracing::info!(pid = child.id(), "agent started");
         let ended = tokio::select! {
-            ended = watch(&mut child, &settings.kernel.pin_dir) => ended?,
+            ended = watch(&mut child, settings) => ended?,
             _ = terminate.recv() => return stop(&mut child, pid).await,
             _ = interrupt.recv() => return stop(&mut child, pid).await,
         };
@@ -68,15 +67,19 @@ fn start() -> io::Result<Child> {
 }
 
 /// Waits for the agent's end, and brings it about when a worker has been silent for too long.
-async fn watch(child: &mut Child, pin_dir: &Path) -> io::Result<ExitStatus> {
-    // A fresh agent has no heartbeats to show yet; those in the map are its predecessor's.
+async fn watch(child: &mut Child, settings: &Settings) -> io::Result<ExitStatus> {
     let started = Instant::now();
+    let workers = settings.worker_count();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        let silent = bpf::heartbeats(pin_dir).into_iter().max().unwrap_or(Duration::ZERO);
-        if silent.min(started.elapsed()) > limits::SUPERVISOR_PATIENCE {
+        // Older heartbeats than this agent are its predecessor's; higher numbers are those of one with more workers.
+        let own = bpf::silences(&settings.kernel.pin_dir)
+            .into_iter()
+            .filter(|(worker, silence)| *worker < workers && *silence <= started.elapsed());
+        let silent = own.map(|(_, silence)| silence).max().unwrap_or(Duration::ZERO);
+        if silent > limits::SUPERVISOR_PATIENCE {
             tracing::error!(?silent, "a worker hangs; the agent is ended so that what waits for it is reset");
             child.kill()?;
         }

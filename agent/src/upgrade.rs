@@ -86,8 +86,8 @@ impl Inheritance {
     }
 
     /// Tells the predecessor that this agent serves: it stops to accept.
-    pub fn confirm(mut self) -> io::Result<()> {
-        self.stream.write_all(SERVING)
+    pub fn confirm(&self) -> io::Result<()> {
+        (&self.stream).write_all(SERVING)
     }
 }
 

@@ -17,8 +17,8 @@ use crate::config::Settings;
 use crate::discovery::{Enrolled, Link, Reporter, Snapshots, State};
 use crate::identity::{Credentials, Join, JoinSettings, KeyFolder, Membership, Upkeep};
 use crate::limits;
+use crate::memory;
 use crate::model::Snapshot;
-use crate::node::enrol::Outcome;
 use crate::node::keeper::{KernelSide, Waker};
 use crate::telemetry::Telemetry;
 use crate::tls::{Resumption, Trust};
@@ -69,6 +69,7 @@ impl Control {
         tasks.spawn_local(discovery.follow(channels.clone(), stop.clone()));
         tasks.spawn_local(reporter.run(channels, stop.clone()));
         tasks.spawn_local(report_enrolled(side.clone(), enrolled, stop.clone()));
+        tasks.spawn_local(memory::give_back(stop.clone()));
         let status = watch::Sender::new(NodeStatus::default());
         Ok(Self {
             snapshots,
@@ -168,10 +169,12 @@ impl Control {
     /// than the predecessor waits: then it had better go on.
     pub async fn serves_all(&self, inherited: &HashSet<String>) -> bool {
         let mut side = self.side.clone();
+        let applied = self.snapshots.applied();
         let serves = |side: &Arc<KernelSide>| {
-            let missing =
-                |(outcome, _): &(Outcome, _)| outcome.problem.is_some() && inherited.contains(outcome.uid.as_str());
-            side.attached && !side.pods.iter().any(missing)
+            let outcome = |uid: &String| side.pods.iter().find(|(outcome, _)| outcome.uid.as_str() == uid.as_str());
+            // A pod that the snapshot does not have is let go only at a controller's word, not at an old file's.
+            let done = |uid: &String| outcome(uid).map_or(applied.borrow().confirmed, |(outcome, _)| outcome.enrolled);
+            side.attached && inherited.iter().all(done)
         };
         let waited = tokio::time::timeout(limits::HANDOVER_TIMEOUT * 2 / 3, side.wait_for(serves)).await;
         matches!(waited, Ok(Ok(_)))
@@ -179,6 +182,11 @@ impl Control {
 
     pub fn draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells every task to end, without waiting for it.
+    pub fn retire(&self) {
+        self.stop.cancel();
     }
 
     /// Ends and joins every task.
@@ -241,11 +249,15 @@ async fn report_enrolled(
 
 fn of_side(side: &KernelSide) -> Enrolled {
     let mut enrolled = Enrolled::default();
+    if !side.attached {
+        // A restart is not the pods' end: nothing is said before every pod was looked at.
+        return enrolled;
+    }
     for (outcome, _) in &side.pods {
         match &outcome.problem {
-            None if side.attached => enrolled.serving.push(outcome.uid.clone()),
-            None => {}
+            _ if outcome.enrolled => enrolled.serving.push(outcome.uid.clone()),
             Some(problem) => enrolled.failed.push((outcome.uid.clone(), problem.clone())),
+            None => {}
         }
     }
     enrolled.serving.sort_unstable();

@@ -58,12 +58,12 @@ impl Sources {
     }
 
     fn workers(&self) -> Vec<WorkerStatus> {
-        let ages = bpf::heartbeats(&self.settings.kernel.pin_dir);
+        let silences = bpf::silences(&self.settings.kernel.pin_dir);
         self.loads
             .iter()
             .zip(0_u32..)
             .map(|(load, index)| {
-                let age = usize::try_from(index).ok().and_then(|place| ages.get(place)).copied();
+                let age = silences.iter().find(|(worker, _)| *worker == index).map(|(_, age)| *age);
                 WorkerStatus {
                     index,
                     alive: age.is_some_and(|age| age < limits::HEARTBEAT_STALE),
@@ -82,7 +82,7 @@ fn pods(side: &KernelSide) -> Vec<PodStatus> {
         .map(|(outcome, counters)| PodStatus {
             uid: outcome.uid.clone(),
             name: outcome.name.to_string(),
-            enrolled: outcome.problem.is_none(),
+            enrolled: outcome.enrolled,
             reason: outcome.problem.clone(),
             counters: *counters,
         })

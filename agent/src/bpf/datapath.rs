@@ -93,7 +93,18 @@ impl Datapath {
     /// programs; connect comes last. Then removes what only earlier versions need. From here on enrolled
     /// pods are captured.
     pub fn attach(&self) -> Result<(), BpfError> {
-        DECISIONS.iter().try_for_each(|attachment| self.attach_one(attachment))?;
+        self.take_over()?;
+        self.forget_others()
+    }
+
+    /// The first half of `attach`: what another version of the agent needs to go on stays, because its successor may
+    /// still give up.
+    pub fn take_over(&self) -> Result<(), BpfError> {
+        BOOKS.iter().chain(&DECISIONS).try_for_each(|attachment| self.attach_one(attachment))
+    }
+
+    /// The second half of `attach`: removes what only other versions need.
+    pub fn forget_others(&self) -> Result<(), BpfError> {
         self.remove_unused_links()?;
         removal::remove_other_versions(&self.folders)
     }

@@ -102,11 +102,10 @@ impl Drop for Memory {
     }
 }
 
-/// How long each worker of the agent with this layout has been silent, in the order of their numbers.
-/// For the parent process: it holds nothing open. Empty without an agent; workers that never beat are
-/// left out.
+/// How long each worker of the agent with this layout has been silent, with its number. For the parent
+/// process: it holds nothing open. Empty without an agent; workers that never beat are left out.
 #[must_use]
-pub fn heartbeats(pin_dir: &Path) -> Vec<Duration> {
+pub fn silences(pin_dir: &Path) -> Vec<(u32, Duration)> {
     let Ok(table) = open_heartbeats(&Folders::below(pin_dir).derived) else {
         return Vec::new();
     };
@@ -114,12 +113,14 @@ pub fn heartbeats(pin_dir: &Path) -> Vec<Duration> {
         return Vec::new();
     };
     let now = now();
-    heartbeats
-        .workers
-        .iter()
-        .filter(|row| row.beat_at != 0)
-        .map(|row| Duration::from_nanos(now.saturating_sub(row.beat_at)))
-        .collect()
+    let beating = (0..).zip(&heartbeats.workers).filter(|(_, row)| row.beat_at != 0);
+    beating.map(|(worker, row)| (worker, Duration::from_nanos(now.saturating_sub(row.beat_at)))).collect()
+}
+
+/// The same without the workers' numbers.
+#[must_use]
+pub fn heartbeats(pin_dir: &Path) -> Vec<Duration> {
+    silences(pin_dir).into_iter().map(|(_, silence)| silence).collect()
 }
 
 /// The clock that the programs read, too.

@@ -36,7 +36,7 @@ pub use enrolment::{Listener, SeededPorts};
 pub use error::BpfError;
 pub use events::{Event, Events};
 pub use facts::SocketFacts;
-pub use heartbeat::{Heartbeat, heartbeats};
+pub use heartbeat::{Heartbeat, heartbeats, silences};
 pub use listener::listen_in_capture_range;
 pub use load::ProgramSize;
 pub use pod::{CapturedPod, Failure, Mode, NetnsCookie, Role};

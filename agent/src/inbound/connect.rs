@@ -5,7 +5,7 @@ use std::io;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::bpf::SocketFacts;
-use crate::error::ConnectionError;
+use crate::error::{ConnectionError, Reason, Side};
 use crate::limits;
 use crate::node::netns::Netns;
 use crate::node::pod::Pod;
@@ -26,7 +26,14 @@ pub async fn application(worker: &Worker, pod: &Pod, arrival: &Arrival) -> Resul
         }
         result => result,
     };
-    connected.map_err(|error| socket::dial_error(arrival.destination, &error))
+    let stream = connected.map_err(|error| socket::dial_error(arrival.destination, &error))?;
+    if facts.client_is_published(&stream) {
+        return Ok(stream);
+    }
+    // The application would take the pod itself for its client.
+    socket::reset_on_close(&stream);
+    Err(ConnectionError::new(Side::Local, Reason::NoClientRecord)
+        .with_detail("the kernel had no room to tell the application who its client is"))
 }
 
 async fn dial(

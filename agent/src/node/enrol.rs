@@ -1,13 +1,17 @@
-//! Makes the kernel's pods follow the snapshot's: enrolment, change, disenrolment, hand-over.
+//! Makes the kernel's pods follow the snapshot's: enrolment, change, hand-over.
 //!
 //! One thread owns the kernel side and does one thing after another. An enrolment ends with its row in
-//! `PODS`, written last and whole, and a self-test; what fails is named and tried again. Everything here
-//! is derived from the snapshot, so a restart rebuilds it.
+//! `PODS`, written last and whole. A pod that cannot be served is guarded: the kernel knows its failure
+//! mode, so a strict port stays closed and a closed pod stays in. Nothing that fails for one pod
+//! disturbs another; everything here is derived from the snapshot, so a restart rebuilds it.
+
+mod leave;
+mod prove;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,14 +22,16 @@ use weft_proto::names::WorkloadUid;
 use super::netns::Netns;
 use super::originals::Originals;
 use super::pod::{Pod, Role};
-use super::{row, self_test, socket, sysctl};
+use super::{row, sysctl};
 use crate::admin::{HookStatus, PodCounters};
-use crate::bpf::{Attachment, BpfError, CapturedPod, Datapath, Events, NetnsCookie};
+use crate::bpf::{self, Attachment, BpfError, CapturedPod, Datapath, Events, NetnsCookie};
 use crate::identity::Credentials;
 use crate::limits;
 use crate::model::{Enrolment, Snapshot};
 use crate::upgrade::ListenerName;
 use crate::worker::Order;
+use leave::Left;
+use prove::Proof;
 
 /// What became of one wanted pod.
 #[derive(Debug, Clone)]
@@ -33,7 +39,8 @@ pub struct Outcome {
     pub uid: WorkloadUid,
     pub name: Arc<str>,
     pub cookie: Option<NetnsCookie>,
-    /// Why it is not enrolled, in a sentence.
+    pub enrolled: bool,
+    /// What is wrong with it, in a sentence; an enrolled pod may have failed its self-test.
     pub problem: Option<String>,
 }
 
@@ -49,25 +56,30 @@ pub struct Enroller {
     datapath: Datapath,
     events: Option<Events>,
     surroundings: Surroundings,
-    attached: bool,
+    originals: Originals,
     started: Instant,
-    /// Pods without a certificate, and since when.
+    attached: bool,
+    settles: bool,
+    enrolled: HashMap<WorkloadUid, Enrolled>,
+    /// Pods that could not be enrolled, and since when.
     waiting: HashMap<WorkloadUid, Instant>,
     /// Those of them whose failure mode the kernel knows.
     guarded: HashMap<WorkloadUid, CapturedPod>,
-    /// What was last said about each pod that is not enrolled, so that it is said once.
+    /// What was last said about each pod, so that it is said once.
     problems: HashMap<WorkloadUid, String>,
-    originals: Originals,
-    enrolled: HashMap<WorkloadUid, Enrolled>,
+    /// Pods that have left and may still have connections.
+    left: Vec<Left>,
     /// Listeners of a predecessor that no pod has claimed yet.
     inherited: HashMap<(String, u64), Vec<(ListenerName, TcpListener)>>,
 }
 
 struct Enrolled {
     pod: Arc<Pod>,
+    path: PathBuf,
     listeners: Vec<(ListenerName, TcpListener)>,
     row: CapturedPod,
-    proven: bool,
+    proof: Proof,
+    seeded: Instant,
     /// Since when the snapshot does not want it any more.
     leaving: Option<Instant>,
 }
@@ -78,18 +90,25 @@ enum Problem {
     Netns { path: PathBuf, source: io::Error },
     #[error("its network namespace cannot be entered: {0}")]
     Enter(io::Error),
+    #[error("its network namespace belongs to {0}: two pods cannot share one")]
+    Taken(WorkloadUid),
     #[error("its settings cannot be written: {0}")]
     Sysctl(io::Error),
     #[error("no listener can be opened in its capture range: {0}")]
     Listener(io::Error),
     #[error("the kernel refused it: {0}")]
     Kernel(#[from] BpfError),
-    #[error("{0}")]
-    SelfTest(String),
     #[error("its certificate has not been issued yet")]
     NoCertificate,
     #[error("a worker does not take orders any more")]
     Worker,
+}
+
+impl Problem {
+    /// Whether the pod itself is gone, and with it what the kernel knows about it.
+    fn is_the_pods_end(&self) -> bool {
+        matches!(self, Self::Netns { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 impl Enroller {
@@ -110,39 +129,61 @@ impl Enroller {
             datapath,
             events,
             surroundings,
-            attached: false,
+            originals,
             started: Instant::now(),
+            attached: false,
+            settles: false,
+            enrolled: HashMap::new(),
             waiting: HashMap::new(),
             guarded: HashMap::new(),
             problems: HashMap::new(),
-            originals,
-            enrolled: HashMap::new(),
+            left: Vec::new(),
             inherited: by_pod,
         }
     }
 
-    /// Brings the kernel to what `snapshot` wants. Returns every wanted pod's outcome.
-    pub fn reconcile(&mut self, snapshot: &Snapshot) -> Result<Vec<Outcome>, BpfError> {
+    /// Brings the kernel to what `snapshot` wants. `confirmed`: a controller has said so in this process' life; until
+    /// then nothing is taken off the kernel, because a snapshot from the disk may be older than what is there.
+    pub fn reconcile(&mut self, snapshot: &Snapshot, confirmed: bool) -> Result<Vec<Outcome>, BpfError> {
         self.datapath.publish_networks(&row::networks(snapshot))?;
         let empty: Vec<_> = snapshot.empty_service_ports().collect();
-        self.datapath.publish_destinations(&empty, &row::never_captured(snapshot))?;
-        self.disenrol_unwanted(snapshot);
-        let follow = |this: &mut Self| -> Vec<Outcome> {
-            snapshot.enrolments.values().map(|enrolment| this.follow(snapshot, enrolment)).collect()
-        };
-        let outcomes = follow(self);
+        if let Err(error) = self.datapath.publish_destinations(&empty, &row::never_captured(snapshot)) {
+            // Only shortcuts: the agent refuses the same connections itself.
+            tracing::error!(%error, "services without endpoints are not refused in the kernel");
+        }
+        if confirmed {
+            self.disenrol_unwanted(snapshot);
+        }
+        self.end_what_left();
+        let outcomes: Vec<Outcome> =
+            snapshot.enrolments.values().map(|enrolment| self.follow(snapshot, enrolment)).collect();
         // Before that, a predecessor's hooks or a crashed one's rows do better than hooks that know fewer pods.
         let complete = self.waiting.is_empty() || self.started.elapsed() > limits::ATTACH_PATIENCE;
         if complete {
             self.inherited.clear();
         }
-        if self.attached || !complete {
-            return Ok(outcomes);
+        if complete && !self.attached {
+            // The connect hooks come last, when everything that they lead to is in place.
+            self.datapath.take_over()?;
+            self.attached = true;
         }
-        // The connect hooks come last, when everything that they lead to is in place; then each pod is proven.
-        self.datapath.attach()?;
-        self.attached = true;
-        Ok(follow(self))
+        self.forget_others();
+        Ok(outcomes)
+    }
+
+    /// No predecessor can need anything any more: what other versions left goes as soon as this one is attached.
+    pub fn settle(&mut self) {
+        self.settles = true;
+    }
+
+    fn forget_others(&mut self) {
+        if !self.settles || !self.attached {
+            return;
+        }
+        self.settles = false;
+        if let Err(error) = self.datapath.forget_others() {
+            tracing::warn!(%error, "what an earlier version left in the kernel could not be removed");
+        }
     }
 
     #[must_use]
@@ -196,10 +237,10 @@ impl Enroller {
         attachments.into_iter().map(hook).collect()
     }
 
-    /// Whether some pod waits for its certificate.
+    /// Whether some pod has begun to wait a moment ago: then it is worth looking again soon.
     #[must_use]
     pub fn waits_for_a_certificate(&self) -> bool {
-        !self.waiting.is_empty()
+        self.waiting.values().any(|since| since.elapsed() < limits::ATTACH_PATIENCE)
     }
 
     /// Puts everything of this agent in force again, after a successor that had begun and gave up.
@@ -213,7 +254,7 @@ impl Enroller {
     }
 
     /// Every listener, for a successor.
-    pub fn listeners(&self) -> impl Iterator<Item = (ListenerName, std::os::fd::BorrowedFd<'_>)> {
+    pub fn listeners(&self) -> impl Iterator<Item = (ListenerName, BorrowedFd<'_>)> {
         self.enrolled
             .values()
             .flat_map(|enrolled| &enrolled.listeners)
@@ -227,127 +268,93 @@ impl Enroller {
         }
     }
 
-    /// First its own connections go direct; what others still send to the agent is served for a grace, because they
-    /// hear of the change at the same moment as this node; then the pod is left alone.
-    fn disenrol_unwanted(&mut self, snapshot: &Snapshot) {
-        let unwanted: Vec<_> =
-            self.enrolled.keys().filter(|uid| !snapshot.enrolments.contains_key(*uid)).cloned().collect();
-        for uid in unwanted {
-            let since = self.leave(&uid);
-            if since.elapsed() >= limits::DISENROLMENT_GRACE {
-                self.disenrol(&uid);
-            }
-        }
-        // After a crash the rows of wanted pods go on deciding by their failure mode until each is enrolled anew.
-        self.waiting.retain(|uid, _| snapshot.enrolments.contains_key(uid));
-        self.guarded.retain(|uid, _| snapshot.enrolments.contains_key(uid));
-        self.problems.retain(|uid, _| snapshot.enrolments.contains_key(uid));
-        let wanted = snapshot.enrolments.values().filter_map(|row| Netns::open(&row.netns).ok());
-        let ours = self.enrolled.values().map(|enrolled| enrolled.pod.netns.cookie());
-        let stay: Vec<NetnsCookie> = wanted.map(|netns| netns.cookie()).chain(ours).collect();
-        if let Err(error) = self.datapath.retain(&stay) {
-            tracing::warn!(%error, "the rows of pods that are gone stay in the kernel");
-        }
-    }
-
-    fn leave(&mut self, uid: &WorkloadUid) -> Instant {
-        let Some(enrolled) = self.enrolled.get_mut(uid) else { return Instant::now() };
-        if let Some(since) = enrolled.leaving {
-            return since;
-        }
-        let quiet = CapturedPod { outbound: false, ..enrolled.row.clone() };
-        match self.datapath.update(&quiet) {
-            Ok(()) => enrolled.row = quiet,
-            Err(error) => tracing::warn!(workload = %uid, %error, "a pod that leaves is still captured"),
-        }
-        *enrolled.leaving.insert(Instant::now())
-    }
-
-    fn disenrol(&mut self, uid: &WorkloadUid) {
-        let Some(enrolled) = self.enrolled.remove(uid) else { return };
-        let cookie = enrolled.pod.netns.cookie();
-        // The row goes first, so that nothing new is led to listeners that are about to close.
-        if let Err(error) = self.datapath.disenrol(cookie) {
-            tracing::warn!(workload = %uid, %error, "a pod could not be taken off the kernel");
-        }
-        enrolled.pod.retired.cancel();
-        let original = self.originals.take(cookie);
-        let restored = original.map(|original| {
-            enrolled
-                .pod
-                .netns
-                .run(|| sysctl::restore(&self.surroundings.sysctl_root, &original))
-                .and_then(|result| result)
-        });
-        if let Some(Err(error)) = restored {
-            tracing::warn!(workload = %uid, %error, "a pod's settings could not be restored");
-        }
-        tracing::info!(workload = %uid, "disenrolled");
-    }
-
     fn follow(&mut self, snapshot: &Snapshot, enrolment: &Arc<Enrolment>) -> Outcome {
-        let name = snapshot.workloads.get(&enrolment.uid).map_or_else(|| Arc::from(""), |row| Arc::clone(&row.name));
-        let problem = self.try_follow(snapshot, enrolment).err().map(|problem| problem.to_string());
-        if self.problems.get(&enrolment.uid) != problem.as_ref() {
-            match &problem {
-                Some(problem) => {
-                    tracing::warn!(workload = %enrolment.uid, %name, problem, "a pod is not enrolled");
-                    self.problems.insert(enrolment.uid.clone(), problem.clone());
+        let uid = &enrolment.uid;
+        let name = snapshot.workloads.get(uid).map_or_else(|| Arc::from(""), |row| Arc::clone(&row.name));
+        let mut problem = None;
+        match self.try_follow(snapshot, enrolment) {
+            Ok(()) => {
+                self.waiting.remove(uid);
+                self.guarded.remove(uid);
+            }
+            Err(error) => {
+                if error.is_the_pods_end() {
+                    self.lose(uid);
+                    self.waiting.remove(uid);
+                } else if !self.enrolled.contains_key(uid) {
+                    self.guard(snapshot, enrolment, &error);
                 }
-                None => drop(self.problems.remove(&enrolment.uid)),
+                problem = Some(error.to_string());
             }
         }
-        let cookie = self.enrolled.get(&enrolment.uid).map(|enrolled| enrolled.pod.netns.cookie());
-        Outcome { uid: enrolment.uid.clone(), name, cookie, problem }
+        let enrolled = self.enrolled.get(uid);
+        let cookie = enrolled.map(|enrolled| enrolled.pod.netns.cookie());
+        let problem = problem.or_else(|| enrolled.and_then(|enrolled| enrolled.proof.problem()));
+        let outcome =
+            Outcome { uid: uid.clone(), name, cookie, enrolled: enrolled.is_some(), problem: problem.clone() };
+        self.say_once(&outcome);
+        outcome
+    }
+
+    fn say_once(&mut self, outcome: &Outcome) {
+        if self.problems.get(&outcome.uid) == outcome.problem.as_ref() {
+            return;
+        }
+        match &outcome.problem {
+            Some(problem) => {
+                tracing::warn!(workload = %outcome.uid, name = %outcome.name, problem, "something is wrong with a pod");
+                self.problems.insert(outcome.uid.clone(), problem.clone());
+            }
+            None => drop(self.problems.remove(&outcome.uid)),
+        }
     }
 
     fn try_follow(&mut self, snapshot: &Snapshot, enrolment: &Arc<Enrolment>) -> Result<(), Problem> {
         let netns =
-            Netns::open(&enrolment.netns).map_err(|source| Problem::Netns { path: enrolment.netns.clone(), source });
-        let netns = match netns {
-            Ok(netns) => netns,
-            Err(problem) => {
-                self.lose(&enrolment.uid);
-                return Err(problem);
-            }
-        };
+            Netns::open(&enrolment.netns).map_err(|source| Problem::Netns { path: enrolment.netns.clone(), source })?;
         if self.enrolled.get(&enrolment.uid).is_some_and(|enrolled| enrolled.pod.netns.cookie() != netns.cookie()) {
             self.lose(&enrolment.uid);
         }
         if self.enrolled.contains_key(&enrolment.uid) {
-            self.update(snapshot, enrolment)?;
-        } else {
-            self.await_certificate(snapshot, enrolment, &netns)?;
-            self.enrol(snapshot, enrolment, netns)?;
+            return self.update(snapshot, enrolment);
         }
-        self.prove(snapshot, enrolment)
-    }
-
-    /// A pod without its certificate could neither prove itself nor be reached: it stays as it is until it has one.
-    /// Where that takes long, because no controller is there, its failure mode decides in the meantime.
-    fn await_certificate(&mut self, snapshot: &Snapshot, enrolment: &Enrolment, netns: &Netns) -> Result<(), Problem> {
+        self.make_way(netns.cookie())?;
         let wanted = snapshot.workloads.get(&enrolment.uid).is_some_and(|row| row.identity.is_some());
-        if !wanted || self.surroundings.credentials.of(&enrolment.uid).is_some() {
-            self.waiting.remove(&enrolment.uid);
-            self.guarded.remove(&enrolment.uid);
-            return Ok(());
+        if wanted && self.surroundings.credentials.of(&enrolment.uid).is_none() {
+            // It could neither prove itself nor be reached.
+            return Err(Problem::NoCertificate);
         }
-        let since = *self.waiting.entry(enrolment.uid.clone()).or_insert_with(Instant::now);
-        if since.elapsed() > limits::CERTIFICATE_PATIENCE && self.inherited.is_empty() {
-            let row = row::pod(snapshot, enrolment, netns.cookie());
-            if self.guarded.get(&enrolment.uid) != Some(&row) {
-                put(&self.datapath, &row, netns, &[])?;
-                self.guarded.insert(enrolment.uid.clone(), row);
-            }
-        }
-        Err(Problem::NoCertificate)
+        self.enrol(snapshot, enrolment, netns)
     }
 
-    /// The pod's namespace is gone: nothing of ours may pin it.
-    fn lose(&mut self, uid: &WorkloadUid) {
-        if let Some(enrolled) = self.enrolled.get(uid) {
-            enrolled.pod.gone.cancel();
-            self.disenrol(uid);
+    /// Another pod in the same namespace: one that is leaving goes now, one that stays is in the way.
+    fn make_way(&mut self, cookie: NetnsCookie) -> Result<(), Problem> {
+        let holder = self.enrolled.values().find(|enrolled| enrolled.pod.netns.cookie() == cookie);
+        let Some(holder) = holder else { return Ok(()) };
+        let uid = holder.pod.uid.clone();
+        if holder.leaving.is_none() {
+            return Err(Problem::Taken(uid));
+        }
+        self.disenrol(&uid);
+        Ok(())
+    }
+
+    /// Lets the pod's failure mode decide until it can be served. A pod that waits for its certificate alone is given a
+    /// moment, so that switching capture on interrupts nothing; a predecessor that still serves it is left alone.
+    fn guard(&mut self, snapshot: &Snapshot, enrolment: &Enrolment, problem: &Problem) {
+        let since = *self.waiting.entry(enrolment.uid.clone()).or_insert_with(Instant::now);
+        let patient = matches!(problem, Problem::NoCertificate) && since.elapsed() < limits::CERTIFICATE_PATIENCE;
+        if patient || !self.inherited.is_empty() || matches!(problem, Problem::Taken(_)) {
+            return;
+        }
+        let Ok(netns) = Netns::open(&enrolment.netns) else { return };
+        let row = row::pod(snapshot, enrolment, netns.cookie());
+        if self.guarded.get(&enrolment.uid) == Some(&row) {
+            return;
+        }
+        match put(&self.datapath, &row, &netns, &[]) {
+            Ok(()) => drop(self.guarded.insert(enrolment.uid.clone(), row)),
+            Err(error) => tracing::error!(workload = %enrolment.uid, %error, "a pod is neither served nor guarded"),
         }
     }
 
@@ -360,20 +367,42 @@ impl Enroller {
             self.datapath.update(&wanted)?;
             enrolled.row = wanted;
         }
+        if enrolled.seeded.elapsed() > limits::RESEED_INTERVAL {
+            // A socket that listened before the first agent's start closes unseen; and a full map may have room again.
+            let ports: Vec<u16> = enrolled.listeners.iter().map(|(name, _)| name.port).collect();
+            let netns = &enrolled.pod.netns;
+            let _seeded =
+                netns.run(|| self.datapath.seed_open_ports(netns.cookie(), &ports)).map_err(Problem::Enter)??;
+            enrolled.seeded = Instant::now();
+        }
         Ok(())
     }
 
     fn enrol(&mut self, snapshot: &Snapshot, enrolment: &Arc<Enrolment>, netns: Netns) -> Result<(), Problem> {
         let cookie = netns.cookie();
         self.prepare_settings(&netns, &enrolment.netns)?;
+        let inherits = self.inherited.contains_key(&(enrolment.uid.to_string(), cookie.0));
         let listeners = self.listeners_of(enrolment, &netns)?;
         let wanted = row::pod(snapshot, enrolment, cookie);
         put(&self.datapath, &wanted, &netns, &listeners)?;
         let pod = Arc::new(Pod::new(Arc::clone(enrolment), netns));
-        let enrolled = Enrolled { pod: Arc::clone(&pod), listeners, row: wanted, proven: false, leaving: None };
+        let enrolled = Enrolled {
+            pod: Arc::clone(&pod),
+            path: enrolment.netns.clone(),
+            listeners,
+            row: wanted,
+            // What a predecessor captured is captured.
+            proof: if inherits { Proof::Given } else { Proof::Wanted { next: Instant::now() } },
+            seeded: Instant::now(),
+            leaving: None,
+        };
         let served = self.serve(&pod, &enrolled.listeners);
         self.enrolled.insert(enrolment.uid.clone(), enrolled);
-        served?;
+        if let Err(problem) = served {
+            // Listeners that nobody accepts from would hang whoever is led to them.
+            self.disenrol(&enrolment.uid);
+            return Err(problem);
+        }
         tracing::info!(workload = %enrolment.uid, netns = cookie.0, "enrolled");
         Ok(())
     }
@@ -402,7 +431,8 @@ impl Enroller {
                 if listeners.iter().any(|(name, _)| name.worker == worker && name.outbound == outbound) {
                     continue;
                 }
-                let opened = netns.run(socket::listen_in_capture_range).and_then(|result| result);
+                let opened =
+                    netns.run(|| bpf::listen_in_capture_range(limits::LISTEN_BACKLOG)).and_then(|result| result);
                 let (listener, port) = opened.map_err(Problem::Listener)?;
                 let workload = enrolment.uid.to_string();
                 let name = ListenerName { workload, netns_cookie: cookie, outbound, worker, port };
@@ -422,19 +452,6 @@ impl Enroller {
             let order = Order::Serve { pod: Arc::clone(pod), role, listener };
             worker.try_send(order).map_err(|_| Problem::Worker)?;
         }
-        Ok(())
-    }
-
-    /// Runs the self-test once, when the hooks are attached.
-    fn prove(&mut self, snapshot: &Snapshot, enrolment: &Enrolment) -> Result<(), Problem> {
-        let Some(enrolled) = self.enrolled.get_mut(&enrolment.uid) else { return Ok(()) };
-        if enrolled.proven || !self.attached {
-            return Ok(());
-        }
-        if let Some(destination) = self_test::destination(&snapshot.captured_networks) {
-            self_test::run(&enrolment.netns, destination).map_err(Problem::SelfTest)?;
-        }
-        enrolled.proven = true;
         Ok(())
     }
 }

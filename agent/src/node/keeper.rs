@@ -32,6 +32,8 @@ pub struct KernelSide {
 
 enum Command {
     Wake,
+    /// No predecessor can need anything any more.
+    Settle,
     Give(UnixStream, oneshot::Sender<io::Result<()>>),
     Stop,
 }
@@ -71,12 +73,21 @@ impl Keeper {
         Waker(self.commands.clone())
     }
 
+    /// Lets go of what other versions left in the kernel.
+    pub fn settle(&self) {
+        // A full queue is only ever full of wakes, and the thread is alive as long as its owner.
+        let _ = self.commands.send(Command::Settle);
+    }
+
     /// Hands every listener to the successor at the other end. After `Ok` this agent accepts nothing any more.
     pub async fn give(&self, successor: UnixStream) -> io::Result<()> {
         let (answer, answered) = oneshot::channel();
-        self.commands
-            .try_send(Command::Give(successor, answer))
-            .map_err(|_| io::Error::from(io::ErrorKind::ResourceBusy))?;
+        let commands = self.commands.clone();
+        // Waits behind wakes, off this runtime.
+        tokio::task::spawn_blocking(move || commands.send(Command::Give(successor, answer)))
+            .await
+            .map_err(io::Error::other)?
+            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         answered.await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?
     }
 
@@ -99,6 +110,7 @@ fn run(
     loop {
         match arrivals.recv_timeout(pause) {
             Ok(Command::Wake) | Err(RecvTimeoutError::Timeout) => pause = follow(&mut enroller, snapshots, publish),
+            Ok(Command::Settle) => enroller.settle(),
             Ok(Command::Give(successor, answer)) => {
                 let given = upgrade::give(successor, enroller.listeners());
                 let done = given.is_ok();
@@ -122,20 +134,22 @@ fn run(
 
 /// One look at the snapshot. Returns when to look again if nobody asks before.
 fn follow(enroller: &mut Enroller, snapshots: &Snapshots, publish: &watch::Sender<Arc<KernelSide>>) -> Duration {
+    let confirmed = snapshots.applied().borrow().confirmed;
     let snapshot = snapshots.current();
-    let followed = enroller.reconcile(&snapshot);
-    let mut side = KernelSide { attached: enroller.is_attached(), ..KernelSide::default() };
+    let followed = enroller.reconcile(&snapshot, confirmed);
+    let mut side = KernelSide::clone(&publish.borrow());
+    side.attached = enroller.is_attached();
     match followed {
         Ok(outcomes) => {
-            side.pods = outcomes
-                .into_iter()
-                .map(|outcome| {
-                    let counters = enroller.counters(outcome.cookie);
-                    (outcome, counters)
-                })
-                .collect();
+            let counted = |outcome: Outcome| {
+                let counters = enroller.counters(outcome.cookie);
+                (outcome, counters)
+            };
+            side.pods = outcomes.into_iter().map(counted).collect();
+            side.problem = None;
         }
         Err(error) => {
+            // What was known of the pods stays: unknown is never false.
             tracing::error!(%error, "the kernel does not follow the snapshot");
             side.problem = Some(error.to_string());
         }
@@ -143,5 +157,6 @@ fn follow(enroller: &mut Enroller, snapshots: &Snapshots, publish: &watch::Sende
     enroller.log_events();
     side.hooks = enroller.hooks();
     publish.send_replace(Arc::new(side));
-    if enroller.waits_for_a_certificate() { limits::CERTIFICATE_POLL } else { limits::RECONCILE_INTERVAL }
+    let more = enroller.prove_some(&snapshot);
+    if more || enroller.waits_for_a_certificate() { limits::CERTIFICATE_POLL } else { limits::RECONCILE_INTERVAL }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::bpf::CapturedPod;
 use crate::config::ProbeSettings;
 use crate::limits;
 
@@ -23,10 +24,25 @@ pub const ANSWER: &[u8] = b"weft\n";
 /// No Service uses the TCP port multiplexer's port (RFC 1078), and no host has a network address.
 const PORT: u16 = 1;
 
-/// Where the self-test connects to; None when nothing is captured at all.
+/// Where a pod's self-test connects to: the first captured network of a family that the pod has. None when the pod's
+/// exclusions cover every such address.
 #[must_use]
-pub fn destination(captured: &[IpNet]) -> Option<SocketAddr> {
-    captured.first().map(|network| SocketAddr::new(network.network(), PORT))
+pub fn destination(captured: &[IpNet], pod: &CapturedPod) -> Option<SocketAddr> {
+    if pod.excluded_outbound_ports.contains(&PORT) {
+        return None;
+    }
+    let usable = |network: &&IpNet| {
+        let address = network.network();
+        let has_family = if address.is_ipv4() { pod.address4.is_some() } else { pod.address6.is_some() };
+        has_family && !pod.excluded_outbound_networks.iter().any(|excluded| excluded.contains(&address))
+    };
+    captured.iter().find(usable).map(|network| SocketAddr::new(network.network(), PORT))
+}
+
+/// Whether a captured connection is a self-test's.
+#[must_use]
+pub fn is_destination(captured: &[IpNet], asked: SocketAddr) -> bool {
+    asked.port() == PORT && captured.iter().any(|network| network.network() == asked.ip())
 }
 
 /// Runs the probe in a process of its own. The error says what was seen, for a person.
@@ -93,7 +109,8 @@ fn cgroup_of_netns(netns: &Path) -> io::Result<PathBuf> {
         let path = entry.path();
         let is_process = entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
         if is_process && inode(&path.join("ns/net")).is_ok_and(|found| found == wanted) {
-            let membership = fs::read_to_string(path.join("cgroup"))?;
+            // A process may end while it is looked at; another one of the pod will do.
+            let membership = fs::read_to_string(path.join("cgroup")).unwrap_or_default();
             if let Some(relative) = membership.lines().find_map(|line| line.strip_prefix("0::/")) {
                 return Ok(root.join(relative));
             }

@@ -6,46 +6,16 @@ use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use rand::RngExt as _;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-use weft_abi::{CAPTURE_PORT_FIRST, CAPTURE_PORT_LAST};
 
 use super::netns::Netns;
 use crate::error::{ConnectionError, Reason, Side};
-use crate::limits;
 
 /// Source addresses towards the pod's own application when the pod address has no port left: a slice of 127/8 that
 /// nothing else uses. `steer` counts it as the pod itself.
 const SPARE_SOURCES: [u8; 2] = [127, 87];
-
-/// Opens one listener on the first free port of the capture range. Not `SO_REUSEPORT`: root in a container could join
-/// the group. Dual-stack; IPv4 alone where the namespace has no IPv6. Called inside the namespace.
-pub fn listen_in_capture_range() -> io::Result<(Socket, u16)> {
-    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-    for port in CAPTURE_PORT_FIRST..=CAPTURE_PORT_LAST {
-        match listen_on(port) {
-            Ok(socket) => return Ok((socket, port)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
-            Err(error) => return Err(error),
-        }
-    }
-    Err(last)
-}
-
-fn listen_on(port: u16) -> io::Result<Socket> {
-    let (socket, address) = match Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)) {
-        Ok(socket) => {
-            socket.set_only_v6(false)?;
-            (socket, IpAddr::V6(Ipv6Addr::UNSPECIFIED))
-        }
-        Err(_) => (Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-    };
-    socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddr::new(address, port).into())?;
-    socket.listen(limits::LISTEN_BACKLOG)?;
-    Ok(socket)
-}
 
 /// A socket inside `netns`, not yet connected.
 pub fn stream_socket(netns: &Netns, destination: IpAddr) -> io::Result<TcpSocket> {

@@ -21,7 +21,7 @@ pub fn original_destination(facts: &SocketFacts, downstream: &TcpStream) -> Resu
 
 /// Answers the agent's own proof that a freshly enrolled pod's hook captures. False: it is an application's connection.
 pub async fn answer_self_test(snapshot: &Snapshot, asked: SocketAddr, downstream: &mut TcpStream) -> bool {
-    if self_test::destination(&snapshot.captured_networks) != Some(asked) {
+    if !self_test::is_destination(&snapshot.captured_networks, asked) {
         return false;
     }
     // A probe that has given up says so itself.
