@@ -17,6 +17,13 @@ pub const OPEN_FILE_QUIET: Duration = Duration::from_millis(100);
 /// The directory is read again this often even when no event came: a network filesystem sends none.
 pub const RESCAN_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Entries of one exclusion annotation: a pod has a few. Each costs an entry in tables that all pods of its node share.
+pub const EXCLUSIONS_PER_ANNOTATION: usize = 64;
+/// Ports of one list that agents read: the bound of the schemas.
+pub const PORTS_PER_LIST: usize = 64;
+/// The agents' own ports in every pod's network namespace: an exception for one of them would be a way around the agent.
+pub const CAPTURE_PORTS: std::ops::RangeInclusive<u16> = 61_000..=61_063;
+
 /// Changes remembered for agents that are a little behind; one further behind is compared resource by resource.
 pub const REMEMBERED_CHANGES: usize = 64;
 /// Resources in one message: about 64 KiB at 200 bytes each, so a slow agent holds little in our memory.

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use crate::limits;
+
 /// Which field is wrong, why, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}; {fix}")]
@@ -55,11 +57,25 @@ pub(super) fn port(path: &str, value: i64) -> Result<u16, FieldError> {
     }
 }
 
+/// A port that a rule or an exception may speak of: not one of the agents' own.
+pub(super) fn ruled_port(path: &str, value: i64) -> Result<u16, FieldError> {
+    let port = port(path, value)?;
+    if limits::CAPTURE_PORTS.contains(&port) {
+        let (first, last) = limits::CAPTURE_PORTS.into_inner();
+        return Err(FieldError::new(
+            path,
+            format!("port {port} is one of the agents' own, {first} to {last}"),
+            "name a port of the application",
+        ));
+    }
+    Ok(port)
+}
+
 pub(super) fn ports(path: &str, values: &[i32]) -> Result<Vec<u16>, FieldError> {
     let mut ports = values
         .iter()
         .enumerate()
-        .map(|(index, value)| port(&format!("{path}[{index}]"), i64::from(*value)))
+        .map(|(index, value)| ruled_port(&format!("{path}[{index}]"), i64::from(*value)))
         .collect::<Result<Vec<_>, _>>()?;
     ports.sort_unstable();
     ports.dedup();

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use weft_proto::names::{NodeName, WorkloadUid};
 
 use crate::hexadecimal::hexadecimal;
+use crate::limits;
 
 use super::field::{address, comma_separated, port, range};
 use super::namespace::Capture;
@@ -97,6 +98,8 @@ pub struct Exclusions {
     pub inbound_ports: Vec<u16>,
     pub outbound_ports: Vec<u16>,
     pub outbound_ranges: Vec<IpNet>,
+    /// Sentences about what was asked and is refused, whatever policies say.
+    pub refused: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,29 +222,44 @@ fn declared_ports(containers: &[RawContainer]) -> Result<Vec<PodPort>, FieldErro
     Ok(ports)
 }
 
+/// At most [`limits::EXCLUSIONS_PER_ANNOTATION`] each: an annotation with more is refused as a whole, because which of
+/// its entries would count is anybody's guess.
 fn exclusions(metadata: &Metadata) -> Result<Exclusions, FieldError> {
-    let annotation = |name: &str| {
-        let text = metadata.annotations.get(name).map_or("", String::as_str);
-        (format!("metadata.annotations[{name}]"), text)
-    };
-    let parse_port = |path: &str, text: &str| match text.parse::<i64>() {
+    let mut refused = Vec::new();
+    let inbound_ports = excluded_ports(metadata, weft_crd::EXCLUDE_INBOUND_PORTS, &mut refused)?;
+    let outbound_ports = excluded_ports(metadata, weft_crd::EXCLUDE_OUTBOUND_PORTS, &mut refused)?;
+    let (path, text) = annotation(metadata, weft_crd::EXCLUDE_OUTBOUND_CIDRS, &mut refused);
+    let mut outbound_ranges = comma_separated(&path, text, range)?;
+    outbound_ranges.sort_unstable();
+    outbound_ranges.dedup();
+    Ok(Exclusions { inbound_ports, outbound_ports, outbound_ranges, refused })
+}
+
+/// Path and text of an annotation; no text if it has too many entries.
+fn annotation<'a>(metadata: &'a Metadata, name: &str, refused: &mut Vec<String>) -> (String, &'a str) {
+    let text = metadata.annotations.get(name).map_or("", String::as_str);
+    let path = format!("metadata.annotations[{name}]");
+    if text.split(',').nth(limits::EXCLUSIONS_PER_ANNOTATION).is_none() {
+        return (path, text);
+    }
+    let limit = limits::EXCLUSIONS_PER_ANNOTATION;
+    refused.push(format!("{name}: it is refused because it has more than {limit} entries"));
+    (path, "")
+}
+
+fn excluded_ports(metadata: &Metadata, name: &str, refused: &mut Vec<String>) -> Result<Vec<u16>, FieldError> {
+    let parse = |path: &str, text: &str| match text.parse::<i64>() {
         Ok(number) => port(path, number),
         Err(_) => Err(FieldError::new(path, format!("{text:?} is not a port"), "write ports such as 25,465")),
     };
-    let ports = |name: &str| {
-        let (path, text) = annotation(name);
-        comma_separated(&path, text, parse_port).map(|mut ports| {
-            ports.sort_unstable();
-            ports.dedup();
-            ports
-        })
-    };
-    let (path, text) = annotation(weft_crd::EXCLUDE_OUTBOUND_CIDRS);
-    Ok(Exclusions {
-        inbound_ports: ports(weft_crd::EXCLUDE_INBOUND_PORTS)?,
-        outbound_ports: ports(weft_crd::EXCLUDE_OUTBOUND_PORTS)?,
-        outbound_ranges: comma_separated(&path, text, range)?,
-    })
+    let (path, text) = annotation(metadata, name, refused);
+    let mut ports = comma_separated(&path, text, parse)?;
+    ports.sort_unstable();
+    ports.dedup();
+    for port in ports.extract_if(.., |port| limits::CAPTURE_PORTS.contains(port)) {
+        refused.push(format!("{name}: {port} is refused because it is one of the agents' own ports"));
+    }
+    Ok(ports)
 }
 
 /// An absolute path, because the agent opens it as it stands.

@@ -7,6 +7,7 @@ use weft_proto::v1;
 
 use super::authentication::Decided;
 use super::{Finding, World};
+use crate::limits;
 use crate::object::{AuthenticationPolicy, Capture, Exclusions, Exemption, Pod};
 
 /// Runtime classes whose pods the node's kernel does not see: their sockets live in a kernel of their own.
@@ -44,7 +45,8 @@ pub fn guard(world: &World<'_>, pod: &Pod, decided: Option<&Decided<'_>>, findin
         exclusions: Exclusions::default(),
         refused: world.owners.disputes(pod),
     };
-    guarded.on_agent_failure = failure_mode(world, pod, guarded.mtls);
+    guarded.refused.extend(pod.exclusions.refused.iter().cloned());
+    guarded.on_agent_failure = failure_mode(world, pod, guarded.mtls, guarded.require_mesh_tls);
     exempt(world, pod, decided, &mut guarded);
     exclude(world, pod, &mut guarded);
     let wanted = capture(world, pod, &mut guarded) == Capture::Enabled;
@@ -102,15 +104,17 @@ fn port_modes(world: &World<'_>, decided: &Decided<'_>, own: MtlsMode) -> BTreeM
     ports.into_iter().map(|(port, mode)| (port, mode.max(floor))).filter(|(_, mode)| *mode != own).collect()
 }
 
-/// A namespace's label, or what follows from the mode; never below the floor.
-fn failure_mode(world: &World<'_>, pod: &Pod, mtls: MtlsMode) -> FailureMode {
+/// A namespace's label, or what follows from the mode; never below the floor. A pod that must not speak plaintext to
+/// peers has no open failure at all: without an agent its connections would be just that.
+fn failure_mode(world: &World<'_>, pod: &Pod, mtls: MtlsMode, require_mesh_tls: bool) -> FailureMode {
     let label = world.objects.namespaces.get(&pod.metadata.namespace).and_then(|namespace| namespace.on_agent_failure);
     let natural = match mtls {
         MtlsMode::Permissive => FailureMode::Open,
         MtlsMode::Strict => FailureMode::Closed,
     };
     let stated = label.or(world.mesh.default_failure_mode).unwrap_or(natural);
-    stated.max(world.mesh.minimum_failure_mode.unwrap_or(FailureMode::Open))
+    let required = if require_mesh_tls { FailureMode::Closed } else { FailureMode::Open };
+    stated.max(world.mesh.minimum_failure_mode.unwrap_or(FailureMode::Open)).max(required)
 }
 
 fn exempt(world: &World<'_>, pod: &Pod, decided: &Decided<'_>, guarded: &mut Guarded) {
@@ -120,7 +124,10 @@ fn exempt(world: &World<'_>, pod: &Pod, decided: &Decided<'_>, guarded: &mut Gua
             // Ports that a Service's policy decides are not this policy's to open. "Every port" is then those the pod declares.
             let ports = match (&exemption.ports, decided.ports.is_empty()) {
                 (None, true) => None,
-                (None, false) => Some(pod.ports.iter().map(|declared| declared.port).collect()),
+                (None, false) => {
+                    let declared = pod.ports.iter().map(|declared| declared.port);
+                    Some(declared.take(limits::PORTS_PER_LIST).collect())
+                }
                 (Some(ports), _) => Some(ports.clone()),
             };
             let own = |ports: Vec<u16>| ports.into_iter().filter(|port| !decided.ports.contains_key(port)).collect();

@@ -10,6 +10,12 @@ use weft_proto::v1;
 
 use crate::model::MtlsMode;
 
+/// Ports of one list. The controller sends at most 64 (its schemas' bound, and that of one annotation): each may cost an
+/// entry in a table that all pods of the node share.
+const PORTS_PER_LIST: usize = 64;
+/// Ranges of one list: the captured ones are two lists of at most 64.
+const NETWORKS_PER_LIST: usize = 128;
+
 pub fn problem(field: impl Into<String>, problem: impl fmt::Display) -> ReadError {
     ReadError { field: field.into(), problem: problem.to_string() }
 }
@@ -38,7 +44,15 @@ pub fn port(field: &str, number: u32) -> Result<u16, ReadError> {
 }
 
 pub fn ports(field: &str, numbers: &[u32]) -> Result<Vec<u16>, ReadError> {
+    bounded(field, numbers.len(), PORTS_PER_LIST)?;
     numbers.iter().map(|number| port(field, *number)).collect()
+}
+
+fn bounded(field: &str, count: usize, limit: usize) -> Result<(), ReadError> {
+    if count > limit {
+        return Err(problem(field, format!("it has {count} entries, and at most {limit} are read")));
+    }
+    Ok(())
 }
 
 /// 4 or 16 bytes; IPv4 written as IPv6 becomes IPv4.
@@ -57,6 +71,7 @@ pub fn network(field: &str, text: &str) -> Result<IpNet, ReadError> {
 }
 
 pub fn networks(field: &str, list: &[String]) -> Result<Vec<IpNet>, ReadError> {
+    bounded(field, list.len(), NETWORKS_PER_LIST)?;
     list.iter().map(|text| network(field, text)).collect()
 }
 
@@ -65,5 +80,20 @@ pub fn mtls(field: &str, number: i32) -> Result<MtlsMode, ReadError> {
         Ok(v1::MtlsMode::Permissive) => Ok(MtlsMode::Permissive),
         Ok(v1::MtlsMode::Strict) => Ok(MtlsMode::Strict),
         Ok(v1::MtlsMode::Unspecified) | Err(_) => Err(problem(field, format!("{number} is not a known mTLS mode"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_is_too_long_is_refused_whole() {
+        let numbers: Vec<u32> = (1..=65).collect();
+        assert_eq!(ports("excluded", &numbers[..64]).unwrap().len(), 64);
+        assert!(ports("excluded", &numbers).is_err());
+        let texts: Vec<String> = (0..129).map(|number| format!("10.{number}.0.0/16")).collect();
+        assert_eq!(networks("excluded", &texts[..128]).unwrap().len(), 128);
+        assert!(networks("excluded", &texts).is_err());
     }
 }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use weft_crd::{AuthenticationPolicySpec, ExemptionSource, MtlsMode, ServerAuthentication};
 
 use super::Target;
-use crate::object::field::{port, ports, ranges};
+use crate::object::field::{ports, ranges, ruled_port};
 use crate::object::{FieldError, Metadata};
 
 /// Plaintext that a strict port takes.
@@ -59,7 +59,7 @@ fn server(server: ServerAuthentication) -> Result<Authentication, FieldError> {
     let mut modes = BTreeMap::new();
     for (index, entry) in server.ports.iter().enumerate() {
         let path = format!("spec.server.ports[{index}].port");
-        if modes.insert(port(&path, i64::from(entry.port))?, entry.mtls).is_some() {
+        if modes.insert(ruled_port(&path, i64::from(entry.port))?, entry.mtls).is_some() {
             return Err(FieldError::new(path, format!("port {} is there twice", entry.port), "keep one of the two"));
         }
     }

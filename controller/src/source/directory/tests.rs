@@ -187,6 +187,22 @@ fn every_mistake_names_its_place_and_its_repair() {
             "a.yaml:8: AuthorizationPolicy shop/x: spec.targetRefs[1].kind: one policy has targets of one kind",
         ),
         (
+            "a rule for an agent's port",
+            weft(
+                "AuthenticationPolicy",
+                "  targetRefs: [{kind: Pod}]\n  server:\n    ports: [{port: 61000, mtls: Permissive}]\n",
+            ),
+            "spec.server.ports[0].port: port 61000 is one of the agents' own, 61000 to 61063",
+        ),
+        (
+            "an agent's port in a rule",
+            weft(
+                "AuthorizationPolicy",
+                "  targetRefs: [{kind: Pod}]\n  action: Allow\n  rules: [{to: [{ports: [61063]}]}]\n",
+            ),
+            "spec.rules[0].to[0].ports[0]: port 61063 is one of the agents' own",
+        ),
+        (
             "a mesh of another name",
             "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: other}\nspec: {}\n".to_owned(),
             "name it default",

@@ -180,3 +180,45 @@ fn the_operators_rules_are_every_captured_pods() {
     assert_eq!(out.web().authorization, ["authorization/MeshConfig/default", "authorization/shop/audit"]);
     assert!(out.authorization("authorization/MeshConfig/default").enforced);
 }
+
+#[test]
+fn exclusions_are_bounded_and_never_name_the_agents_own_ports() {
+    let list = |count: u16| (1..=count).map(|port| port.to_string()).collect::<Vec<_>>().join(",");
+    let ranges = (0..65).map(|number| format!("10.{number}.0.0/16")).collect::<Vec<_>>().join(",");
+    let asking = |ports: &str, ranges: &str| {
+        let annotations = format!(
+            ", weft.dev/exclude-inbound-ports: '{ports}', weft.dev/exclude-outbound-ports: '{ports}', weft.dev/exclude-outbound-cidrs: '{ranges}'"
+        );
+        all(&[SHOP, &web("", &annotations)])
+    };
+    let most = asking(&list(64), "10.0.0.0/8").web();
+    assert_eq!((most.excluded_inbound_ports.len(), most.excluded_outbound_ports.len(), most.refused.len()), (64, 64, 0));
+    let more = asking(&list(65), &ranges);
+    let web = more.web();
+    assert!(web.excluded_inbound_ports.is_empty() && web.excluded_outbound_ports.is_empty());
+    assert!(web.excluded_outbound_cidrs.is_empty());
+    assert_eq!(web.refused.len(), 3, "{:?}", web.refused);
+    assert!(more.found("more than 64 entries"));
+    let own = asking("61000,9090,61063,61064", "");
+    assert_eq!(own.web().excluded_inbound_ports, [9090, 61064]);
+    assert!(own.found("61063 is refused because it is one of the agents' own ports"));
+    assert!(own.workload("web").excluded_inbound_ports == [9090, 61064]);
+}
+
+#[test]
+fn a_pod_that_requires_mesh_tls_never_fails_open() {
+    let required = policy(
+        "AuthenticationPolicy",
+        "required",
+        "",
+        "  targetRefs: [{kind: Pod}]\n  server: {mtls: Permissive}\n  client: {requireMeshTLS: true}",
+    );
+    let open = namespace("shop", "weft.dev/capture: enabled, weft.dev/on-agent-failure: open");
+    let generous = mesh("  defaults: {onAgentFailure: Open}");
+    for parts in [vec![SHOP], vec![open.as_str()], vec![SHOP, generous.as_str()]] {
+        let mut all_parts = parts.clone();
+        let web = web("", "");
+        all_parts.extend([web.as_str(), required.as_str()]);
+        assert_eq!(all(&all_parts).web().on_agent_failure(), v1::FailureMode::Closed, "{parts:?}");
+    }
+}
