@@ -265,6 +265,14 @@ fn plaintext_is_permitted_only_for_permissive_fail_open_workloads_of_a_node_that
     let gone = Observed { capable: capable.clone(), gone: BTreeSet::from([node]) };
     let live = Observed { capable, gone: BTreeSet::new() };
     let strict = policy("AuthenticationPolicy", "strict", "", "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict}");
+    let one_port = policy(
+        "AuthenticationPolicy",
+        "port",
+        "",
+        "  targetRefs: [{kind: Pod}]\n  server: {mtls: Permissive, ports: [{port: 9090, mtls: Strict}]}",
+    );
+    let other_port = one_port.replace("mtls: Strict", "mtls: Kept").replace("mtls: Permissive", "mtls: Strict");
+    let other_port = other_port.replace("mtls: Kept", "mtls: Permissive");
     let closed = namespace("shop", "weft.dev/capture: enabled, weft.dev/on-agent-failure: closed");
     let strict_open = namespace("shop", "weft.dev/capture: enabled, weft.dev/on-agent-failure: open");
     for (title, space, more, seen, expected) in [
@@ -272,6 +280,9 @@ fn plaintext_is_permitted_only_for_permissive_fail_open_workloads_of_a_node_that
         ("live", SHOP, "", &live, (true, false)),
         ("closed", closed.as_str(), "", &gone, (true, false)),
         ("strict", SHOP, strict.as_str(), &gone, (true, false)),
+        ("one strict port", SHOP, one_port.as_str(), &gone, (true, false)),
+        ("one strict port, labelled open", strict_open.as_str(), one_port.as_str(), &gone, (true, false)),
+        ("one permissive port, labelled open", strict_open.as_str(), other_port.as_str(), &gone, (true, false)),
         ("strict, labelled open", strict_open.as_str(), strict.as_str(), &gone, (true, false)),
         ("not captured", "", "", &gone, (false, false)),
     ] {

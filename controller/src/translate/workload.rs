@@ -18,7 +18,8 @@ pub fn row(world: &World<'_>, pod: &Pod, guarded: &Guarded) -> v1::Workload {
     let mesh_capable = guarded.captured && reported.is_some_and(|uids| uids.contains(&pod.uid));
     let strict = guarded.is_strict_everywhere();
     let plaintext_permitted = mesh_capable
-        && !strict
+        // Who dials knows one word for all ports: where one is strict, none is dialled in plaintext.
+        && !guarded.is_strict_anywhere()
         && guarded.on_agent_failure == FailureMode::Open
         && node.is_some_and(|node| world.observed.gone.contains(node));
     let labels = &pod.metadata.labels;
