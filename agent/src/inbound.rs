@@ -54,7 +54,7 @@ async fn carry(
     started: Instant,
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
-    let arrival = match accept::arrival(&snapshot, pod, &downstream) {
+    let mut arrival = match accept::arrival(&snapshot, pod, &downstream) {
         Ok(arrival) => arrival,
         Err(error) => {
             socket::reset_on_close(&downstream);
@@ -63,7 +63,13 @@ async fn carry(
     };
     drop(snapshot);
     arrival.describe(record);
-    match Box::pin(open::open(worker, pod, &arrival, downstream)).await? {
+    let opening = Box::pin(open::open(worker, pod, &arrival, downstream)).await?;
+    // A client may stay silent for as long as it likes: what decides is what is in force when it has spoken.
+    let snapshot = worker.shared.snapshots.current();
+    arrival.enrolment = pod.enrolment(&snapshot);
+    record.snapshot.clone_from(&snapshot.version);
+    drop(snapshot);
+    match opening {
         Opening::Mesh { stream, application } => {
             secure::carry(worker, pod, &arrival, (stream, application), started, record).await
         }

@@ -85,16 +85,26 @@ where
     let mut idle = Box::pin(sleep_until(Instant::now() + limits::IDLE_TIMEOUT));
     let mut rested_at = Moved::default();
     tokio::pin!(cut);
+    let mut refused = None;
     let end = poll_fn(|context| {
         let to_upstream = forward.poll(context, downstream, upstream);
-        if let Poll::Ready(Err(failure)) = to_upstream {
-            return Poll::Ready(failure.into_end(Flow::Forward));
-        }
         let to_downstream = backward.poll(context, upstream, downstream);
-        if let Poll::Ready(Err(failure)) = to_downstream {
-            return Poll::Ready(failure.into_end(Flow::Backward));
+        let both = to_upstream.is_ready() && to_downstream.is_ready();
+        for (progress, flow) in [(to_upstream, Flow::Forward), (to_downstream, Flow::Backward)] {
+            match progress {
+                Poll::Ready(Err(failure @ Failure::Reading(_))) => {
+                    return Poll::Ready(refused.take().unwrap_or_else(|| failure.into_end(flow)));
+                }
+                // Who takes no more bytes may have said its last word before (an early refusal of an upload): that
+                // still arrives, so the other direction goes on to its end.
+                Poll::Ready(Err(failure @ Failure::Writing(_))) => {
+                    refused.get_or_insert_with(|| failure.into_end(flow));
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
         }
-        if to_upstream.is_ready() && to_downstream.is_ready() {
+        if both {
+            // After a refusal the other direction ended in order: what was said last has been passed on.
             return Poll::Ready(End::Completed);
         }
         if let Poll::Ready(reason) = cut.as_mut().poll(context) {
@@ -171,11 +181,27 @@ impl Direction {
         if self.closed {
             return Poll::Ready(Ok(()));
         }
+        let progress = self.poll_open(context, reader, writer);
+        if progress.is_ready() {
+            self.closed = true;
+        }
+        progress
+    }
+
+    fn poll_open<R, W>(
+        &mut self,
+        context: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+    ) -> Poll<Result<(), Failure>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
         for _ in 0..READS_PER_TURN {
             ready!(self.poll_unsent(context, writer)).map_err(Failure::Writing)?;
             if self.source_ended {
                 ready!(Pin::new(&mut *writer).poll_shutdown(context)).map_err(Failure::Writing)?;
-                self.closed = true;
                 return Poll::Ready(Ok(()));
             }
             let read = BUFFER.with_borrow_mut(|buffer| self.poll_move(context, reader, writer, buffer));
@@ -363,6 +389,31 @@ mod tests {
             assert_eq!(received, b"late");
         })
         .await;
+    }
+
+    /// A server that answers and closes while the client still sends.
+    #[tokio::test]
+    async fn an_answer_given_before_the_upload_was_read_still_arrives() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (mut client, mut downstream) = duplex(1 << 20);
+        let dialled = tokio::net::TcpStream::connect(address);
+        let (upstream, accepted) = tokio::join!(dialled, listener.accept());
+        let (mut upstream, (mut server, _)) = (upstream.unwrap(), accepted.unwrap());
+        let serving = async move {
+            let mut head = [0; 4];
+            server.read_exact(&mut head).await.unwrap();
+            server.write_all(b"413").await.unwrap();
+            // Closing with unread bytes is a reset.
+        };
+        let sending = async move {
+            client.write_all(&[7; 1 << 20]).await.unwrap();
+            let mut answer = [0; 3];
+            client.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"413");
+        };
+        let relaying = relay(&mut downstream, &mut upstream, FirstByte::AsIs, std::future::pending());
+        tokio::join!(serving, sending, relaying);
     }
 
     #[tokio::test]

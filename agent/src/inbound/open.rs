@@ -71,6 +71,8 @@ async fn first_speaker(
     downstream: &TcpStream,
 ) -> Result<(Sniffed, Option<TcpStream>), ConnectionError> {
     let application = connect::application(worker, pod, arrival).await?;
+    // Until bytes flow every end is a failure: an application must not take it for an orderly one.
+    socket::reset_on_close(&application);
     let hold = greeting_hold(arrival);
     let greeting = async {
         // Also ready when the application has ended already; the relay finds out.

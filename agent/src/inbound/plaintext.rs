@@ -56,7 +56,10 @@ async fn dialled(
     application: Option<TcpStream>,
 ) -> Result<TcpStream, ConnectionError> {
     match application {
-        Some(application) => Ok(application),
+        Some(application) => {
+            socket::end_in_order(&application);
+            Ok(application)
+        }
         None => connect::application(worker, pod, arrival).await,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use weft_proto::names::Identity;
@@ -31,7 +32,13 @@ pub async fn carry(
     let mut secured = Box::pin(greet(worker, pod, downstream, record)).await?;
     let answered = answer(worker, pod, arrival, application, &mut secured, record).await;
     let downstream = &mut *secured.tls;
-    let mut upstream = answered.inspect_err(|_| socket::reset_on_close(downstream.get_ref().0.get_ref()))?;
+    let mut upstream = match answered {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            bid_farewell(downstream).await;
+            return Err(error);
+        }
+    };
     record.connect = Some(started.elapsed());
     let first = first_byte(&secured.preamble);
     let (moved, end) = relay(downstream, &mut upstream, first, worker.cut(pod)).await;
@@ -41,6 +48,17 @@ pub async fn carry(
         socket::reset_on_close(&upstream);
         socket::reset_on_close(downstream.get_ref().0.get_ref());
     })
+}
+
+/// Lets the peer read its refusal before the connection is reset: a reset would overtake the status.
+async fn bid_farewell(downstream: &mut ServerTls) {
+    let ended = async {
+        let _ = downstream.shutdown().await;
+        let mut ignored = [0; 64];
+        while matches!(downstream.read(&mut ignored).await, Ok(1..)) {}
+    };
+    let _ = timeout(limits::CUT_TIMEOUT, ended).await;
+    socket::reset_on_close(downstream.get_ref().0.get_ref());
 }
 
 /// A peer that has proven who it is and said what it wants.
@@ -114,7 +132,10 @@ async fn judge(
 ) -> Result<TcpStream, ConnectionError> {
     authorize(arrival, Some(&secured.identity), record)?;
     match application {
-        Some(application) => Ok(application),
+        Some(application) => {
+            socket::end_in_order(&application);
+            Ok(application)
+        }
         None => connect::application(worker, pod, arrival).await,
     }
 }

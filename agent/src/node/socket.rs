@@ -76,6 +76,12 @@ fn bind_address_without_port(socket: &TcpSocket) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Takes [`reset_on_close`] back: from now on a close is an orderly end.
+pub fn end_in_order(stream: &TcpStream) {
+    // Failing means that the connection is gone already.
+    let _ = SockRef::from(stream).set_linger(None);
+}
+
 /// Makes the coming close a reset: the peer must not take a failure for an orderly end.
 pub fn reset_on_close(stream: &TcpStream) {
     // Failing means that the connection is gone already.

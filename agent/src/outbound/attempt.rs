@@ -29,6 +29,8 @@ use super::route::Route;
 pub struct Failure {
     pub error: ConnectionError,
     pub next: Next,
+    /// No mesh agent answered: the dial was refused or reset, or what answered does not speak TLS.
+    unanswered: bool,
 }
 
 /// What may follow a failed attempt.
@@ -41,7 +43,7 @@ pub enum Next {
 
 impl From<ConnectionError> for Failure {
     fn from(error: ConnectionError) -> Self {
-        Self { error, next: Next::AnotherEndpoint }
+        Self { error, next: Next::AnotherEndpoint, unanswered: false }
     }
 }
 
@@ -67,7 +69,7 @@ pub async fn reach(
         Way::Plaintext => plaintext(pod, endpoint.address, record).await,
         Way::Mesh { workload, identity } => {
             match mesh(worker, pod, route, endpoint, (workload, identity), record).await {
-                Err(failure) if may_fall_back(route, workload, &failure.error) => {
+                Err(failure) if failure.unanswered && may_fall_back(route, workload) => {
                     plaintext(pod, endpoint.address, record).await
                 }
                 result => result,
@@ -99,11 +101,8 @@ fn way<'a>(route: &Route, endpoint: &Endpoint, workload: Option<&'a Arc<Workload
 }
 
 /// The lease rule (ARCHITECTURE.md, Who counts as mesh-capable).
-fn may_fall_back(route: &Route, workload: &Workload, error: &ConnectionError) -> bool {
-    workload.plaintext_permitted
-        && workload.mtls == MtlsMode::Permissive
-        && !route.require_mesh_tls
-        && matches!(error.reason, Reason::PeerAgentDown | Reason::UpstreamRefused)
+fn may_fall_back(route: &Route, workload: &Workload) -> bool {
+    workload.plaintext_permitted && workload.mtls == MtlsMode::Permissive && !route.require_mesh_tls
 }
 
 /// A pod that reaches itself through its own Service: the connection never leaves the pod.
@@ -136,17 +135,16 @@ async fn mesh(
         error: ConnectionError::new(Side::Local, Reason::NoCertificate)
             .with_detail("the controller has not signed this pod's certificate yet"),
         next: Next::Stop,
+        unanswered: false,
     })?;
     let handshake = async {
         let stream = dial(pod, endpoint.address).await?;
         secure(stream, &credential, identity, workload).await
     };
-    let mut tls = timeout(limits::PEER_ATTEMPT, handshake).await.unwrap_or_else(|_| {
-        Err(ConnectionError::new(Side::Upstream, Reason::PeerAgentDown).with_detail(format!(
-            "{} did not answer within {:?}",
-            endpoint.address,
-            limits::PEER_ATTEMPT
-        )))
+    // Silence is no answer that would permit plaintext: an attacker can drop packets.
+    let mut tls = timeout(limits::PEER_ATTEMPT, handshake).await.map_err(|_| too_slow(endpoint))?.map_err(|error| {
+        let unanswered = matches!(error.reason, Reason::PeerAgentDown | Reason::UpstreamRefused);
+        Failure { error, next: Next::AnotherEndpoint, unanswered }
     })?;
     record.security = Security::Mtls;
     record.resumed = wire::client::resumed(&tls);
@@ -161,6 +159,14 @@ async fn mesh(
     judge(status)?;
     let first = if route.declared { FirstByte::AsIs } else { FirstByte::AddTag };
     Ok(Upstream::Mesh(tls, first))
+}
+
+fn too_slow(endpoint: &Endpoint) -> ConnectionError {
+    ConnectionError::new(Side::Upstream, Reason::PeerAgentDown).with_detail(format!(
+        "{} did not answer within {:?}",
+        endpoint.address,
+        limits::PEER_ATTEMPT
+    ))
 }
 
 async fn secure(
@@ -191,5 +197,5 @@ fn judge(status: Status) -> Result<(), Failure> {
             Next::AnotherEndpoint
         }
     };
-    status.into_error().map_or(Ok(()), |error| Err(Failure { error, next }))
+    status.into_error().map_or(Ok(()), |error| Err(Failure { error, next, unanswered: false }))
 }

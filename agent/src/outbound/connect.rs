@@ -52,10 +52,14 @@ pub async fn connect(
                 return Ok(Connected { upstream, outstanding });
             }
             Err(failure) => {
-                worker.balancer.borrow_mut().failed(&endpoint);
                 last = failure.error;
                 match failure.next {
-                    Next::AnotherEndpoint => tried.push(endpoint),
+                    Next::AnotherEndpoint => {
+                        if last.side == Side::Upstream {
+                            worker.balancer.borrow_mut().failed(&endpoint);
+                        }
+                        tried.push(endpoint);
+                    }
                     Next::Stop => break,
                 }
             }

@@ -126,8 +126,11 @@ impl Status {
             Outcome::Unsupported => Reason::Unsupported,
             Outcome::Overloaded => Reason::Overloaded,
         };
-        let mut error = ConnectionError::new(Side::Upstream, self.reason.unwrap_or(by_outcome))
-            .with_detail("said by the destination's agent");
+        let mut error = ConnectionError::new(
+            Side::Upstream,
+            self.reason.filter(|said| *said != Reason::Completed).unwrap_or(by_outcome),
+        )
+        .with_detail("said by the destination's agent");
         error.rule = self.rule;
         Some(error)
     }
