@@ -36,7 +36,7 @@ pub struct Agent {
     pub protocol_version: u32,
     pub features: Vec<String>,
     pub workloads: BTreeSet<WorkloadUid>,
-    /// Those of `workloads` that the agent, since it began anew, has neither enrolled nor given up.
+    /// Those of `workloads` that the agent, since it began anew, has not enrolled again.
     unsettled: BTreeSet<WorkloadUid>,
     /// When its report stream began.
     began: Instant,
@@ -80,7 +80,8 @@ impl Agent {
     }
 
     /// True if the set of workloads is another one now. An agent that has just begun finds its pods one after the other:
-    /// what it had before and does not speak of yet is unknown, and unknown is never false, for a lease.
+    /// what it had before and does not serve yet is unknown, and unknown is never false, for a lease. That it failed to
+    /// serve one says little so early: it may have no certificate yet.
     fn enrol(&mut self, enrolled: v1::Enrolled, now: Instant, lease: Duration) -> bool {
         let uids = enrolled.workloads.iter().take(limits::WORKLOADS_PER_NODE);
         let mut workloads: BTreeSet<WorkloadUid> = uids.filter_map(|uid| uid.parse().ok()).collect();
@@ -88,9 +89,7 @@ impl Agent {
         self.failed = failed.map(|failed| (shortened(failed.workload), shortened(failed.reason))).collect();
         self.unsettled.clear();
         if now.duration_since(self.began) < lease {
-            let given_up = |uid: &WorkloadUid| self.failed.iter().any(|(failed, _)| failed == uid.as_str());
-            let unknown = self.workloads.difference(&workloads).filter(|uid| !given_up(uid)).cloned();
-            self.unsettled = unknown.collect();
+            self.unsettled = self.workloads.difference(&workloads).cloned().collect();
             workloads.extend(self.unsettled.iter().cloned());
         }
         let changed = self.workloads != workloads;
@@ -154,6 +153,9 @@ impl Agents {
     pub fn begin(&mut self, node: &NodeName, now: Instant) {
         if let Some(agent) = self.nodes.get_mut(node) {
             agent.began = now;
+            // What it decided on before says nothing about the state that it has now; it will tell.
+            agent.acknowledged = 0;
+            agent.snapshot.clear();
         }
     }
 
@@ -373,8 +375,8 @@ mod tests {
         agents.hear(&node("a"), v1::agent_report::Kind::Enrolled(report), clock.at(31)).unwrap();
         assert_eq!(
             capable(&mut agents, 31),
-            ["one", "three"],
-            "what it gave up is known, what it has not named is not"
+            ["one", "three", "two"],
+            "what it has not named is unknown, and so is what it cannot serve yet"
         );
         assert_eq!(agents.next_end(clock.at(31)), Some(clock.at(40)));
         agents.hear(&node("a"), alive(), clock.at(39)).unwrap();
@@ -403,6 +405,23 @@ mod tests {
         assert!(!agents.all_acknowledged(2, clock.at(1)), "b has not acknowledged it");
         assert!(agents.hear(&node("b"), acknowledge("two"), clock.at(2)).unwrap());
         assert!(agents.all_acknowledged(2, clock.at(2)));
+    }
+
+    #[test]
+    fn an_agent_that_begins_anew_has_acknowledged_nothing() {
+        let (mut agents, clock) = with_nodes(&["a"]);
+        let acknowledge = || {
+            v1::agent_report::Kind::Acknowledgement(v1::Acknowledgement { snapshot: "one".to_owned(), nacks: vec![] })
+        };
+        agents.offer(&node("a"), "one".to_owned(), 7, clock.at(0));
+        agents.hear(&node("a"), acknowledge(), clock.at(0)).unwrap();
+        assert!(agents.all_acknowledged(7, clock.at(1)));
+        agents.begin(&node("a"), clock.at(2));
+        agents.hear(&node("a"), alive(), clock.at(2)).unwrap();
+        agents.offer(&node("a"), "two".to_owned(), 8, clock.at(2));
+        assert!(!agents.all_acknowledged(7, clock.at(2)), "its last life's word still counts");
+        agents.hear(&node("a"), acknowledge(), clock.at(3)).unwrap();
+        assert!(agents.all_acknowledged(7, clock.at(3)) && !agents.all_acknowledged(8, clock.at(3)));
     }
 
     #[test]
