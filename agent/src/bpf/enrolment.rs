@@ -69,6 +69,10 @@ impl Datapath {
         }
         self.maps.counters.put_new_zeroes_per_cpu(&pod.netns.0)?;
         let row = self.put_listeners(pod.netns, listeners)?;
+        // A copy of `steer` that knows no row lets everything in, so the row comes before it; but a new row without
+        // `steer` leads the pod's own connections nowhere, so those are captured last.
+        let known = self.maps.pods.get(&pod.netns.0)?.is_some();
+        self.write(&CapturedPod { outbound: known && pod.outbound, ..pod.clone() }, row)?;
         self.steer(pod.netns, netns)?;
         self.write(pod, row)
     }

@@ -36,8 +36,14 @@ impl Link {
     /// Makes this program the attached one.
     pub(super) fn point_to(&self, program: impl AsFd, target: impl AsFd) -> Result<(), BpfError> {
         if let Some(link) = open(&self.path)? {
-            if target_of(&link)? == self.target_inode && system::link_update(&link, &program).is_ok() {
-                return Ok(());
+            if target_of(&link)? == self.target_inode {
+                match system::link_update(&link, &program) {
+                    Ok(()) => return Ok(()),
+                    // What it was attached to has just gone.
+                    Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
+                    // The program that is attached goes on: better an old one than none.
+                    Err(error) => return Err(BpfError::file("give a new program to", &self.path)(error)),
+                }
             }
             remove(&self.path)?;
         }

@@ -88,11 +88,9 @@ fn port_rules(wanted: &CapturedPod) -> Vec<(PortRuleKey, u32)> {
 }
 
 fn excluded_networks(wanted: &CapturedPod) -> Vec<(ExcludedNetworkKey, u32)> {
-    let networks = wanted.excluded_outbound_networks.iter().map(|network| {
-        let (address, bits) = prefix(*network);
-        (ExcludedNetworkKey::new(wanted.netns.0, address, bits), 1)
-    });
-    networks.collect()
+    // `::/0` is no word about IPv4, although its addresses are mapped into the same space.
+    let keys = wanted.excluded_outbound_networks.iter().flat_map(|network| network_keys(*network));
+    keys.map(|key| (ExcludedNetworkKey::new(wanted.netns.0, key.address, key.prefix_bits), 1)).collect()
 }
 
 fn row(

@@ -110,14 +110,10 @@ fn decide_inbound(arrival: &Arrival, pod: &PodRow, lookups: &impl SteerLookups) 
     }
     let permissive = mode == MODE_PERMISSIVE;
     if !is_reachable(arrival.netns_cookie, tuple.destination, port, lookups) {
-        // Both are the kernel's own reset. A listener enters `OPEN_PORTS` a moment after the kernel can
-        // find it: on a strict port that moment must not let plaintext through. And nobody from outside
-        // is to find the agent's own listeners by their ports.
-        return if permissive && !pod.has_listener_port(port) {
-            SteerVerdict::Pass(Reason::INBOUND_CLOSED_PORT)
-        } else {
-            SteerVerdict::Drop(Reason::INBOUND_CLOSED_PORT)
-        };
+        // The kernel answers as it would by itself. A listener enters `OPEN_PORTS` a moment after the kernel
+        // can find it, or not at all when the map is full, and neither may go around policy; and nobody
+        // from outside is to find the agent's own listeners by their ports.
+        return SteerVerdict::Drop(Reason::INBOUND_CLOSED_PORT);
     }
     let open = permissive && pod.failure == FAIL_OPEN;
     match choose(pod.workers, ROLE_INBOUND, tuple.hash(), lookups) {

@@ -234,7 +234,7 @@ fn arrivals_from_elsewhere_are_decided_as_in_the_kernel_tier() {
     check_steer(web, |world| world.pod.flags = POD_OUTBOUND, Ignore);
     check_steer(Arrival { protocol: 17, ..web }, |_| {}, Ignore);
     check_steer(web, |world| world.port_mode = MODE_EXCLUDED, Pass(Reason::INBOUND_EXCLUDED));
-    check_steer(web, |world| world.open.clear(), Pass(Reason::INBOUND_CLOSED_PORT));
+    check_steer(web, |world| world.open.clear(), Drop(Reason::INBOUND_CLOSED_PORT));
     check_steer(
         web,
         |world| {
@@ -246,9 +246,9 @@ fn arrivals_from_elsewhere_are_decided_as_in_the_kernel_tier() {
     check_steer(arrival(NEIGHBOUR4, POD4, 61_001), |_| {}, Drop(Reason::INBOUND_CLOSED_PORT));
     check_steer(web, |world| world.open = vec![(Address::ANY4, port(8080))], Hand(ROLE_INBOUND, 0));
     check_steer(web, |world| world.open = vec![(ip(POD4), port(8080))], Hand(ROLE_INBOUND, 0));
-    check_steer(web, |world| world.open = vec![(ip("10.88.0.3"), port(8080))], Pass(Reason::INBOUND_CLOSED_PORT));
+    check_steer(web, |world| world.open = vec![(ip("10.88.0.3"), port(8080))], Drop(Reason::INBOUND_CLOSED_PORT));
     check_steer(arrival("fd88::1", POD6, 8080), |world| world.open = vec![(Address::ANY4, port(8080))], {
-        Pass(Reason::INBOUND_CLOSED_PORT)
+        Drop(Reason::INBOUND_CLOSED_PORT)
     });
     check_steer(web, |world| world.listens = 0, Drop(Reason::INBOUND_REFUSED_AGENT_GONE));
     check_steer(web, |world| world.beats[0] = 1, Drop(Reason::INBOUND_REFUSED_AGENT_HUNG));
