@@ -1,9 +1,10 @@
-//! Which workload an address belongs to. An address that two claim belongs to neither.
+//! Which workload an address, or a network namespace, belongs to. One that two claim belongs to neither.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::path::Path;
 
-use weft_proto::names::WorkloadUid;
+use weft_proto::names::{NodeName, WorkloadUid};
 
 use super::Finding;
 use crate::object::Pod;
@@ -22,6 +23,8 @@ pub fn octets(address: IpAddr) -> Vec<u8> {
 pub struct Owners {
     owner: HashMap<IpAddr, WorkloadUid>,
     disputed: HashMap<IpAddr, Vec<String>>,
+    /// Titles of all that name one network namespace, for each of them.
+    shared: HashMap<WorkloadUid, Vec<String>>,
 }
 
 impl Owners {
@@ -33,7 +36,7 @@ impl Owners {
                 claims.entry(*address).or_default().push(pod);
             }
         }
-        let mut owners = Self::default();
+        let mut owners = Self { shared: shared_namespaces(objects), ..Self::default() };
         for (address, pods) in claims {
             if let [pod] = pods.as_slice() {
                 owners.owner.insert(address, pod.uid.clone());
@@ -59,6 +62,18 @@ impl Owners {
         self.owner.contains_key(&address) || self.disputed.contains_key(&address)
     }
 
+    /// Several claim it, so nobody knows who answers there.
+    pub fn is_disputed(&self, address: IpAddr) -> bool {
+        self.disputed.contains_key(&address)
+    }
+
+    /// Why the pod's network namespace is not its own, if it is not.
+    pub fn shares_namespace(&self, pod: &Pod) -> Option<String> {
+        let title = pod.title();
+        let others = self.shared.get(&pod.uid)?.iter().filter(|other| **other != title).cloned();
+        Some(format!("its network namespace is named by {} too", others.collect::<Vec<_>>().join(", ")))
+    }
+
     /// The addresses that are the pod's alone, sorted.
     pub fn addresses(&self, pod: &Pod) -> Vec<IpAddr> {
         let mut own: Vec<IpAddr> =
@@ -79,4 +94,20 @@ impl Owners {
             })
             .collect()
     }
+}
+
+/// One network namespace is one pod's: two in it would be guarded by each other's policies, and speak as each other.
+fn shared_namespaces(objects: &Objects) -> HashMap<WorkloadUid, Vec<String>> {
+    let mut claims: HashMap<(&NodeName, &Path), Vec<&Pod>> = HashMap::new();
+    for pod in objects.pods.values().filter(|pod| !pod.finished && !pod.host_network) {
+        if let (Some(node), Some(netns)) = (&pod.node, &pod.netns) {
+            claims.entry((node, Path::new(netns))).or_default().push(pod);
+        }
+    }
+    let mut shared = HashMap::new();
+    for pods in claims.values().filter(|pods| pods.len() > 1) {
+        let titles: Vec<String> = pods.iter().map(|pod| pod.title()).collect();
+        shared.extend(pods.iter().map(|pod| (pod.uid.clone(), titles.clone())));
+    }
+    shared
 }

@@ -35,7 +35,7 @@ pub fn guard(world: &World<'_>, pod: &Pod, decided: Option<&Decided<'_>>, findin
     let (mtls, mtls_policy) = mode(world, decided.pod);
     let mut guarded = Guarded {
         captured: false,
-        not_capturable: not_capturable(pod),
+        not_capturable: not_capturable(world, pod),
         on_agent_failure: FailureMode::Open,
         mtls,
         ports: port_modes(world, decided, mtls),
@@ -59,7 +59,7 @@ pub fn guard(world: &World<'_>, pod: &Pod, decided: Option<&Decided<'_>>, findin
     guarded
 }
 
-fn not_capturable(pod: &Pod) -> String {
+fn not_capturable(world: &World<'_>, pod: &Pod) -> String {
     let sandbox = pod.runtime_class.as_deref().filter(|class| SANDBOXES.iter().any(|known| class.contains(known)));
     if pod.host_network {
         "it uses its node's network".to_owned()
@@ -74,7 +74,7 @@ fn not_capturable(pod: &Pod) -> String {
     } else if pod.netns.is_none() {
         format!("its annotation {} names no network namespace", weft_crd::NETNS)
     } else {
-        String::new()
+        world.owners.shares_namespace(pod).unwrap_or_default()
     }
 }
 

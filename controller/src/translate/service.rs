@@ -68,8 +68,10 @@ fn endpoints(world: &World<'_>, service: &Service, port: &ServicePort, slices: &
         let terminating = candidates.iter().filter(|candidate| candidate.serving_while_terminating);
         chosen = terminating.map(|candidate| (candidate.address, candidate.port)).collect();
     }
+    // An address that two pods claim may be either's: as "no workload" it would be dialled in plaintext.
     chosen
         .into_iter()
+        .filter(|(address, _)| !world.owners.is_disputed(*address))
         .map(|(address, port)| v1::Endpoint {
             address: octets(address),
             port: port.into(),

@@ -191,8 +191,26 @@ fn addresses_belong_to_live_undisputed_pods() {
     assert!(disputed.workload("web").addresses.is_empty() && disputed.workload("other").addresses.is_empty());
     assert!(disputed.found("claimed by Pod shop/other too"));
     assert!(disputed.web().refused[0].contains("Pod shop/other"));
+    let served = all(&[SHOP, &web("", ""), &other(""), SERVICE]);
+    assert_eq!(served.service("web"), ["80: ", "81: "], "nobody knows who answers at a disputed address");
     let host = all(&[SHOP, &web("", ""), &pod("host", "10.1.0.2", "", "  hostNetwork: true", "")]);
     assert_eq!(host.workload("web").addresses.len(), 1, "a pod on the host's network claims no address");
+}
+
+#[test]
+fn a_network_namespace_is_one_pods() {
+    let other = |path: &str, status: &str| {
+        pod("other", "10.1.0.3", &format!("  annotations: {{weft.dev/netns: {path}}}"), "", status)
+    };
+    let shared = all(&[SHOP, &web("", ""), &other("/run//netns/./web", "")]);
+    for name in ["web", "other"] {
+        assert!(shared.enrolment(name).is_none(), "{name}");
+        assert!(shared.workload(name).not_capturable.contains("network namespace is named by"), "{name}");
+    }
+    assert!(shared.found("named by Pod shop/other too") && shared.found("named by Pod shop/web too"));
+    assert!(all(&[SHOP, &web("", ""), &other("/run/netns/web", "  phase: Succeeded")]).enrolment("web").is_some());
+    let elsewhere = other("/run/netns/web", "").replace("nodeName: one", "nodeName: two");
+    assert!(all(&[SHOP, &web("", ""), &elsewhere]).enrolment("web").is_some());
 }
 
 #[test]
@@ -223,7 +241,7 @@ fn endpoints_are_ready_ones_else_those_that_serve_while_terminating() {
 
 #[test]
 fn without_slices_a_selector_finds_its_pods_with_ports_of_their_own() {
-    let second = web("", "").replace("name: web\n", "name: web2\n").replace("uid: web", "uid: web2");
+    let second = web("", "").replace("name: web\n", "name: web2\n").replace("uid: web", "uid: web2").replace("netns/web", "netns/web2");
     let second = second.replace("10.1.0.2", "10.1.0.3").replace("containerPort: 8080", "containerPort: 8081");
     let out = all(&[SHOP, &web("", ""), &second, SERVICE]);
     assert_eq!(

@@ -142,7 +142,7 @@ fn a_policy_on_a_service_guards_its_pods_at_its_target_ports() {
     let out = all(&[SHOP, &web("", ""), &elsewhere, &allow("{kind: Service, name: web, sectionName: http}")]);
     assert!(out.web().authorization.is_empty());
 
-    let second = web("", "").replace("name: web\n", "name: web2\n").replace("uid: web", "uid: web2");
+    let second = web("", "").replace("name: web\n", "name: web2\n").replace("uid: web", "uid: web2").replace("netns/web", "netns/web2");
     let second = second.replace("10.1.0.2", "10.1.0.3").replace("containerPort: 8080", "containerPort: 8081");
     let out = all(&[SHOP, &web("", ""), &second, SERVICE, &allow("{kind: Service, name: web, sectionName: http}")]);
     assert_eq!(out.web().authorization, ["authorization/shop/allow/8080"]);
