@@ -28,6 +28,15 @@ pub const CAPTURE_PORTS: std::ops::RangeInclusive<u16> = 61_000..=61_063;
 pub const REMEMBERED_CHANGES: usize = 64;
 /// Resources in one message: about 64 KiB at 200 bytes each, so a slow agent holds little in our memory.
 pub const RESOURCES_PER_MESSAGE: usize = 256;
+/// Bytes of one message, unless a single resource is larger: what one slow agent costs us, and far below the 4 MiB that
+/// gRPC takes unless told otherwise.
+pub const MESSAGE_BYTES: usize = 1 << 20;
+/// Bytes of one resource: with its message's own bytes it is within the 4 MiB that any gRPC client takes.
+pub const RESOURCE_BYTES: usize = (4 << 20) - (64 << 10);
+/// Ports of one Service.
+pub const PORTS_PER_SERVICE: usize = 64;
+/// Endpoints of one Service, over all of its ports: 30,000 of at most 100 bytes are below [`RESOURCE_BYTES`].
+pub const ENDPOINTS_PER_SERVICE: usize = 30_000;
 /// Messages that wait for one agent's connection. What waits beyond is a set of names, not a queue: the latest wins.
 pub const MESSAGES_IN_FLIGHT: usize = 2;
 /// Names that an agent may claim to hold already: ten times a mesh of 10,000 pods.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use prost::Message as _;
 use weft_proto::names::NodeName;
 use weft_proto::resource::snapshot_version;
 use weft_proto::v1::{DiscoveryResponse, Resource, ResourceVersion};
@@ -165,19 +166,39 @@ fn digest(name: &str, version: &[u8]) -> u64 {
     u64::from_str_radix(&snapshot_version([(name, version)].into_iter()), 16).unwrap_or_default()
 }
 
-/// In pieces of [`limits::RESOURCES_PER_MESSAGE`].
+/// In pieces of at most [`limits::RESOURCES_PER_MESSAGE`] and [`limits::MESSAGE_BYTES`]; a larger resource comes alone.
 fn messages(upserts: Vec<Resource>, removals: Vec<String>) -> Vec<DiscoveryResponse> {
-    let mut messages = Vec::new();
-    let (mut upserts, mut removals) = (upserts.into_iter().peekable(), removals.into_iter().peekable());
-    loop {
-        let some: Vec<Resource> = upserts.by_ref().take(limits::RESOURCES_PER_MESSAGE).collect();
-        let room = limits::RESOURCES_PER_MESSAGE - some.len();
-        let gone = removals.by_ref().take(room).collect();
-        let complete = upserts.peek().is_none() && removals.peek().is_none();
-        messages.push(DiscoveryResponse { upserts: some, removals: gone, complete });
-        if complete {
-            return messages;
+    let mut pieces = Pieces::default();
+    for resource in upserts {
+        pieces.piece_for(resource.encoded_len()).upserts.push(resource);
+    }
+    for name in removals {
+        pieces.piece_for(name.len()).removals.push(name);
+    }
+    pieces.last.complete = true;
+    pieces.full.push(pieces.last);
+    pieces.full
+}
+
+#[derive(Default)]
+struct Pieces {
+    full: Vec<DiscoveryResponse>,
+    last: DiscoveryResponse,
+    /// Of `last`.
+    bytes: usize,
+}
+
+impl Pieces {
+    /// The piece that has room for one more entry of that many bytes, which are counted.
+    fn piece_for(&mut self, bytes: usize) -> &mut DiscoveryResponse {
+        let count = self.last.upserts.len() + self.last.removals.len();
+        let full = self.bytes + bytes > limits::MESSAGE_BYTES || count >= limits::RESOURCES_PER_MESSAGE;
+        if full && count > 0 {
+            self.full.push(std::mem::take(&mut self.last));
+            self.bytes = 0;
         }
+        self.bytes += bytes;
+        &mut self.last
     }
 }
 
@@ -275,5 +296,23 @@ mod tests {
             [256, 256, 98]
         );
         assert_eq!(pieces.iter().map(|piece| piece.complete).collect::<Vec<_>>(), [false, false, true]);
+    }
+
+    #[test]
+    fn no_message_is_larger_than_an_agent_takes() {
+        let of = |bytes: usize| Resource { name: "x".repeat(bytes), ..Resource::default() };
+        let sizes = [300_000, 400_000, 300_000, 100_000, 2 << 20, 5, 700_000];
+        let names = vec!["y".repeat(600_000); 3];
+        let pieces = messages(sizes.into_iter().map(of).collect(), names);
+        let sent: Vec<usize> = pieces.iter().flat_map(|piece| &piece.upserts).map(|found| found.name.len()).collect();
+        assert_eq!(sent, sizes);
+        assert_eq!(pieces.iter().map(|piece| piece.removals.len()).sum::<usize>(), 3);
+        for piece in &pieces {
+            let count = piece.upserts.len() + piece.removals.len();
+            let small = piece.encoded_len() <= limits::MESSAGE_BYTES + 1024;
+            assert!(count == 1 || (count > 0 && small), "{count} entries of {} bytes", piece.encoded_len());
+        }
+        assert_eq!(pieces.iter().filter(|piece| piece.complete).count(), 1);
+        assert!(pieces.last().unwrap().complete);
     }
 }

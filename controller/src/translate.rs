@@ -16,11 +16,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message as _;
 use serde::Serialize;
 use weft_proto::names::{NodeName, TrustDomain, WorkloadUid};
 use weft_proto::resource;
 use weft_proto::v1::{Resource, resource::Body};
 
+use crate::limits;
 use crate::object::{Key, MeshConfig, Pod};
 use crate::status::PolicyCondition;
 use crate::store::Objects;
@@ -107,6 +109,7 @@ fn enrol(out: &mut Translation, node: &NodeName, pod: &Pod, guarded: Guarded, po
     let names = policies.iter().map(|policy| policy.name.clone()).collect();
     let body = Body::Enrolment(guarded.enrolment(pod, names));
     let enrolment = resource::versioned(resource::enrolment(pod.uid.as_str()), requires, body);
+    let enrolment = bounded(enrolment, &mut out.findings);
     let own = out.nodes.entry(node.clone()).or_default();
     own.insert(Arc::from(enrolment.name.as_str()), Arc::new(enrolment));
     for policy in policies {
@@ -114,9 +117,24 @@ fn enrol(out: &mut Translation, node: &NodeName, pod: &Pod, guarded: Guarded, po
     }
 }
 
+/// A resource that no agent could receive goes without its body, which every agent reads safely: it stays in force as
+/// the strictest of its kind, and does not stop what comes after it.
+fn bounded(whole: Resource, findings: &mut BTreeSet<Finding>) -> Resource {
+    let bytes = whole.encoded_len();
+    if bytes <= limits::RESOURCE_BYTES {
+        return whole;
+    }
+    let limit = limits::RESOURCE_BYTES;
+    let message = format!("it takes {bytes} bytes, more than {limit}, so agents receive its safe reading instead");
+    findings.insert(Finding { object: whole.name.clone(), message });
+    let mut empty = Resource { body: None, ..whole };
+    empty.version = resource::content_version(&empty);
+    empty
+}
+
 impl Translation {
     fn share(&mut self, name: String, requires: Vec<String>, body: Body) {
-        let resource = resource::versioned(name, requires, body);
+        let resource = bounded(resource::versioned(name, requires, body), &mut self.findings);
         self.shared.insert(Arc::from(resource.name.as_str()), Arc::new(resource));
     }
 

@@ -11,7 +11,7 @@ use weft_proto::resource;
 use weft_proto::v1::{self, Resource, resource::Body};
 
 use super::target::{self, Resolved};
-use super::{Translation, World};
+use super::{Translation, World, bounded};
 use crate::object::{AuthorizationPolicy, Key, Kind};
 use crate::status::Reason;
 use crate::store::Name;
@@ -32,13 +32,13 @@ pub struct Selected<'a> {
 }
 
 pub fn select<'a>(world: &World<'a>, out: &mut Translation) -> Selected<'a> {
-    let mut selected = Selected { enforced: enforced(world).into_iter().collect(), ..Selected::default() };
+    let mut selected = Selected { enforced: enforced(world, out).into_iter().collect(), ..Selected::default() };
     for policy in world.objects.authorization.values() {
         let variants = variants(world, policy, out);
         let several = variants.len() > 1;
         let key = target::key(Kind::AuthorizationPolicy, &policy.metadata);
         for (ports, pods) in variants {
-            let resource = Arc::new(variant(policy, &ports, several));
+            let resource = Arc::new(bounded(variant(policy, &ports, several), &mut out.findings));
             for pod in pods {
                 let own = selected.per_pod.entry(pod).or_insert_with(|| selected.enforced.clone());
                 own.push(Arc::clone(&resource));
@@ -105,7 +105,7 @@ fn variant(policy: &AuthorizationPolicy, ports: &BTreeSet<u16>, several: bool) -
     resource::versioned(name, vec![FEATURE.to_owned()], Body::Authorization(body))
 }
 
-fn enforced(world: &World<'_>) -> Option<Arc<Resource>> {
+fn enforced(world: &World<'_>, out: &mut Translation) -> Option<Arc<Resource>> {
     if world.mesh.denied.is_empty() {
         return None;
     }
@@ -119,7 +119,8 @@ fn enforced(world: &World<'_>) -> Option<Arc<Resource>> {
         target_ports: Vec::new(),
     };
     let name = resource::authorization(OPERATOR, weft_crd::MESH_CONFIG_NAME);
-    Some(Arc::new(resource::versioned(name, vec![FEATURE.to_owned()], Body::Authorization(body))))
+    let resource = resource::versioned(name, vec![FEATURE.to_owned()], Body::Authorization(body));
+    Some(Arc::new(bounded(resource, &mut out.findings)))
 }
 
 impl Selected<'_> {

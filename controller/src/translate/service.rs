@@ -8,6 +8,7 @@ use weft_proto::{resource, v1};
 use super::address::octets;
 use super::target::{pods, selects, target_port};
 use super::{Finding, World};
+use crate::limits;
 use crate::object::{ClusterAddress, EndpointSlice, Service, ServicePort};
 use crate::store::Name;
 
@@ -27,17 +28,37 @@ pub fn rows(world: &World<'_>, findings: &mut BTreeSet<Finding>) -> Vec<(String,
     let mut rows = Vec::new();
     for (name, service) in world.objects.services.iter().filter(|(_, service)| !service.external_name) {
         let own_slices = slices.get(name).map_or(&[][..], Vec::as_slice);
-        let ports = service.ports.iter().map(|port| v1::ServicePort {
-            port: port.port.into(),
-            name: port.name.clone(),
-            app_protocol: port.app_protocol.clone(),
-            endpoints: endpoints(world, service, port, own_slices),
-        });
+        let mut room = limits::ENDPOINTS_PER_SERVICE;
+        let mut ports = Vec::new();
+        for port in service.ports.iter().take(limits::PORTS_PER_SERVICE) {
+            let mut endpoints = endpoints(world, service, port, own_slices);
+            if endpoints.len() > room {
+                let message = format!(
+                    "it has more than {} endpoints; the port {} is given {room} of {}",
+                    limits::ENDPOINTS_PER_SERVICE,
+                    port.port,
+                    endpoints.len()
+                );
+                findings.insert(Finding { object: format!("Service {}/{}", name.0, name.1), message });
+                endpoints.truncate(room);
+            }
+            room -= endpoints.len();
+            ports.push(v1::ServicePort {
+                port: port.port.into(),
+                name: port.name.clone(),
+                app_protocol: port.app_protocol.clone(),
+                endpoints,
+            });
+        }
+        if service.ports.len() > limits::PORTS_PER_SERVICE {
+            let message = format!("it has more than {} ports; those after them are left out", limits::PORTS_PER_SERVICE);
+            findings.insert(Finding { object: format!("Service {}/{}", name.0, name.1), message });
+        }
         let body = v1::Service {
             namespace: name.0.clone(),
             name: name.1.clone(),
             addresses: addresses.get(name).into_iter().flatten().copied().map(octets).collect(),
-            ports: ports.collect(),
+            ports,
         };
         rows.push((resource::service(&name.0, &name.1), body));
     }

@@ -257,6 +257,40 @@ fn without_slices_a_selector_finds_its_pods_with_ports_of_their_own() {
 }
 
 #[test]
+fn a_service_has_a_bounded_number_of_ports_and_endpoints() {
+    let ports: Vec<String> = (1..=65).map(|port| format!("{{name: p{port}, port: {port}, targetPort: 8080}}")).collect();
+    let addresses: Vec<String> = (0..500).map(|number| format!("10.2.{}.{}", number / 250, number % 250)).collect();
+    let slice_ports: Vec<String> = (1..=65).map(|port| format!("{{name: p{port}, port: 8080}}")).collect();
+    let slice = format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: web-1, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}\n\
+         addressType: IPv4\nports: [{}]\nendpoints: [{{addresses: [{}]}}]\n",
+        slice_ports.join(", "),
+        addresses.join(", ")
+    );
+    let service = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: shop}}\nspec: {{ports: [{}]}}\n",
+        ports.join(", ")
+    );
+    let out = all(&[SHOP, &service, &slice]);
+    let Some(Body::Service(found)) = out.shared["service/shop/web"].body.clone() else { panic!("no service") };
+    assert_eq!(found.ports.len(), 64);
+    assert_eq!(found.ports.iter().map(|port| port.endpoints.len()).sum::<usize>(), 30_000);
+    assert!(out.found("more than 64 ports") && out.found("more than 30000 endpoints"));
+}
+
+#[test]
+fn a_resource_that_no_agent_could_receive_goes_without_its_body() {
+    let netns = "x".repeat(limits::RESOURCE_BYTES);
+    let body = Body::Enrolment(v1::Enrolment { uid: "web".to_owned(), netns, ..v1::Enrolment::default() });
+    let whole = resource::versioned("enrolment/web".to_owned(), vec!["f".to_owned()], body);
+    let mut findings = BTreeSet::new();
+    let sent = bounded(whole.clone(), &mut findings);
+    assert_eq!((sent.name.as_str(), sent.requires.len(), &sent.body), ("enrolment/web", 1, &None));
+    assert_ne!(sent.version, whole.version, "an agent that holds the whole one would keep it");
+    assert_eq!(findings.len(), 1);
+}
+
+#[test]
 fn a_service_cannot_take_an_address_that_is_not_its_own() {
     let thief = |address: &str| {
         SERVICE
