@@ -179,7 +179,9 @@ fn crowd(scene: &Scene) -> Result<()> {
     cast::expect_ok(&mesh, "shop/client", &to)?;
     // A stopped agent accepts nothing, and for two seconds nobody can know.
     mesh.node(1)?.signal_serving(Signal::STOP);
-    let arguments = ["connect", "--to", &to, "--rate", CROWD, "--seconds", "1", "--refusals-allowed"];
+    // Who waits before the queue asks again after 1, 3, 7 and 15 seconds.
+    let arguments =
+        ["connect", "--to", &to, "--rate", CROWD, "--seconds", "1", "--refusals-allowed", "--patience", "30"];
     let mut load = cast::start_client(&mesh, "shop/client", "crowd", &arguments)?;
     let waiting = wait::until("the pod's whole share to wait", EFFECT_LIMIT, || {
         load.expect_running()?;
@@ -189,7 +191,7 @@ fn crowd(scene: &Scene) -> Result<()> {
         Ok(waiting)
     });
     mesh.node(1)?.signal_serving(Signal::CONT);
-    let (status, report) = load.finish(Duration::from_secs(30))?;
+    let (status, report) = load.finish(Duration::from_secs(45))?;
     let waiting = waiting.with_context(|| report.clone())?;
     ensure!(status.success(), "{report}");
     scene.note(&format!("{waiting} connections waited: {}", report.trim()));

@@ -40,6 +40,9 @@ pub struct Connect {
     /// Also count refusals as an answer: then only hung connections fail.
     #[arg(long)]
     refusals_allowed: bool,
+    /// Seconds after which a connection without an answer counts as hung.
+    #[arg(long, default_value_t = ANSWER_LIMIT.as_secs())]
+    patience: u64,
 }
 
 /// Opens connections one after the other.
@@ -108,7 +111,7 @@ fn name_of(error: &anyhow::Error) -> String {
 }
 
 /// One connection, one word each way.
-async fn exchange(to: &str, greeted: bool) -> Result<Duration> {
+async fn exchange(to: &str, greeted: bool, patience: Duration) -> Result<Duration> {
     let start = Instant::now();
     let talk = async {
         let stream = TcpStream::connect(to).await?;
@@ -127,13 +130,13 @@ async fn exchange(to: &str, greeted: bool) -> Result<Duration> {
         ensure!(stream.read_line(&mut line).await? == 0, "more than the answer");
         Ok(start.elapsed())
     };
-    timeout(ANSWER_LIMIT, talk).await.unwrap_or_else(|_| bail!("hung"))
+    timeout(patience, talk).await.unwrap_or_else(|_| bail!("hung"))
 }
 
 pub async fn attempt(to: &str) -> Result<()> {
     let to = resolve(to).await?;
     let start = Instant::now();
-    let outcome = exchange(&to, false).await;
+    let outcome = exchange(&to, false, ANSWER_LIMIT).await;
     let outcome = outcome.map_or_else(|error| name_of(&error), |_| "ok".to_owned());
     let millis = u64::try_from(start.elapsed().as_millis())?;
     print(&json!({"outcome": outcome, "ms": millis}));
@@ -141,7 +144,7 @@ pub async fn attempt(to: &str) -> Result<()> {
 }
 
 pub async fn connect(plan: Connect) -> Result<()> {
-    let total = plan.rate * plan.seconds;
+    let (total, patience) = (plan.rate * plan.seconds, Duration::from_secs(plan.patience));
     let tally = Rc::new(RefCell::new(Tally::default()));
     let to: Rc<str> = resolve(&plan.to).await?.into();
     let mut tick = interval(Duration::from_secs(1) / plan.rate.max(1));
@@ -153,7 +156,7 @@ pub async fn connect(plan: Connect) -> Result<()> {
                 tick.tick().await;
                 let (tally, to) = (Rc::clone(&tally), Rc::clone(&to));
                 tasks.spawn_local(async move {
-                    let outcome = exchange(&to, plan.greeted).await;
+                    let outcome = exchange(&to, plan.greeted, patience).await;
                     tally.borrow_mut().count(outcome);
                 });
                 while tasks.try_join_next().is_some() {}
