@@ -129,6 +129,13 @@ impl Selected<'_> {
         self.per_pod.get(pod).unwrap_or(&self.enforced)
     }
 
+    /// What the pod's enforced policies, the operator's among them, speak of.
+    pub fn locked(&self, pod: &Name) -> Locked {
+        let mut locked = Locked::default();
+        self.of(pod).iter().for_each(|policy| locked.add(policy));
+        locked
+    }
+
     /// Says so where a policy selects pods that nobody guards.
     pub fn report_unenforced(&self, world: &World<'_>, out: &mut Translation) {
         for (key, pods) in &self.policies {
@@ -146,6 +153,49 @@ impl Selected<'_> {
             let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
             out.find(key, format!("it is not enforced for pods that are not captured: {shown}{rest}"));
         }
+    }
+}
+
+/// Which of a pod's ports enforced policies speak of: an exclusion of one of them would go around authorization.
+#[derive(Debug, Default)]
+pub struct Locked {
+    /// At least one policy selects the pod.
+    pub selected: bool,
+    every_port: bool,
+    ports: BTreeSet<u16>,
+}
+
+impl Locked {
+    pub fn contains(&self, port: u16) -> bool {
+        self.every_port || self.ports.contains(&port)
+    }
+
+    fn add(&mut self, policy: &Resource) {
+        let spoken = match &policy.body {
+            Some(Body::Authorization(policy)) if policy.dry_run => return,
+            Some(Body::Authorization(policy)) => spoken_of(policy),
+            // Agents read it safely, which is about every port.
+            _ => None,
+        };
+        self.selected = true;
+        match spoken {
+            Some(ports) => self.ports.extend(ports),
+            None => self.every_port = true,
+        }
+    }
+}
+
+/// None: every port. An Allow refuses what it does not name, so it speaks of all ports of its target.
+fn spoken_of(policy: &v1::AuthorizationPolicy) -> Option<BTreeSet<u16>> {
+    let numbers = |ports: &[u32]| ports.iter().filter_map(|port| u16::try_from(*port).ok()).collect::<BTreeSet<u16>>();
+    let targets = (!policy.target_ports.is_empty()).then(|| numbers(&policy.target_ports));
+    let named = |rule: &v1::AuthorizationRule| rule.to.as_ref().filter(|to| !to.not).map(|to| numbers(&to.ports));
+    let named: Option<Vec<BTreeSet<u16>>> = policy.rules.iter().map(named).collect();
+    let narrow = policy.action() != v1::Action::Allow && !policy.rules.is_empty();
+    match (targets, named.filter(|_| narrow)) {
+        (targets, None) => targets,
+        (None, Some(named)) => Some(named.into_iter().flatten().collect()),
+        (Some(targets), Some(named)) => Some(named.into_iter().flatten().filter(|port| targets.contains(port)).collect()),
     }
 }
 

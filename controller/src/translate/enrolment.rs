@@ -6,6 +6,7 @@ use weft_crd::{Exclusion, FailureMode, MtlsMode};
 use weft_proto::v1;
 
 use super::authentication::Decided;
+use super::authorization::Locked;
 use super::{Finding, World};
 use crate::limits;
 use crate::object::{AuthenticationPolicy, Capture, Exclusions, Exemption, Pod};
@@ -29,7 +30,13 @@ pub struct Guarded {
     pub refused: Vec<String>,
 }
 
-pub fn guard(world: &World<'_>, pod: &Pod, decided: Option<&Decided<'_>>, findings: &mut BTreeSet<Finding>) -> Guarded {
+pub fn guard(
+    world: &World<'_>,
+    pod: &Pod,
+    decided: Option<&Decided<'_>>,
+    locked: &Locked,
+    findings: &mut BTreeSet<Finding>,
+) -> Guarded {
     let nobody = Decided::default();
     let decided = decided.unwrap_or(&nobody);
     let (mtls, mtls_policy) = mode(world, decided.pod);
@@ -48,8 +55,8 @@ pub fn guard(world: &World<'_>, pod: &Pod, decided: Option<&Decided<'_>>, findin
     guarded.refused.extend(pod.exclusions.refused.iter().cloned());
     guarded.on_agent_failure = failure_mode(world, pod, guarded.mtls, guarded.require_mesh_tls);
     exempt(world, pod, decided, &mut guarded);
-    exclude(world, pod, &mut guarded);
-    let wanted = capture(world, pod, &mut guarded) == Capture::Enabled;
+    exclude(world, pod, locked, &mut guarded);
+    let wanted = capture(world, pod, locked, &mut guarded) == Capture::Enabled;
     guarded.captured = wanted && guarded.not_capturable.is_empty();
     let mut sentences = guarded.refused.clone();
     if wanted && !guarded.captured {
@@ -163,30 +170,32 @@ fn exemption_row(exemption: &Exemption, ports: Option<Vec<u16>>) -> Option<v1::E
     })
 }
 
-fn exclude(world: &World<'_>, pod: &Pod, guarded: &mut Guarded) {
+fn exclude(world: &World<'_>, pod: &Pod, locked: &Locked, guarded: &mut Guarded) {
     let asked = &pod.exclusions;
     let strict_outbound = guarded.mtls == MtlsMode::Strict || guarded.require_mesh_tls;
-    let mut refuse = |what: &str, annotation: &str, allowed: &str| {
-        guarded.refused.push(format!(
-            "{annotation}: {what} is refused because the pod is strict and MeshConfig allows no {allowed}"
-        ));
+    let mut refuse = |what: &str, annotation: &str, why: &str, allowed: &str| {
+        guarded
+            .refused
+            .push(format!("{annotation}: {what} is refused because {why} and MeshConfig allows no {allowed}"));
     };
+    let is_strict = "the pod is strict";
     let mut accepted = Exclusions::default();
     for port in &asked.inbound_ports {
         let strict = guarded.ports.get(port).copied().unwrap_or(guarded.mtls) == MtlsMode::Strict;
-        if strict && !world.mesh.allows(Exclusion::InboundPorts) {
-            refuse(&port.to_string(), weft_crd::EXCLUDE_INBOUND_PORTS, "InboundPorts");
+        if (strict || locked.contains(*port)) && !world.mesh.allows(Exclusion::InboundPorts) {
+            let why = if strict { is_strict } else { "an authorization policy speaks of it" };
+            refuse(&port.to_string(), weft_crd::EXCLUDE_INBOUND_PORTS, why, "InboundPorts");
         } else {
             accepted.inbound_ports.push(*port);
         }
     }
     if strict_outbound && !asked.outbound_ports.is_empty() && !world.mesh.allows(Exclusion::OutboundPorts) {
-        refuse("it", weft_crd::EXCLUDE_OUTBOUND_PORTS, "OutboundPorts");
+        refuse("it", weft_crd::EXCLUDE_OUTBOUND_PORTS, is_strict, "OutboundPorts");
     } else {
         accepted.outbound_ports.clone_from(&asked.outbound_ports);
     }
     if strict_outbound && !asked.outbound_ranges.is_empty() && !world.mesh.allows(Exclusion::OutboundCidrs) {
-        refuse("it", weft_crd::EXCLUDE_OUTBOUND_CIDRS, "OutboundCidrs");
+        refuse("it", weft_crd::EXCLUDE_OUTBOUND_CIDRS, is_strict, "OutboundCidrs");
     } else {
         accepted.outbound_ranges.clone_from(&asked.outbound_ranges);
     }
@@ -194,7 +203,7 @@ fn exclude(world: &World<'_>, pod: &Pod, guarded: &mut Guarded) {
 }
 
 /// The namespace's word, narrowed by the pod's where the floor lets it.
-fn capture(world: &World<'_>, pod: &Pod, guarded: &mut Guarded) -> Capture {
+fn capture(world: &World<'_>, pod: &Pod, locked: &Locked, guarded: &mut Guarded) -> Capture {
     let namespace = world.objects.namespaces.get(&pod.metadata.namespace);
     let permitted = namespace.and_then(|namespace| namespace.capture).unwrap_or(Capture::Disabled);
     let wish = pod.capture.unwrap_or(permitted);
@@ -207,11 +216,13 @@ fn capture(world: &World<'_>, pod: &Pod, guarded: &mut Guarded) -> Capture {
             permitted.as_str()
         ));
         permitted
-    } else if wish < permitted && !world.mesh.pods_may_opt_out.unwrap_or(!strict) {
+    } else if wish < permitted && !world.mesh.pods_may_opt_out.unwrap_or(!strict && !locked.selected) {
         let why = if world.mesh.pods_may_opt_out.is_some() {
             "MeshConfig says that pods may not opt out"
-        } else {
+        } else if strict {
             "the pod is strict"
+        } else {
+            "an authorization policy selects the pod"
         };
         guarded.refused.push(format!("{}: {} is refused because {why}", weft_crd::CAPTURE, wish.as_str()));
         permitted

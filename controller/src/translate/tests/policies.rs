@@ -222,3 +222,32 @@ fn a_pod_that_requires_mesh_tls_never_fails_open() {
         assert_eq!(all(&all_parts).web().on_agent_failure(), v1::FailureMode::Closed, "{parts:?}");
     }
 }
+
+#[test]
+fn a_permissive_pod_does_not_exclude_its_way_around_authorization() {
+    let asking = web("", ", weft.dev/exclude-inbound-ports: '8080,9090'");
+    let leaving = web(", weft.dev/capture: disabled", "");
+    let authorization = |spec: &str| policy("AuthorizationPolicy", "rules", "", spec);
+    let floor = mesh("  enforced: {authorization: [{action: Deny, rules: [{from: [{namespaces: [guest]}]}]}]}");
+    let allowed = mesh("  enforced: {allowedExclusions: [InboundPorts], podsMayOptOut: true}");
+    let allow = authorization("  targetRefs: [{kind: Pod}]\n  action: Allow\n  rules: [{to: [{ports: [8080]}]}]");
+    let http = "  targetRefs: [{kind: Service, name: web, sectionName: http}]\n  action: Allow\n  rules: []";
+    let deny = "  targetRefs: [{kind: Pod}]\n  action: Deny\n  rules: [{to: [{ports: [8080]}]}]";
+    for (title, more, excluded, stays) in [
+        ("no policy", vec![], vec![8080, 9090], false),
+        ("an Allow refuses every other port", vec![allow.clone()], vec![], true),
+        ("a Service's port", vec![authorization(http)], vec![9090], true),
+        ("a Deny of one port", vec![authorization(deny)], vec![9090], true),
+        ("a Deny of all others", vec![authorization(&deny.replace("{ports:", "{notPorts:"))], vec![], true),
+        ("a dry run", vec![authorization(&format!("{deny}\n  dryRun: true"))], vec![8080, 9090], false),
+        ("the operator's rules", vec![floor], vec![], true),
+        ("where the operator allows it", vec![allow, allowed], vec![8080, 9090], false),
+    ] {
+        let parts = |web: &str| [vec![SHOP.to_owned(), web.to_owned(), SERVICE.to_owned()], more.clone()].concat();
+        let translated = |web: &str| all(&parts(web).iter().map(String::as_str).collect::<Vec<_>>());
+        let out = translated(&asking);
+        assert_eq!(out.web().excluded_inbound_ports, excluded, "{title}");
+        assert_eq!(out.workload("web").excluded_inbound_ports, excluded, "{title}: peers would go around");
+        assert_eq!(translated(&leaving).enrolment("web").is_some(), stays, "{title}: opting out");
+    }
+}
