@@ -32,7 +32,7 @@ pub const GREETING_HOLD: Duration = Duration::from_millis(1500);
 /// The status must follow the preamble within the application's connect bound and a round trip.
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// A relayed connection on which nothing moved for this long is closed (as Envoy's and HAProxy's tunnels: an hour).
+/// A relayed connection on which nothing moved for this long is closed (an hour, as in the tunnels of other proxies).
 pub const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// One relay buffer, shared by all connections of a worker: a read takes what is there, up to this.
 pub const RELAY_BUFFER: usize = 64 * 1024;

@@ -407,13 +407,13 @@ mod tests {
             // Closing with unread bytes is a reset.
         };
         let sending = async move {
-            client.write_all(&[7; 1 << 20]).await.unwrap();
+            client.write_all(&vec![7; 1 << 20]).await.unwrap();
             let mut answer = [0; 3];
             client.read_exact(&mut answer).await.unwrap();
             assert_eq!(&answer, b"413");
         };
         let relaying = relay(&mut downstream, &mut upstream, FirstByte::AsIs, std::future::pending());
-        tokio::join!(serving, sending, relaying);
+        tokio::join!(serving, sending, Box::pin(relaying));
     }
 
     #[tokio::test]

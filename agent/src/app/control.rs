@@ -59,15 +59,15 @@ impl Control {
         let credentials = Credentials::default();
         let resumption = if settings.no_resumption { Resumption::Off } else { Resumption::On };
         let upkeep = Upkeep::new(credentials.clone(), &membership, keys, resumption);
-        let (enrolled, reported) = watch::channel(Enrolled::default());
-        let reporter = Reporter::new(snapshots.clone(), reported);
+        let (enrolled, said) = watch::channel(Enrolled::default());
+        let report = Reporter::new(snapshots.clone(), said);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let link = discovery.link();
         let channels = membership.changes();
         tasks.spawn_local(join.run(stop.clone()));
         tasks.spawn_local(upkeep.run(stop.clone()));
         tasks.spawn_local(discovery.follow(channels.clone(), stop.clone()));
-        tasks.spawn_local(reporter.run(channels, stop.clone()));
+        tasks.spawn_local(report.run(channels, stop.clone()));
         tasks.spawn_local(report_enrolled(side.clone(), enrolled, stop.clone()));
         tasks.spawn_local(memory::give_back(stop.clone()));
         let status = watch::Sender::new(NodeStatus::default());

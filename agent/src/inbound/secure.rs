@@ -95,7 +95,7 @@ async fn greet(
         };
         Ok(Secured { tls: Box::new(tls), identity, preamble })
     };
-    timeout(limits::INBOUND_HANDSHAKE, greeting).await.unwrap_or_else(|_| {
+    timeout(limits::INBOUND_HANDSHAKE, Box::pin(greeting)).await.unwrap_or_else(|_| {
         Err(ConnectionError::new(Side::Downstream, Reason::HandshakeTimeout)
             .with_detail(format!("no handshake and preamble within {:?}", limits::INBOUND_HANDSHAKE)))
     })
