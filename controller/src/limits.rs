@@ -78,6 +78,10 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes of one address at once: an agent needs two, and one address must not keep all others waiting.
 pub const HANDSHAKES_PER_ADDRESS: usize = 16;
+/// Connections of one address at once: a node has a few, and one address must not use up [`CONNECTIONS`].
+pub const CONNECTIONS_PER_ADDRESS: usize = 64;
+/// A connection that shows no certificate can only join, which takes one request; then it has to come back as a node.
+pub const STRANGER_LIFE: Duration = Duration::from_secs(30);
 /// Streams of one connection: an agent has two, and asks for some certificates at once.
 pub const STREAMS_PER_CONNECTION: u32 = 64;
 /// A request for a certificate: a CSR, a token and two names.

@@ -44,7 +44,18 @@ fn log(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// As many descriptors as we may have: each connection is one, and the soft limit is usually 1,024.
+fn raise_descriptor_limit() -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+        .context("cannot raise the limit of open files")
+}
+
 fn run(config: Serve) -> anyhow::Result<()> {
+    if let Err(error) = raise_descriptor_limit() {
+        tracing::warn!("{error:#}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(config));
     // A thread that is stuck in a translation or on a disk must not keep the process.

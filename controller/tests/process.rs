@@ -32,7 +32,11 @@ impl Drop for Running {
 
 impl Running {
     fn start(folder: &Path) -> Self {
-        let running = Self(serve(folder).spawn().unwrap());
+        Self::wait(serve(folder), folder)
+    }
+
+    fn wait(mut command: Command, folder: &Path) -> Self {
+        let running = Self(command.spawn().unwrap());
         let begun = Instant::now();
         while std::os::unix::net::UnixStream::connect(folder.join("state/admin.sock")).is_err() {
             assert!(begun.elapsed() < PATIENCE, "it never serves");
@@ -106,4 +110,18 @@ fn the_help_says_what_one_controller_means() {
     let output = program().arg("--help").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("no second replica"), "{text}");
+}
+
+#[test]
+fn it_takes_all_the_descriptors_that_it_may_have() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("objects")).unwrap();
+    let mut few = Command::new("sh");
+    few.args(["-c", "ulimit -S -n 256 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_weft-controller")]);
+    few.args(serve(folder.path()).get_args()).stderr(Stdio::null());
+    let running = Running::wait(few, folder.path());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.0.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "the soft limit stayed: {line}");
 }

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::future::Future as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rustls::RootCertStore;
@@ -14,6 +16,7 @@ use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -47,11 +50,7 @@ pub fn tls(authority: &Authority, names: &[rcgen::SanType]) -> anyhow::Result<Tl
 pub fn accept(listener: TcpListener, tls: TlsAcceptor, services: &Services) -> ReceiverStream<io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(limits::HANDSHAKES);
     let (tasks, stop) = (services.tasks.clone(), services.stop.clone());
-    let gate = Gate {
-        connections: Arc::new(Semaphore::new(limits::CONNECTIONS)),
-        handshakes: Arc::new(Semaphore::new(limits::HANDSHAKES)),
-        addresses: Arc::default(),
-    };
+    let gate = Gate::new();
     services.tasks.spawn(async move {
         loop {
             let admitted = tokio::select! {
@@ -73,7 +72,7 @@ pub fn accept(listener: TcpListener, tls: TlsAcceptor, services: &Services) -> R
             tasks.spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    result = shake_hands(stream, tls, passes) => match result {
+                    result = shake_hands(stream, tls, passes, limits::STRANGER_LIFE) => match result {
                         Ok(connection) => drop(ready.send(Ok(connection)).await),
                         Err(error) => tracing::debug!(%peer, %error, "a handshake failed"),
                     },
@@ -88,68 +87,106 @@ pub fn accept(listener: TcpListener, tls: TlsAcceptor, services: &Services) -> R
 struct Gate {
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    /// Of each address.
+    connected: Counts,
+    shaking: Counts,
 }
 
 /// Given back when they are dropped.
 struct Passes {
     connection: OwnedSemaphorePermit,
+    place: Place,
     _handshake: OwnedSemaphorePermit,
-    _turn: Turn,
-}
-
-/// One of an address's handshakes.
-struct Turn {
-    address: IpAddr,
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    _turn: Place,
 }
 
 impl Gate {
-    /// None: the address has all the handshakes that it may have.
+    fn new() -> Self {
+        Self {
+            connections: Arc::new(Semaphore::new(limits::CONNECTIONS)),
+            handshakes: Arc::new(Semaphore::new(limits::HANDSHAKES)),
+            connected: Counts::default(),
+            shaking: Counts::default(),
+        }
+    }
+
+    /// None: the address has all the connections or handshakes that it may have.
     async fn admit(&self, listener: &TcpListener) -> io::Result<Option<(TcpStream, SocketAddr, Passes)>> {
         let connection = Arc::clone(&self.connections).acquire_owned().await.map_err(io::Error::other)?;
         let handshake = Arc::clone(&self.handshakes).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = listener.accept().await?;
-        let turn = self.turn(peer.ip());
-        Ok(turn.map(|turn| (stream, peer, Passes { connection, _handshake: handshake, _turn: turn })))
-    }
-
-    fn turn(&self, address: IpAddr) -> Option<Turn> {
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = addresses.entry(address).or_default();
-        if *running >= limits::HANDSHAKES_PER_ADDRESS {
-            return None;
-        }
-        *running += 1;
-        drop(addresses);
-        Some(Turn { address, addresses: Arc::clone(&self.addresses) })
+        let place = self.connected.take(peer.ip(), limits::CONNECTIONS_PER_ADDRESS);
+        let turn = self.shaking.take(peer.ip(), limits::HANDSHAKES_PER_ADDRESS);
+        let (Some(place), Some(turn)) = (place, turn) else { return Ok(None) };
+        Ok(Some((stream, peer, Passes { connection, place, _handshake: handshake, _turn: turn })))
     }
 }
 
-impl Drop for Turn {
+/// How many places each address has taken; one that has none is not in it.
+#[derive(Debug, Clone, Default)]
+struct Counts(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of an address's places.
+#[derive(Debug)]
+struct Place {
+    address: IpAddr,
+    counts: Counts,
+}
+
+impl Counts {
+    fn take(&self, address: IpAddr, limit: usize) -> Option<Place> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = counts.entry(address).or_default();
+        if *taken >= limit {
+            return None;
+        }
+        *taken += 1;
+        drop(counts);
+        Some(Place { address, counts: self.clone() })
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut running) = addresses.entry(self.address) {
-            *running.get_mut() -= 1;
-            if *running.get() == 0 {
-                running.remove();
+        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut taken) = counts.entry(self.address) {
+            *taken.get_mut() -= 1;
+            if *taken.get() == 0 {
+                taken.remove();
             }
         }
     }
 }
 
-async fn shake_hands(stream: TcpStream, tls: TlsAcceptor, passes: Passes) -> io::Result<Connection> {
+/// A connection that shows no certificate ends after `stranger_life`.
+async fn shake_hands(
+    stream: TcpStream,
+    tls: TlsAcceptor,
+    passes: Passes,
+    stranger_life: Duration,
+) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     match tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(result) => Ok(Connection { stream: result?, _pass: passes.connection }),
+        Ok(result) => Ok(Connection::new(result?, passes.connection, passes.place, stranger_life)),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")),
     }
 }
 
-/// A connection that counts as one until it is closed.
+/// A connection that counts as one, for its address too, until it is closed.
 pub struct Connection {
     stream: TlsStream<TcpStream>,
+    /// When a connection without a certificate ends.
+    end: Option<Pin<Box<Sleep>>>,
     _pass: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+impl Connection {
+    fn new(stream: TlsStream<TcpStream>, pass: OwnedSemaphorePermit, place: Place, stranger_life: Duration) -> Self {
+        let is_stranger = stream.get_ref().1.peer_certificates().is_none_or(<[_]>::is_empty);
+        let end = is_stranger.then(|| Box::pin(tokio::time::sleep(stranger_life)));
+        Self { stream, end, _pass: pass, _place: place }
+    }
 }
 
 impl Connected for Connection {
@@ -166,6 +203,10 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // Whoever serves a connection always reads from it, so this is asked in time.
+        if self.end.as_mut().is_some_and(|end| end.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "it has shown no certificate in time")));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -192,11 +233,7 @@ mod tests {
     async fn one_address_cannot_take_every_handshake() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let gate = Gate {
-            connections: Arc::new(Semaphore::new(limits::CONNECTIONS)),
-            handshakes: Arc::new(Semaphore::new(limits::HANDSHAKES)),
-            addresses: Arc::default(),
-        };
+        let gate = Gate::new();
         let mut crowd = Vec::new();
         let mut admitted = Vec::new();
         for _ in 0..=limits::HANDSHAKES_PER_ADDRESS {
@@ -210,6 +247,61 @@ mod tests {
         assert!(gate.admit(&listener).await.unwrap().is_some(), "a place that was given back stayed taken");
         drop(admitted);
         assert_eq!(gate.handshakes.available_permits(), limits::HANDSHAKES);
-        assert!(gate.addresses.lock().unwrap().is_empty());
+        assert!(gate.shaking.0.lock().unwrap().is_empty() && gate.connected.0.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_address_cannot_take_every_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let gate = Gate::new();
+        let (mut crowd, mut connected) = (Vec::new(), Vec::new());
+        for _ in 0..limits::CONNECTIONS_PER_ADDRESS {
+            crowd.push(TcpStream::connect(address).await.unwrap());
+            let (_, _, passes) = gate.admit(&listener).await.unwrap().expect("it has room");
+            // Its handshake is over; the connection lives on.
+            let Passes { connection, place, .. } = passes;
+            connected.push((connection, place));
+        }
+        crowd.push(TcpStream::connect(address).await.unwrap());
+        assert!(gate.admit(&listener).await.unwrap().is_none(), "one more was let in");
+        connected.pop();
+        crowd.push(TcpStream::connect(address).await.unwrap());
+        assert!(gate.admit(&listener).await.unwrap().is_some(), "a place that was given back stayed taken");
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_certificate_ends() {
+        use tokio::io::AsyncReadExt as _;
+        let state = tempfile::tempdir().unwrap();
+        let authority =
+            Authority::open(state.path(), "cluster.local".parse().unwrap(), limits::WORKLOAD_CERTIFICATE_LIFE).unwrap();
+        let server = tls(&authority, &[rcgen::SanType::DnsName("localhost".try_into().unwrap())]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.root().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let gate = Gate::new();
+        let dial = async {
+            let stream = TcpStream::connect(address).await?;
+            let name = rustls::pki_types::ServerName::try_from("localhost").map_err(io::Error::other)?;
+            tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, stream).await
+        };
+        let take = async {
+            let (stream, _, passes) = gate.admit(&listener).await?.expect("it has room");
+            shake_hands(stream, server, passes, Duration::from_millis(20)).await
+        };
+        let (_dialled, taken) = tokio::join!(dial, take);
+        let mut taken = taken.unwrap();
+        let ended = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, taken.read_u8()).await.expect("it stays for ever");
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(taken);
+        assert_eq!(gate.connections.available_permits(), limits::CONNECTIONS);
     }
 }
