@@ -13,6 +13,7 @@ pub mod error;
 pub mod identity;
 mod inbound;
 pub mod limits;
+mod memory;
 pub mod model;
 pub mod node;
 mod outbound;
