@@ -3,6 +3,9 @@
 //! Invariant: a certificate names exactly one subject: one URI and no other alternative name, because another name would
 //! be a second answer to "who is this". Absent: the chain, which `verify` checks first.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -55,6 +58,11 @@ impl TrustedDomains {
     }
 }
 
+thread_local! {
+    /// What the bytes of certificates say, nothing about whom to believe.
+    static KNOWN: RefCell<HashMap<Box<[u8]>, Rc<Leaf>>> = RefCell::default();
+}
+
 /// What this mesh reads of an end-entity certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
@@ -92,6 +100,27 @@ impl Leaf {
         })
     }
 
+    /// As `read`, without reading the same bytes twice: in resumed handshakes the same certificates come back.
+    fn read_once(certificate: &CertificateDer<'_>) -> Result<Rc<Self>, Rejection> {
+        if let Some(known) = Self::known(certificate) {
+            return Ok(known);
+        }
+        let leaf = Rc::new(Self::read(certificate)?);
+        KNOWN.with_borrow_mut(|known| {
+            if known.len() >= limits::LEAVES_KEPT {
+                // Rare, and what is in use is back after one handshake each.
+                known.clear();
+            }
+            known.insert(certificate.as_ref().into(), Rc::clone(&leaf));
+        });
+        Ok(leaf)
+    }
+
+    /// What `read_once` has read before, on this thread.
+    pub(super) fn known(certificate: &CertificateDer<'_>) -> Option<Rc<Self>> {
+        KNOWN.with_borrow(|known| known.get(certificate.as_ref()).cloned())
+    }
+
     /// Whether it is valid at `now`. A peer whose clock is ahead by less than `limits::CLOCK_SKEW` is forgiven.
     pub fn check_time(&self, now: SystemTime) -> Result<(), Rejection> {
         let expired = |detail| Err(Rejection::new(Reason::CertificateExpired, detail));
@@ -116,7 +145,7 @@ pub fn identity_of(
     let leaf = chain
         .and_then(<[_]>::first)
         .ok_or_else(|| Rejection::new(Reason::CertificateMissing, "the peer showed no certificate"))?;
-    let leaf = Leaf::read(leaf)?;
+    let leaf = Leaf::read_once(leaf)?;
     leaf.check_time(now)?;
     let identity: Identity = leaf
         .uri

@@ -3,6 +3,7 @@
 //! Invariant: nothing is accepted that `peer::identity_of` would refuse, so a bad peer meets a TLS alert that names the
 //! cause. The server's name is no input: the client compares identities after the handshake.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -132,8 +133,9 @@ impl ClientCertVerifier for ClientVerifier {
 /// The time at which the chain is judged: `now`, or the leaf's beginning where that is ahead by no more than the
 /// forgiven difference of clocks.
 fn forgiving(end_entity: &CertificateDer<'_>, now: UnixTime) -> UnixTime {
-    Leaf::read(end_entity)
-        .ok()
+    // Nobody has verified it yet, so it is not remembered.
+    Leaf::known(end_entity)
+        .or_else(|| Leaf::read(end_entity).map(Rc::new).ok())
         .filter(|leaf| leaf.not_before > system_time(now) && leaf.check_time(system_time(now)).is_ok())
         .and_then(|leaf| leaf.not_before.duration_since(SystemTime::UNIX_EPOCH).ok())
         .map_or(now, UnixTime::since_unix_epoch)
