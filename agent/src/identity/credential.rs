@@ -8,7 +8,8 @@ use weft_proto::names::{Identity, WorkloadUid};
 
 use crate::error::{ConnectionError, Reason, Side};
 use crate::tls::{
-    Leaf, Material, ParametersError, Rejection, Resumption, Trust, TrustedDomains, client_parameters, server_parameters,
+    Leaf, Material, ParametersError, Rejection, Resumption, Sessions, Trust, TrustedDomains, client_parameters,
+    server_parameters,
 };
 
 /// One workload's certificate with everything that a handshake needs. Immutable: a renewal or another trust bundle makes
@@ -23,6 +24,8 @@ pub struct Credential {
     pub generation: u64,
     pub client: Arc<ClientConfig>,
     pub server: Arc<ServerConfig>,
+    /// What `client` resumes by; nothing where every handshake is a full one.
+    pub sessions: Option<Arc<Sessions>>,
     pub domains: TrustedDomains,
 }
 
@@ -54,14 +57,16 @@ impl Credential {
         if found.is_none() || found != domains.canonical(identity.clone()) {
             return Err(CredentialError::AnotherIdentity { found: leaf.uri, wanted: identity });
         }
+        let sessions = resumption.sessions();
         Ok(Self {
             uid,
             identity,
             not_before: leaf.not_before,
             not_after: leaf.not_after,
             generation,
-            client: client_parameters(material, trust, resumption)?,
+            client: client_parameters(material, trust, sessions.clone())?,
             server: server_parameters(material, trust, resumption)?,
+            sessions,
             domains,
         })
     }

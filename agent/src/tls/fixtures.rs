@@ -115,14 +115,16 @@ pub(crate) fn trust(authorities: &[&Authority]) -> Trust {
 
 /// A credential with any certificate at all: what a hostile agent could show.
 pub(crate) fn credential(material: &Material, trust: &Trust, resumption: Resumption) -> Credential {
+    let sessions = resumption.sessions();
     Credential {
         uid: uid("any"),
         identity: identity(WEB),
         not_before: SystemTime::now() - HOUR,
         not_after: SystemTime::now() + HOUR,
         generation: 1,
-        client: client_parameters(material, trust, resumption).unwrap(),
+        client: client_parameters(material, trust, sessions.clone()).unwrap(),
         server: server_parameters(material, trust, resumption).unwrap(),
+        sessions,
         domains: trust.domains(),
     }
 }

@@ -8,6 +8,7 @@ mod failure;
 mod parameters;
 mod peer;
 mod provider;
+mod sessions;
 mod verify;
 
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub(crate) use parameters::short_digest;
 pub use parameters::{Material, ParametersError, Resumption, Trust, client_parameters, server_name, server_parameters};
 pub use peer::{Leaf, Rejection, TrustedDomains, identity_of};
 pub use provider::provider;
+pub use sessions::{Sessions, Turn};
 
 /// The protocol between agents (RFC 7301): what tells mesh TLS from an application's own.
 pub const ALPN: &[u8] = b"weft/1";

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use rustls::client::{ClientSessionMemoryCache, Resumption as ClientResumption, TicketRequest};
+use rustls::client::{Resumption as ClientResumption, TicketRequest};
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError};
@@ -17,6 +17,7 @@ use weft_proto::names::{TrustDomain, WorkloadUid};
 use super::ALPN;
 use super::peer::TrustedDomains;
 use super::provider::provider;
+use super::sessions::Sessions;
 use super::verify::{ClientVerifier, ServerVerifier};
 use crate::limits;
 
@@ -26,6 +27,17 @@ pub enum Resumption {
     On,
     /// Every handshake in full: three to four times the CPU. For measurements.
     Off,
+}
+
+impl Resumption {
+    /// An empty store of sessions, where there are any.
+    #[must_use]
+    pub fn sessions(self) -> Option<Arc<Sessions>> {
+        match self {
+            Self::On => Some(Arc::default()),
+            Self::Off => None,
+        }
+    }
 }
 
 /// A private key with its certificates.
@@ -74,11 +86,11 @@ pub enum ParametersError {
     Verifier(#[from] VerifierBuilderError),
 }
 
-/// What this workload's agent shows and accepts where it is the source.
+/// What this workload's agent shows and accepts where it is the source. Without `sessions` every handshake is a full one.
 pub fn client_parameters(
     material: &Material,
     trust: &Trust,
-    resumption: Resumption,
+    sessions: Option<Arc<Sessions>>,
 ) -> Result<Arc<ClientConfig>, ParametersError> {
     let verifier = ServerVerifier::new(trust.root_store()?, trust.domains());
     let mut parameters = ClientConfig::builder_with_provider(provider())
@@ -87,19 +99,14 @@ pub fn client_parameters(
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_auth_cert(material.chain.clone(), material.key.clone_key().into())?;
     parameters.alpn_protocols = vec![ALPN.to_vec()];
-    parameters.resumption = match resumption {
-        Resumption::On => {
-            ClientResumption::store(Arc::new(ClientSessionMemoryCache::new(limits::SESSIONS_PER_IDENTITY)))
-        }
-        Resumption::Off => ClientResumption::disabled(),
-    };
     // A ticket serves once. A full handshake stocks up for connections made side by side, a resumed one replaces its own.
-    parameters.send_ticket_request = match resumption {
-        Resumption::On => Some(TicketRequest {
-            new_session_count: limits::TICKETS_AFTER_FULL_HANDSHAKE,
-            resumption_count: limits::TICKETS_AFTER_RESUMPTION,
-        }),
-        Resumption::Off => None,
+    parameters.send_ticket_request = sessions.is_some().then_some(TicketRequest {
+        new_session_count: limits::TICKETS_AFTER_FULL_HANDSHAKE,
+        resumption_count: limits::TICKETS_AFTER_RESUMPTION,
+    });
+    parameters.resumption = match sessions {
+        Some(sessions) => ClientResumption::store(sessions),
+        None => ClientResumption::disabled(),
     };
     Ok(Arc::new(parameters))
 }

@@ -7,16 +7,18 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use weft_proto::names::{Identity, WorkloadUid};
 
+use super::held::Held;
 use super::message::{Preamble, ReadFailure, Status, read_message, write_message};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::identity::Credential;
-use crate::tls::{self, ALPN};
+use crate::tls::{self, ALPN, Turn};
 
-pub type ClientTls = tokio_rustls::client::TlsStream<TcpStream>;
+pub type ClientTls = tokio_rustls::client::TlsStream<Held<TcpStream>>;
 
 /// Proves this workload's identity to the destination's agent and demands the proof of `expected` from it.
 ///
-/// Unbounded in time (the caller's `limits::PEER_ATTEMPT`). `peer_agent_down` when no mesh agent answers there.
+/// Unbounded in time (the caller's `limits::PEER_ATTEMPT`). `peer_agent_down` when no mesh agent answers there. The last
+/// flight leaves together with the preamble (`ask`), so the destination has not finished before that.
 pub async fn handshake(
     stream: TcpStream,
     credential: &Credential,
@@ -35,13 +37,38 @@ pub(super) async fn handshake_at(
     now: SystemTime,
 ) -> Result<ClientTls, ConnectionError> {
     credential.check_time(now)?;
+    let name = tls::server_name(destination);
+    let turn = match &credential.sessions {
+        Some(sessions) => sessions.turn(&name).await,
+        None => Turn::Unbounded,
+    };
     let connector = TlsConnector::from(std::sync::Arc::clone(&credential.client));
     // On the heap, so that the journey's task does not carry the handshake's state for its whole life.
-    let connecting = Box::pin(connector.connect_with(tls::server_name(destination), stream, |connection| {
-        connection.set_buffer_limit(Some(crate::limits::TLS_BUFFER));
-    }));
-    let stream = connecting.await.map_err(|error| tls::client_failure(&error))?;
-    check_peer(&stream, credential, expected, now)?;
+    let connecting = Box::pin(
+        connector
+            .connect_with(name.clone(), Held::new(stream), |connection| {
+                connection.set_buffer_limit(Some(crate::limits::TLS_BUFFER));
+            })
+            .into_fallible(),
+    );
+    let mut stream = match connecting.await {
+        Ok(stream) => stream,
+        Err((error, mut stream)) => {
+            // The alert, where there is one.
+            stream.send_rest().await;
+            return Err(tls::client_failure(&error));
+        }
+    };
+    if let Err(error) = check_peer(&stream, credential, expected, now) {
+        stream.get_mut().0.send_rest().await;
+        return Err(error);
+    }
+    drop(turn);
+    if let Some(sessions) = &credential.sessions
+        && !resumed(&stream)
+    {
+        sessions.expect_ticket(&name);
+    }
     Ok(stream)
 }
 
@@ -76,6 +103,7 @@ pub fn resumed(stream: &ClientTls) -> bool {
 /// A refusal is an answer (`Status::into_error`); an error says that there was none. TLS 1.3 lets the client finish first,
 /// so the destination's verdict on this workload's certificate arrives here.
 pub async fn ask(stream: &mut ClientTls, preamble: &Preamble) -> Result<Status, ConnectionError> {
+    stream.get_mut().0.let_go();
     let written = write_message(stream, &preamble.encode()).await;
     // A peer that refuses may close before it has read: its alert says more than the failed write, so it is read first.
     match read_message(stream).await {

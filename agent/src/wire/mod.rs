@@ -5,12 +5,14 @@
 //! to the journeys, and the application's bytes.
 
 pub mod client;
+mod held;
 mod hello;
 mod message;
 mod prefixed;
 pub mod server;
 mod sniff;
 
+pub use held::Held;
 pub use message::{ConnectionName, Outcome, Preamble, Protocol, Status};
 pub use prefixed::Prefixed;
 pub use sniff::{Sniffed, Sniffer};

@@ -7,13 +7,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use weft_proto::names::Identity;
 
+use super::held::Held;
 use super::message::{Preamble, ReadFailure, Status, read_message, write_message};
 use super::prefixed::Prefixed;
 use crate::error::{ConnectionError, Reason, Side};
 use crate::identity::Credential;
 use crate::tls::{self, ALPN};
 
-pub type ServerTls = tokio_rustls::server::TlsStream<Prefixed<TcpStream>>;
+pub type ServerTls = tokio_rustls::server::TlsStream<Held<Prefixed<TcpStream>>>;
 
 /// Proves this workload's identity to the source's agent and learns the source's.
 ///
@@ -35,10 +36,21 @@ pub(super) async fn handshake_at(
     credential.check_time(now)?;
     let acceptor = TlsAcceptor::from(std::sync::Arc::clone(&credential.server));
     // On the heap, so that the journey's task does not carry the handshake's state for its whole life.
-    let accepting = Box::pin(acceptor.accept_with(stream, |connection| {
-        connection.set_buffer_limit(Some(crate::limits::TLS_BUFFER));
-    }));
-    let mut stream = accepting.await.map_err(|error| tls::server_failure(&error))?;
+    let accepting = Box::pin(
+        acceptor
+            .accept_with(Held::new(stream), |connection| {
+                connection.set_buffer_limit(Some(crate::limits::TLS_BUFFER));
+            })
+            .into_fallible(),
+    );
+    let mut stream = match accepting.await {
+        Ok(stream) => stream,
+        Err((error, mut stream)) => {
+            // The alert, where there is one.
+            stream.send_rest().await;
+            return Err(tls::server_failure(&error));
+        }
+    };
     match check_peer(&stream, credential, now) {
         Ok(identity) => Ok((stream, identity)),
         Err(error) => {
@@ -80,7 +92,8 @@ pub async fn read_preamble(stream: &mut ServerTls) -> Result<Preamble, Connectio
     }
 }
 
-/// Sends the one answer.
+/// Sends the one answer, together with the tickets that the handshake has left.
 pub async fn send_status(stream: &mut ServerTls, status: &Status) -> Result<(), ConnectionError> {
+    stream.get_mut().0.let_go();
     write_message(stream, &status.encode()).await.map_err(|error| tls::server_failure(&error))
 }

@@ -31,8 +31,17 @@ async fn meet_as(source: &Credential, destination: &Credential, expected: &str) 
     let (dialled, accepted) = sockets().await;
     let expected = identity(expected);
     let workload = uid("destination");
-    let source_side = client::handshake(dialled, source, &expected, &workload);
-    tokio::join!(source_side, accept(accepted, destination))
+    let source_side = Box::pin(finished(client::handshake(dialled, source, &expected, &workload)));
+    tokio::join!(source_side, Box::pin(accept(accepted, destination)))
+}
+
+/// A handshake whose last flight does not wait for a preamble.
+async fn finished(
+    handshake: impl Future<Output = Result<ClientTls, ConnectionError>>,
+) -> Result<ClientTls, ConnectionError> {
+    let mut source = handshake.await?;
+    source.get_mut().0.send_rest().await;
+    Ok(source)
 }
 
 /// As `meet_as`, with the identities that the fixtures give.

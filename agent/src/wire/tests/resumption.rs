@@ -1,14 +1,20 @@
 //! Short handshakes prove as much as long ones.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use rustls::client::ClientSessionStore as _;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::Instant;
 
 use super::{meet, meet_as, pair};
 use crate::error::Reason;
 use crate::identity::Credential;
+use crate::limits;
 use crate::tls::fixtures::{Authority, DB, HOUR, Shape, WEB, credential, identity, trust, uid};
-use crate::tls::{Resumption, Trust};
+use crate::tls::{Resumption, Trust, Turn};
 use crate::wire::client::{self, ClientTls};
 use crate::wire::server::{self, ServerTls};
 use crate::wire::{Preamble, Prefixed, Protocol, Status};
@@ -62,6 +68,83 @@ async fn connections_side_by_side_resume_too() {
         let resumed = tokio::join!(one(), one(), one(), one());
         assert_eq!(resumed, (true, true, true, true));
     }
+}
+
+/// Conversations that all begin at once; how many handshakes were full ones.
+async fn storm(source: &Rc<Credential>, destination: &Rc<Credential>, connections: u32) -> u32 {
+    LocalSet::new()
+        .run_until(async {
+            let mut talks = JoinSet::new();
+            for _ in 0..connections {
+                let (source, destination) = (Rc::clone(source), Rc::clone(destination));
+                talks.spawn_local(async move { converse(&source, &destination).await });
+            }
+            talks.join_all().await.into_iter().map(|resumed| u32::from(!resumed)).sum()
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_burst_to_an_unknown_peer_is_no_burst_of_full_handshakes() {
+    let authority = Authority::new();
+    let (source, destination) = (Rc::new(authority.credential(WEB)), Rc::new(authority.credential(DB)));
+    let full = storm(&source, &destination, 32).await;
+    assert!((1..=16).contains(&full), "{full} of 32 handshakes were full ones");
+    assert_eq!(storm(&source, &destination, 8).await, 0, "a full handshake stocks up");
+}
+
+#[tokio::test]
+async fn a_peer_that_gives_no_tickets_is_not_waited_for() {
+    let authority = Authority::new();
+    let off = credential(&authority.material(&Shape::uri(DB)), &trust(&[&authority]), Resumption::Off);
+    let (source, destination) = (Rc::new(authority.credential(WEB)), Rc::new(off));
+    let sessions = source.sessions.clone().unwrap();
+    let peer = crate::tls::server_name(&uid("destination"));
+    assert_eq!(storm(&source, &destination, 32).await, 32);
+    let places = [sessions.turn(&peer).await, sessions.turn(&peer).await, sessions.turn(&peer).await];
+    assert!(places.iter().all(|turn| matches!(turn, Turn::Unbounded)), "{places:?}");
+}
+
+#[tokio::test]
+async fn handshakes_that_are_stuck_hold_others_up_for_a_bounded_time() {
+    let sessions = Authority::new().credential(WEB).sessions.unwrap();
+    let (peer, other) = (crate::tls::server_name(&uid("silent")), crate::tls::server_name(&uid("other")));
+    let begun = Instant::now();
+    let mut stuck = Vec::new();
+    for _ in 0..limits::FULL_HANDSHAKES_AT_ONCE {
+        stuck.push(sessions.turn(&peer).await);
+    }
+    assert!(matches!(sessions.turn(&other).await, Turn::Full { .. }), "peers do not wait for each other");
+    assert!(begun.elapsed() < limits::TICKET_WAIT);
+    assert!(matches!(sessions.turn(&peer).await, Turn::Unbounded));
+    assert!(begun.elapsed() >= limits::TICKET_WAIT);
+    stuck.pop();
+    assert!(matches!(sessions.turn(&peer).await, Turn::Full { .. }), "one that has ended makes room");
+}
+
+#[tokio::test]
+async fn the_tickets_of_one_peer_are_bounded() {
+    let authority = Authority::new();
+    let (source, destination) = (authority.credential(WEB), authority.credential(DB));
+    let peer = crate::tls::server_name(&uid("destination"));
+    let sessions = source.sessions.clone().unwrap();
+    // Each full handshake leaves more than it used up.
+    for _ in 0..=limits::SESSIONS_PER_PEER / usize::from(limits::TICKETS_AFTER_FULL_HANDSHAKE) {
+        let mut claimed = Vec::new();
+        while let Some(ticket) = sessions.take_tls13_ticket(&peer) {
+            claimed.push(ticket);
+        }
+        assert!(!converse(&source, &destination).await);
+        for ticket in claimed {
+            sessions.insert_tls13_ticket(peer.clone(), ticket);
+        }
+    }
+    let kept = std::iter::from_fn(|| sessions.take_tls13_ticket(&peer)).count();
+    assert_eq!(kept, limits::SESSIONS_PER_PEER);
+    assert!(
+        matches!(sessions.turn(&peer).await, Turn::Full { .. }),
+        "a ticket that was taken is claimed by nobody else"
+    );
 }
 
 #[tokio::test]
@@ -147,7 +230,7 @@ async fn a_session_ends_with_the_certificates_of_its_beginning() {
     let (dialled, accepted) = super::sockets().await;
     let (expected, workload) = (identity(DB), uid("destination"));
     let (client, server) = tokio::join!(
-        client::handshake(dialled, &source, &expected, &workload),
+        super::finished(client::handshake(dialled, &source, &expected, &workload)),
         server::handshake_at(Prefixed::new(Vec::new(), accepted), &destination, later)
     );
     assert_eq!(server.map(|_| ()).unwrap_err().reason, Reason::CertificateExpired);

@@ -40,8 +40,8 @@ async fn a_hello_in_single_bytes_is_still_a_hello() {
     };
     let (expected, workload) = (identity(DB), uid("b"));
     let meeting = async {
-        let (client, server) =
-            tokio::join!(client::handshake(dialled, &source, &expected, &workload), accept(accepted, &destination));
+        let handshake = super::finished(client::handshake(dialled, &source, &expected, &workload));
+        let (client, server) = tokio::join!(handshake, accept(accepted, &destination));
         assert_eq!(server.unwrap().1, identity(WEB));
         client.unwrap();
     };
