@@ -14,6 +14,8 @@ pub const DEFECTS_PER_OBJECT: usize = 16;
 pub const DEFECTS: usize = 1_000;
 /// A file that is written without being closed is read after this long; one that is closed or renamed, at once.
 pub const OPEN_FILE_QUIET: Duration = Duration::from_millis(100);
+/// A file that never rests is read as it is after this long, so that one busy writer cannot hide a file for ever.
+pub const OPEN_FILE_PATIENCE: Duration = Duration::from_secs(1);
 /// The directory is read again this often even when no event came: a network filesystem sends none.
 pub const RESCAN_INTERVAL: Duration = Duration::from_secs(30);
 

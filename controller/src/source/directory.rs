@@ -7,8 +7,10 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 use weft_proto::names::WorkloadUid;
@@ -31,6 +33,10 @@ pub struct Directory {
     listed: bool,
     /// Files and folders that the last look could not see into: what they held stays as it was.
     unread: BTreeSet<PathBuf>,
+    /// Files that may be half written, since when they are waited for: what they held stays as it was.
+    waiting: BTreeMap<PathBuf, Instant>,
+    /// [`limits::OPEN_FILE_QUIET`], but for tests.
+    quiet: Duration,
     /// Where last good versions outlive this process, and what is there.
     kept_file: PathBuf,
     kept: Vec<Kept>,
@@ -39,6 +45,7 @@ pub struct Directory {
 #[derive(Debug)]
 struct File {
     digest: [u8; 32],
+    inode: u64,
     documents: Vec<Read>,
 }
 
@@ -71,7 +78,30 @@ impl Directory {
         };
         let current = loaded.iter().map(origin).collect();
         let kept = loaded.into_iter().map(|(kept, _)| kept).collect();
-        Self { root: root.into(), files: BTreeMap::new(), current, listed: false, unread: BTreeSet::new(), kept_file, kept }
+        Self {
+            root: root.into(),
+            files: BTreeMap::new(),
+            current,
+            listed: false,
+            unread: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            quiet: limits::OPEN_FILE_QUIET,
+            kept_file,
+            kept,
+        }
+    }
+
+    /// Reads files however young they are.
+    #[cfg(test)]
+    #[must_use]
+    pub fn impatient(root: impl Into<PathBuf>, kept_file: impl Into<PathBuf>) -> Self {
+        Self { quiet: Duration::ZERO, ..Self::open(root, kept_file) }
+    }
+
+    /// Some file was too young to be read: another look is due after the quiet time.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     #[must_use]
@@ -79,19 +109,23 @@ impl Directory {
         &self.root
     }
 
-    /// Reads what changed. Never fails: what cannot be read is a defect and stays as it was.
-    pub fn read(&mut self) -> Reading {
+    /// Reads what changed. Never fails: what cannot be read is a defect and stays as it was. Files of `moved` were renamed
+    /// into their place, so they are whole however young they are.
+    pub fn read(&mut self, moved: &BTreeSet<PathBuf>) -> Reading {
         let mut defects = Vec::new();
         match list(&self.root, &mut defects) {
             Ok(listing) => {
-                // Before the first whole listing, what is hidden is unknown, and must not count as absent.
-                self.listed |= listing.unread.is_empty();
+                self.waiting.retain(|path, _| listing.files.contains(path));
+                let whole = listing.unread.is_empty();
                 self.unread = listing.unread;
                 let (paths, unread) = (&listing.files, &self.unread);
                 self.files.retain(|path, _| paths.contains(path) || is_below(path, unread));
                 for path in listing.files {
-                    self.read_file(path);
+                    let moved = moved.contains(&path);
+                    self.read_file(path, moved);
                 }
+                // Before the first whole listing, what is hidden is unknown, and must not count as absent.
+                self.listed |= whole && self.waiting.is_empty();
             }
             Err(error) => defects.push(whole_file(
                 PathBuf::from("."),
@@ -102,11 +136,21 @@ impl Directory {
         self.assemble(defects)
     }
 
-    fn read_file(&mut self, path: PathBuf) {
-        let documents = match content(&self.root.join(&path)) {
+    fn read_file(&mut self, path: PathBuf, moved: bool) {
+        let found = open(&self.root.join(&path));
+        if let Ok((_, stamp)) = &found
+            && !moved
+            && self.may_be_half_written(&path, *stamp)
+        {
+            return;
+        }
+        self.waiting.remove(&path);
+        let inode = found.as_ref().map_or(0, |(_, stamp)| stamp.inode);
+        let documents = match found.and_then(|(file, _)| content(file)) {
             Ok(text) => {
                 let digest: [u8; 32] = Sha256::digest(&text).into();
-                if self.files.get(&path).is_some_and(|file| file.digest == digest) {
+                if let Some(file) = self.files.get_mut(&path).filter(|file| file.digest == digest) {
+                    file.inode = inode;
                     return;
                 }
                 // An editor that truncates before it writes must not delete objects for a moment.
@@ -114,7 +158,7 @@ impl Directory {
                     vec![unreadable(&path, "the file is empty".to_owned(), "delete it to remove its objects")]
                 } else {
                     let documents = document::split(&text).iter().map(|document| read(&path, document)).collect();
-                    self.files.insert(path, File { digest, documents });
+                    self.files.insert(path, File { digest, inode, documents });
                     return;
                 }
             }
@@ -131,7 +175,17 @@ impl Directory {
                 )]
             }
         };
-        self.files.insert(path, File { digest: [0; 32], documents });
+        self.files.insert(path, File { digest: [0; 32], inode, documents });
+    }
+
+    /// Written a moment ago, in place or anew. A file that was renamed over the known one is whole.
+    fn may_be_half_written(&mut self, path: &Path, stamp: Stamp) -> bool {
+        let replaced = self.files.get(path).is_some_and(|file| file.inode != stamp.inode);
+        if replaced || stamp.age >= self.quiet {
+            return false;
+        }
+        let since = *self.waiting.entry(path.to_owned()).or_insert_with(Instant::now);
+        since.elapsed() < limits::OPEN_FILE_PATIENCE
     }
 
     fn assemble(&mut self, mut defects: Vec<Defect>) -> Reading {
@@ -177,7 +231,11 @@ impl Directory {
 
     /// What no file says now, but no file takes back either.
     fn stays(&self, key: &Key, file: &Path, broken: &BTreeSet<Key>, unclear: &BTreeSet<PathBuf>) -> bool {
-        !self.listed || broken.contains(key) || unclear.contains(file) || is_below(file, &self.unread)
+        !self.listed
+            || broken.contains(key)
+            || unclear.contains(file)
+            || is_below(file, &self.unread)
+            || self.waiting.contains_key(file)
     }
 
     fn keep(&mut self, kept: Vec<Kept>) {
@@ -247,10 +305,25 @@ fn unreadable(path: &Path, problem: String, fix: &str) -> Read {
     Read::Broken { key: None, defects: vec![whole_file(path.to_owned(), problem, fix)] }
 }
 
+/// When a file was written, and which one it is.
+#[derive(Debug, Clone, Copy)]
+struct Stamp {
+    /// Of a file from the future, longer than any.
+    age: Duration,
+    inode: u64,
+}
+
+fn open(path: &Path) -> io::Result<(fs::File, Stamp)> {
+    let file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    let age = SystemTime::now().duration_since(metadata.modified()?).unwrap_or(Duration::MAX);
+    Ok((file, Stamp { age, inode: metadata.ino() }))
+}
+
 /// At most [`limits::FILE_BYTES`]; UTF-8.
-fn content(path: &Path) -> io::Result<String> {
+fn content(file: fs::File) -> io::Result<String> {
     let mut text = String::new();
-    let read = fs::File::open(path)?.take(limits::FILE_BYTES + 1).read_to_string(&mut text)?;
+    let read = file.take(limits::FILE_BYTES + 1).read_to_string(&mut text)?;
     if read as u64 > limits::FILE_BYTES {
         return Err(io::Error::other(format!("it is larger than {} bytes", limits::FILE_BYTES)));
     }

@@ -15,7 +15,7 @@ use crate::status::Reason;
 fn objects(text: &str) -> Objects {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("all.yaml"), text).unwrap();
-    let reading = Directory::open(folder.path(), folder.path().join("kept.json")).read();
+    let reading = Directory::impatient(folder.path(), folder.path().join("kept.json")).read(&BTreeSet::new());
     assert_eq!(reading.defects, [], "the test's own objects are broken");
     reading.objects
 }

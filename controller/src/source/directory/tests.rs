@@ -17,7 +17,7 @@ fn pod(name: &str, address: &str) -> String {
 impl Files {
     fn new() -> Self {
         let (folder, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-        let directory = Directory::open(folder.path(), state.path().join("kept.json"));
+        let directory = Directory::impatient(folder.path(), state.path().join("kept.json"));
         Self { folder, state, directory }
     }
 
@@ -28,12 +28,12 @@ impl Files {
     }
 
     fn restart(&mut self) {
-        self.directory = Directory::open(self.folder.path(), self.state.path().join("kept.json"));
+        self.directory = Directory::impatient(self.folder.path(), self.state.path().join("kept.json"));
     }
 
     /// `name=address` of every pod, and every defect.
     fn look(&mut self) -> (Vec<String>, Vec<String>) {
-        let reading = self.directory.read();
+        let reading = self.directory.read(&BTreeSet::new());
         let pods = reading.objects.pods.values();
         let pods = pods.map(|pod| format!("{}={}", pod.metadata.name, pod.addresses[0])).collect();
         (pods, reading.defects.iter().map(ToString::to_string).collect())
@@ -112,7 +112,7 @@ fn the_last_good_version_outlives_the_controller() {
 #[test]
 fn a_directory_that_vanishes_takes_nothing_with_it() {
     let mut files = Files::new();
-    assert!(!Directory::open("/nowhere", files.state.path().join("kept.json")).read().listed);
+    assert!(!Directory::impatient("/nowhere", files.state.path().join("kept.json")).read(&BTreeSet::new()).listed);
     files.write("a.yaml", &pod("a", "10.0.0.1"));
     files.check("good", &["a=10.0.0.1"], &[]);
     let (there, away) = (files.folder.path().to_owned(), files.state.path().join("away"));
@@ -241,7 +241,7 @@ fn what_has_no_name_has_no_key() {
         "apiVersion: weft.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: ../../../teamb/deny, namespace: shop}\n\
          spec:\n  targetRefs: [{kind: Pod}]\n  action: Deny\n",
     );
-    let reading = files.directory.read();
+    let reading = files.directory.read(&BTreeSet::new());
     assert_eq!(reading.defects.len(), 1, "{:?}", reading.defects);
     assert_eq!(reading.defects[0].key, None);
 }
@@ -265,12 +265,50 @@ fn what_cannot_be_looked_at_keeps_its_objects() {
     fs::remove_file(&file).unwrap();
     hide(&file);
     files.check("a file too", &["a=10.0.0.1", "b=10.0.0.2"], &["b.yaml: it cannot", "teams: it cannot"]);
-    assert!(files.directory.read().listed);
+    assert!(files.directory.read(&BTreeSet::new()).listed);
     files.restart();
-    assert!(!files.directory.read().listed, "what is hidden at the first look counted as absent");
+    assert!(!files.directory.read(&BTreeSet::new()).listed, "what is hidden at the first look counted as absent");
     fs::remove_file(&file).unwrap();
     fs::remove_file(&folder).unwrap();
     fs::rename(&away, &folder).unwrap();
     files.check("seen, and one is gone", &["a=10.0.0.1"], &[]);
-    assert!(files.directory.read().listed);
+    assert!(files.directory.read(&BTreeSet::new()).listed);
+}
+
+#[test]
+fn a_file_that_may_be_half_written_keeps_what_it_said() {
+    let mut files = Files::new();
+    files.write("a.yaml", &pod("a", "10.0.0.1"));
+    files.check("good", &["a=10.0.0.1"], &[]);
+    let age = |file: &str, age: Duration| {
+        let file = fs::File::options().write(true).open(files.folder.path().join(file)).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+    };
+    files.directory.quiet = Duration::from_hours(1);
+    fs::write(files.folder.path().join("a.yaml"), "apiVersion: v1\nkind: Deployment\n").unwrap();
+    fs::write(files.folder.path().join("new.yaml"), pod("new", "10.0.0.2")).unwrap();
+    age("a.yaml", Duration::from_mins(1));
+    let look = |directory: &mut Directory, moved: &[&str]| {
+        let moved = moved.iter().map(PathBuf::from).collect();
+        directory.read(&moved).objects.pods.values().map(|pod| pod.metadata.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(look(&mut files.directory, &[]), ["a"], "a young file was read");
+    assert!(files.directory.is_waiting());
+    assert_eq!(look(&mut files.directory, &["new.yaml"]), ["a", "new"], "what is renamed into its place is whole");
+    age("a.yaml", Duration::from_hours(2));
+    assert_eq!(look(&mut files.directory, &[]), ["new"], "what has rested was not read");
+    fs::write(files.folder.path().join(".beside"), pod("a", "10.0.0.9")).unwrap();
+    fs::rename(files.folder.path().join(".beside"), files.folder.path().join("a.yaml")).unwrap();
+    assert_eq!(look(&mut files.directory, &[]), ["a", "new"], "a file in place of the known one is whole");
+}
+
+#[test]
+fn a_first_look_waits_for_young_files() {
+    let mut files = Files::new();
+    files.write("a.yaml", &pod("a", "10.0.0.1"));
+    files.directory.quiet = Duration::from_hours(1);
+    assert!(!files.directory.read(&BTreeSet::new()).listed, "a file that is not read yet counted as empty");
+    files.directory.quiet = Duration::ZERO;
+    files.check("rested", &["a=10.0.0.1"], &[]);
+    assert!(files.directory.read(&BTreeSet::new()).listed && !files.directory.is_waiting());
 }
