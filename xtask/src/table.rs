@@ -1,4 +1,4 @@
-//! A plain table: the first column is aligned left, the others right.
+//! A plain table: columns of numbers are aligned right, the others left.
 
 /// Lays rows out below a heading, one line each.
 pub fn layout<const COLUMNS: usize>(heading: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> String {
@@ -8,17 +8,18 @@ pub fn layout<const COLUMNS: usize>(heading: [&str; COLUMNS], rows: &[[String; C
             *width = (*width).max(cell.chars().count());
         }
     }
-    let mut lines = vec![line(&widths, &heading.map(str::to_owned))];
-    lines.extend(rows.iter().map(|row| line(&widths, row)));
+    let begins_with_digit = |cell: &String| cell.starts_with(|first: char| first.is_ascii_digit());
+    let numeric: Vec<bool> =
+        (0..COLUMNS).map(|column| rows.iter().map(|row| &row[column]).all(begins_with_digit)).collect();
+    let line = |cells: &[String; COLUMNS]| {
+        let cells = cells.iter().zip(widths).zip(&numeric).map(|((cell, width), numeric)| {
+            if *numeric { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(&heading.map(str::to_owned))];
+    lines.extend(rows.iter().map(line));
     lines.join("\n")
-}
-
-fn line(widths: &[usize], cells: &[String]) -> String {
-    let mut parts = Vec::new();
-    for (column, (cell, &width)) in cells.iter().zip(widths).enumerate() {
-        parts.push(if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
-    }
-    parts.join("  ")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Pods and labels change while everything runs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -12,12 +12,16 @@ use crate::scene::{Promise, Scene};
 /// The ports that Weft takes for itself in a captured pod.
 const CAPTURE_PORTS: &str = "61000-61063";
 
+/// Within this time nobody has forgotten the last owner of an address.
+const REUSE: Duration = Duration::from_secs(1);
+
 pub fn promises() -> Vec<Promise> {
     vec![
         Promise::new("a_label_switches_capture_on_and_off_under_live_connections", switch_on_and_off),
         Promise::new("a_pod_may_stay_outside_its_namespace_capture", opt_out),
         Promise::new("excluded_ports_are_left_alone", exclusions),
         Promise::new("a_new_pod_is_served_at_once", new_pod),
+        Promise::new("a_new_pod_is_served_by_a_peer_that_has_never_heard_of_it", unheard_of),
         Promise::new("a_pod_that_vanishes_under_live_connections_harms_nobody", vanish),
         Promise::new("an_address_used_again_never_lends_its_old_identity", address_reused),
         Promise::new("removal_leaves_nothing_behind", removal),
@@ -89,6 +93,21 @@ fn new_pod(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
+fn unheard_of(scene: &Scene) -> Result<()> {
+    let strict = cast::server_mtls("strict", &json!({"mtls": "Strict"}));
+    let mut mesh = cast::start(cast::shop(scene)?.object(strict), scene)?;
+    let to = at(&mesh, "shop/server", ECHO)?;
+    mesh.node(2)?.cut_off()?;
+    mesh.add_pod(&PodPlan::named("shop/fresh").on(1).account("fresh"))?;
+    cast::await_outcome(&mesh, "shop/fresh", &to, "ok")?;
+    // Its certificate is enough: the peer has no row for it.
+    let records = cast::records(&mut mesh, 2, "its identity", |record| {
+        record["source"]["identity"].as_str().is_some_and(|identity| identity.ends_with("/sa/fresh"))
+    })?;
+    ensure!(records[0]["security"] == "mtls", "{}", records[0]);
+    mesh.node(2)?.reconnect()
+}
+
 fn vanish(scene: &Scene) -> Result<()> {
     let mut mesh = cast::start(cast::shop(scene)?, scene)?;
     let to = format!("server.shop:{ECHO}");
@@ -118,9 +137,11 @@ fn address_reused(scene: &Scene) -> Result<()> {
         cast::expect_ok(&mesh, "shop/client", &to)?;
         let number = mesh.pod("shop/client")?.number();
         let expected = mesh.pod("shop/client")?.ipv4();
+        let start = Instant::now();
         mesh.remove_pod("shop/client")?;
         mesh.add_pod(&PodPlan::named("shop/thief").on(1).account("thief").number(number))?;
         ensure!(mesh.pod("shop/thief")?.ipv4() == expected, "the address was not used again");
+        ensure!(start.elapsed() < REUSE, "only after {:?}: nobody would have mistaken it", start.elapsed());
         // Whatever has been heard of the thief by now: it is not the client.
         cast::expect_refused(&mesh, "shop/thief", &to, Duration::from_secs(12))?;
         mesh.await_enrolled(EFFECT_LIMIT)?;
