@@ -127,6 +127,8 @@ impl Maker {
             let same = last.as_ref().is_some_and(|(known, seen)| Arc::ptr_eq(known, &reading) && *seen == observed);
             if !reading.listed {
                 self.tell(&reading.defects);
+            } else if reading.withheld {
+                self.withhold(&reading);
             } else if !same || self.retiring.is_due(&self.mesh.agents(), now) {
                 self.step(&reading, &observed).await?;
                 last = Some((reading, observed));
@@ -162,7 +164,7 @@ impl Maker {
             self.retiring.withdrawn_at(next.generation);
             self.published.send_replace(Arc::new(next));
         }
-        let policies = status::reports(&conditions, &reading.defects);
+        let policies = status::reports(&conditions, &reading.defects, &reading.stand_ins);
         self.tell(&reading.defects);
         for finding in findings.difference(&self.told.borrow().findings) {
             tracing::warn!(object = finding.object, "{}", finding.message);
@@ -175,6 +177,14 @@ impl Maker {
         self.mesh.agents().forget(&inhabited, begun);
         self.write(policies, reading);
         Ok(())
+    }
+
+    /// What was published stays; people are told why nothing follows.
+    fn withhold(&mut self, reading: &Reading) {
+        self.tell(&reading.defects);
+        let mut policies = self.told.borrow().policies.clone();
+        policies.extend(status::reports(&BTreeMap::new(), &reading.defects, &reading.stand_ins));
+        self.folder.write(policies, &reading.defects, Timestamp::now());
     }
 
     /// Each defect once in the log, for as long as it lasts.

@@ -20,7 +20,7 @@ use super::document;
 use super::kept::{self, Kept};
 use super::read::{Read, read};
 use crate::limits;
-use crate::object::{Key, Object};
+use crate::object::{AuthorizationPolicy, Key, Kind, Object};
 use crate::store::Objects;
 
 #[derive(Debug)]
@@ -62,6 +62,10 @@ pub struct Reading {
     pub objects: Objects,
     /// Sorted by file and line, at most [`limits::DEFECTS`].
     pub defects: Vec<Defect>,
+    /// Policies of `objects` that stand in for broken ones without a last good version, and deny everything.
+    pub stand_ins: BTreeSet<Key>,
+    /// There is a `MeshConfig`, and none that can be read: what the operator enforces is unknown, so nothing may follow.
+    pub withheld: bool,
     /// The directory has been listed at least once: before that, no object is known rather than none is there.
     pub listed: bool,
 }
@@ -192,6 +196,7 @@ impl Directory {
         let mut next: BTreeMap<Key, (Origin, u64)> = BTreeMap::new();
         let mut broken = BTreeSet::new();
         let mut unclear = BTreeSet::new();
+        let mut mesh_is_broken = false;
         for (path, file) in &self.files {
             for document in &file.documents {
                 match document {
@@ -200,7 +205,8 @@ impl Directory {
                         self.claim(&mut next, origin, *line, &mut defects);
                     }
                     Read::Foreign => {}
-                    Read::Broken { key, defects: found } => {
+                    Read::Broken { kind, key, defects: found } => {
+                        mesh_is_broken |= *kind == Some(Kind::MeshConfig);
                         defects.extend(found.iter().cloned());
                         match key {
                             Some(key) => {
@@ -223,10 +229,18 @@ impl Directory {
         }
         self.keep(kept);
         self.current = next.into_iter().map(|(key, (origin, _))| (key, origin)).collect();
-        let objects = Objects::from_objects(unique_uids(&self.current, &mut defects));
+        let mut objects = unique_uids(&self.current, &mut defects);
+        let wanted = |key: &Key| key.kind == Kind::AuthorizationPolicy && !self.current.contains_key(key);
+        let stand_ins: BTreeSet<Key> = broken.into_iter().filter(wanted).collect();
+        objects.extend(stand_ins.iter().map(|key| {
+            let policy = AuthorizationPolicy::stand_in(&key.namespace, &key.name);
+            Object::AuthorizationPolicy(Arc::new(policy))
+        }));
+        let objects = Objects::from_objects(objects);
+        let withheld = mesh_is_broken && objects.mesh_config.is_none();
         defects.sort();
         defects.truncate(limits::DEFECTS);
-        Reading { objects, defects, listed: self.listed }
+        Reading { objects, defects, stand_ins, withheld, listed: self.listed }
     }
 
     /// What no file says now, but no file takes back either.
@@ -302,7 +316,7 @@ fn whole_file(file: PathBuf, problem: String, fix: &str) -> Defect {
 }
 
 fn unreadable(path: &Path, problem: String, fix: &str) -> Read {
-    Read::Broken { key: None, defects: vec![whole_file(path.to_owned(), problem, fix)] }
+    Read::Broken { kind: None, key: None, defects: vec![whole_file(path.to_owned(), problem, fix)] }
 }
 
 /// When a file was written, and which one it is.

@@ -25,6 +25,8 @@ pub enum Read {
     /// An object that is not Weft's business, such as a Deployment in the same file.
     Foreign,
     Broken {
+        /// As far as it could be read.
+        kind: Option<Kind>,
         key: Option<Key>,
         defects: Vec<Defect>,
     },
@@ -47,23 +49,30 @@ pub fn read(file: &Path, document: &Document) -> Read {
                 problem: format!("this is not YAML: {}", error.problem),
                 fix: "repair it; the objects that this file held before stay in use until then".to_owned(),
             };
-            return Read::Broken { key: None, defects: vec![defect] };
+            return Read::Broken { kind: guess(&document.text), key: None, defects: vec![defect] };
         }
     };
     let subject = Subject { file, offset, node: &node };
     let kind = match subject.kind() {
         Ok(Some(kind)) => kind,
         Ok(None) => return Read::Foreign,
-        Err(error) => return Read::Broken { key: None, defects: vec![subject.defect(None, &error)] },
+        Err(error) => return Read::Broken { kind: None, key: None, defects: vec![subject.defect(None, &error)] },
     };
     match subject.object(kind) {
         Ok(object) => Read::Object { line: offset + node.line, object, text: Arc::from(document.text.as_str()) },
         Err(errors) => {
             let key = subject.key(kind);
             let defects = errors.iter().map(|error| subject.defect(Some(kind), error)).collect();
-            Read::Broken { key, defects }
+            Read::Broken { kind: Some(kind), key, defects }
         }
     }
+}
+
+/// The kind of a document that is not YAML, by its line: whether it is the mesh's own must be known even then.
+fn guess(text: &str) -> Option<Kind> {
+    let named =
+        text.lines().filter_map(|line| line.strip_prefix("kind:")).map(|kind| kind.trim().trim_matches(['"', '\'']));
+    named.filter_map(|name| Kind::ALL.into_iter().find(|kind| kind.as_str() == name)).next()
 }
 
 struct Subject<'a> {

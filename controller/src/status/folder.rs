@@ -143,6 +143,8 @@ fn status(reports: &[(PolicyReport, Timestamp)]) -> PolicyStatus {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::object::{Kind, Target};
     use crate::status::{PolicyCondition, Reason, reports};
@@ -151,7 +153,7 @@ mod tests {
         let key = Key { kind: Kind::AuthorizationPolicy, namespace: "shop".to_owned(), name: name.to_owned() };
         let target = Target::Pods(BTreeMap::new());
         let condition = PolicyCondition { target, reason, message: "because".to_owned() };
-        reports(&BTreeMap::from([(key, vec![condition])]), &[])
+        reports(&BTreeMap::from([(key, vec![condition])]), &[], &BTreeSet::new())
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Conditions of policies (GEP-713): per target, `Accepted` with a reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use weft_crd::AncestorReference;
@@ -50,14 +50,16 @@ pub struct PolicyReport {
     pub message: String,
 }
 
-/// The state of every policy: conditions of those in use, and `Invalid` for what is broken in its file.
+/// The state of every policy: conditions of those in use, and `Invalid` for what is broken in its file;
+/// `stand_ins` are only ever the latter.
 #[must_use]
 pub fn reports(
     conditions: &BTreeMap<Key, Vec<PolicyCondition>>,
     defects: &[Defect],
+    stand_ins: &BTreeSet<Key>,
 ) -> BTreeMap<Key, Vec<PolicyReport>> {
     let mut all: BTreeMap<Key, Vec<PolicyReport>> = BTreeMap::new();
-    for (key, conditions) in conditions {
+    for (key, conditions) in conditions.iter().filter(|(key, _)| !stand_ins.contains(*key)) {
         let reports = conditions.iter().map(|condition| PolicyReport {
             ancestor: ancestor(&key.namespace, &condition.target),
             target: describe(&key.namespace, &condition.target),
@@ -68,7 +70,13 @@ pub fn reports(
         all.entry(key.clone()).or_default().extend(reports);
     }
     for (key, defect) in defects.iter().filter_map(|defect| Some((policy_of(defect)?, defect))) {
-        let kept = if conditions.contains_key(&key) { "; its last good version stays in force" } else { "" };
+        let kept = if stand_ins.contains(&key) {
+            "; it has no last good version, so it denies everything in its namespace until it is repaired"
+        } else if conditions.contains_key(&key) {
+            "; its last good version stays in force"
+        } else {
+            ""
+        };
         let ancestor = AncestorReference {
             group: weft_crd::GROUP.to_owned(),
             kind: key.kind.as_str().to_owned(),

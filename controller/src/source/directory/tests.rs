@@ -312,3 +312,50 @@ fn a_first_look_waits_for_young_files() {
     files.check("rested", &["a=10.0.0.1"], &[]);
     assert!(files.directory.read(&BTreeSet::new()).listed && !files.directory.is_waiting());
 }
+
+#[test]
+fn a_broken_mesh_config_without_a_last_good_one_withholds_everything() {
+    let mesh = "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: default}\nspec: ";
+    for broken in [format!("{mesh}{{enforced: {{minimumMtls: strict}}}}\n"), format!("{mesh}{{enforced: [\n")] {
+        let mut files = Files::new();
+        files.write("a.yaml", &pod("a", "10.0.0.1"));
+        assert!(!files.directory.read(&BTreeSet::new()).withheld);
+        files.write("mesh.yaml", &broken);
+        assert!(files.directory.read(&BTreeSet::new()).withheld, "{broken}");
+        files.write("mesh.yaml", &format!("{mesh}{{enforced: {{minimumMtls: Strict}}}}\n"));
+        assert!(!files.directory.read(&BTreeSet::new()).withheld);
+        files.write("mesh.yaml", &broken);
+        let reading = files.directory.read(&BTreeSet::new());
+        assert!(!reading.withheld && reading.objects.mesh_config.is_some(), "the last good one was not enough");
+    }
+}
+
+#[test]
+fn a_broken_authorization_policy_without_a_last_good_one_denies_its_namespace() {
+    let policy = |action: &str| {
+        format!(
+            "apiVersion: weft.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {{name: x, namespace: shop}}\nspec:\n  \
+             targetRefs: [{{kind: Pod, selector: {{matchLabels: {{app: web}}}}}}]\n  action: {action}\n  rules: []\n"
+        )
+    };
+    let name = ("shop".to_owned(), "x".to_owned());
+    let mut files = Files::new();
+    files.write("x.yaml", &policy("allow"));
+    for _ in 0..2 {
+        let reading = files.directory.read(&BTreeSet::new());
+        let stand_in = &reading.objects.authorization[&name];
+        assert_eq!(stand_in.action, weft_crd::Action::Deny);
+        assert_eq!(stand_in.targets, [crate::object::Target::Pods(BTreeMap::new())], "every pod of the namespace");
+        assert!(stand_in.rules[0].to.as_ref().is_some_and(|to| to.not && to.ports.is_empty()), "every port");
+        assert_eq!(reading.stand_ins.len(), 1);
+        let told = crate::status::reports(&BTreeMap::new(), &reading.defects, &reading.stand_ins);
+        assert!(told.values().flatten().all(|report| report.message.contains("denies everything")), "{told:?}");
+        files.restart();
+    }
+    files.write("x.yaml", &policy("Allow"));
+    assert!(files.directory.read(&BTreeSet::new()).stand_ins.is_empty());
+    files.write("x.yaml", &policy("allow"));
+    let reading = files.directory.read(&BTreeSet::new());
+    assert_eq!(reading.objects.authorization[&name].action, weft_crd::Action::Allow, "the last good version");
+    assert!(reading.stand_ins.is_empty());
+}
