@@ -47,7 +47,7 @@ pub struct Held {
     pub nodes: Vec<usize>,
     /// How many connections, each of which moves 1 KiB each way and rests.
     pub connections: usize,
-    /// How long they rest before the memory is read.
+    /// How long they rest before the memory is read; as long as the agents do before the first one.
     pub rest: Duration,
     /// How long after they are closed it is read again.
     pub settle: Duration,
@@ -58,7 +58,7 @@ pub struct Held {
 /// Resident memory in bytes; every list has one value for each node.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
-    /// Before the first connection.
+    /// At rest, before the first connection.
     pub idle: Vec<u64>,
     /// The connections that were asked for.
     pub connections: usize,
@@ -97,6 +97,8 @@ pub fn run(plan: &Memory, sandbox: &Sandbox) -> Result<Outcome> {
 
 /// Measures a mesh that is there.
 pub fn measure(mesh: &mut Mesh, generator: &Generator, plan: &Held) -> Result<Outcome> {
+    // An agent that has just enrolled its pods still holds what only its start needed.
+    wait::throughout("being idle", plan.rest, || Ok(()))?;
     let idle = resident(mesh, &plan.nodes)?;
     let cycles = (0..plan.cycles).map(|_| cycle(mesh, generator, plan)).collect::<Result<Vec<_>>>()?;
     let per_connection = cycles.first().map(|cycle| each(&cycle.held, &idle, plan.connections)).unwrap_or_default();
