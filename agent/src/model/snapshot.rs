@@ -85,11 +85,11 @@ pub struct Parts {
     pub enrolments: Vec<Arc<Enrolment>>,
 }
 
-impl Snapshot {
-    /// What an agent knows that has heard nothing yet: no pod is captured, nobody is trusted.
+impl Parts {
+    /// Nothing at all; what a test or the first moment starts from.
     #[must_use]
     pub fn empty() -> Self {
-        Self::new(Parts {
+        Self {
             version: SnapshotVersion::none(),
             trust_domain: default_trust_domain(),
             trust_domain_aliases: Vec::new(),
@@ -100,7 +100,15 @@ impl Snapshot {
             workloads: Vec::new(),
             services: Vec::new(),
             enrolments: Vec::new(),
-        })
+        }
+    }
+}
+
+impl Snapshot {
+    /// What an agent knows that has heard nothing yet: no pod is captured, nobody is trusted.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::new(Parts::empty())
     }
 
     #[must_use]
