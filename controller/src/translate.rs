@@ -88,13 +88,8 @@ pub fn translate(objects: &Objects, observed: &Observed, facts: &Facts) -> Trans
     let authorization = authorization::select(&world, &mut out);
     for (name, pod) in &objects.pods {
         let Some(node) = pod.node.as_ref().filter(|_| !pod.finished) else { continue };
-        let guarded = enrolment::guard(
-            &world,
-            pod,
-            authentication.get(name),
-            &authorization.locked(name),
-            &mut out.findings,
-        );
+        let guarded =
+            enrolment::guard(&world, pod, authentication.get(name), &authorization.locked(name), &mut out.findings);
         out.share(resource::workload(pod.uid.as_str()), vec![], Body::Workload(workload::row(&world, pod, &guarded)));
         if guarded.captured {
             enrol(&mut out, node, pod, guarded, authorization.of(name));

@@ -70,9 +70,10 @@ pub fn read(file: &Path, document: &Document) -> Read {
 
 /// The kind of a document that is not YAML, by its line: whether it is the mesh's own must be known even then.
 fn guess(text: &str) -> Option<Kind> {
-    let named =
-        text.lines().filter_map(|line| line.strip_prefix("kind:")).map(|kind| kind.trim().trim_matches(['"', '\'']));
-    named.filter_map(|name| Kind::ALL.into_iter().find(|kind| kind.as_str() == name)).next()
+    text.lines().find_map(|line| {
+        let name = line.strip_prefix("kind:")?.trim().trim_matches(['"', '\'']);
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == name)
+    })
 }
 
 struct Subject<'a> {

@@ -195,7 +195,9 @@ fn spoken_of(policy: &v1::AuthorizationPolicy) -> Option<BTreeSet<u16>> {
     match (targets, named.filter(|_| narrow)) {
         (targets, None) => targets,
         (None, Some(named)) => Some(named.into_iter().flatten().collect()),
-        (Some(targets), Some(named)) => Some(named.into_iter().flatten().filter(|port| targets.contains(port)).collect()),
+        (Some(targets), Some(named)) => {
+            Some(named.into_iter().flatten().filter(|port| targets.contains(port)).collect())
+        }
     }
 }
 

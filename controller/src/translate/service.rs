@@ -51,7 +51,8 @@ pub fn rows(world: &World<'_>, findings: &mut BTreeSet<Finding>) -> Vec<(String,
             });
         }
         if service.ports.len() > limits::PORTS_PER_SERVICE {
-            let message = format!("it has more than {} ports; those after them are left out", limits::PORTS_PER_SERVICE);
+            let message =
+                format!("it has more than {} ports; those after them are left out", limits::PORTS_PER_SERVICE);
             findings.insert(Finding { object: format!("Service {}/{}", name.0, name.1), message });
         }
         let body = v1::Service {

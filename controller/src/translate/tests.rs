@@ -241,7 +241,10 @@ fn endpoints_are_ready_ones_else_those_that_serve_while_terminating() {
 
 #[test]
 fn without_slices_a_selector_finds_its_pods_with_ports_of_their_own() {
-    let second = web("", "").replace("name: web\n", "name: web2\n").replace("uid: web", "uid: web2").replace("netns/web", "netns/web2");
+    let second = web("", "")
+        .replace("name: web\n", "name: web2\n")
+        .replace("uid: web", "uid: web2")
+        .replace("netns/web", "netns/web2");
     let second = second.replace("10.1.0.2", "10.1.0.3").replace("containerPort: 8080", "containerPort: 8081");
     let out = all(&[SHOP, &web("", ""), &second, SERVICE]);
     assert_eq!(
@@ -258,7 +261,8 @@ fn without_slices_a_selector_finds_its_pods_with_ports_of_their_own() {
 
 #[test]
 fn a_service_has_a_bounded_number_of_ports_and_endpoints() {
-    let ports: Vec<String> = (1..=65).map(|port| format!("{{name: p{port}, port: {port}, targetPort: 8080}}")).collect();
+    let ports: Vec<String> =
+        (1..=65).map(|port| format!("{{name: p{port}, port: {port}, targetPort: 8080}}")).collect();
     let addresses: Vec<String> = (0..500).map(|number| format!("10.2.{}.{}", number / 250, number % 250)).collect();
     let slice_ports: Vec<String> = (1..=65).map(|port| format!("{{name: p{port}, port: 8080}}")).collect();
     let slice = format!(

@@ -142,7 +142,10 @@ fn a_policy_on_a_service_guards_its_pods_at_its_target_ports() {
     let out = all(&[SHOP, &web("", ""), &elsewhere, &allow("{kind: Service, name: web, sectionName: http}")]);
     assert!(out.web().authorization.is_empty());
 
-    let second = web("", "").replace("name: web\n", "name: web2\n").replace("uid: web", "uid: web2").replace("netns/web", "netns/web2");
+    let second = web("", "")
+        .replace("name: web\n", "name: web2\n")
+        .replace("uid: web", "uid: web2")
+        .replace("netns/web", "netns/web2");
     let second = second.replace("10.1.0.2", "10.1.0.3").replace("containerPort: 8080", "containerPort: 8081");
     let out = all(&[SHOP, &web("", ""), &second, SERVICE, &allow("{kind: Service, name: web, sectionName: http}")]);
     assert_eq!(out.web().authorization, ["authorization/shop/allow/8080"]);
@@ -192,7 +195,10 @@ fn exclusions_are_bounded_and_never_name_the_agents_own_ports() {
         all(&[SHOP, &web("", &annotations)])
     };
     let most = asking(&list(64), "10.0.0.0/8").web();
-    assert_eq!((most.excluded_inbound_ports.len(), most.excluded_outbound_ports.len(), most.refused.len()), (64, 64, 0));
+    assert_eq!(
+        (most.excluded_inbound_ports.len(), most.excluded_outbound_ports.len(), most.refused.len()),
+        (64, 64, 0)
+    );
     let more = asking(&list(65), &ranges);
     let web = more.web();
     assert!(web.excluded_inbound_ports.is_empty() && web.excluded_outbound_ports.is_empty());
