@@ -186,6 +186,7 @@ fn newest_success(records: &[Kept]) -> Option<Timestamp> {
 }
 
 /// One finding for each cause and end, without failures that a later success has answered; the likeliest cause first.
+/// A record of the same cause, wherever it was made, is evidence and not a finding more.
 fn ranked(findings: Vec<Finding>, success: Option<Timestamp>) -> Vec<Finding> {
     let mut kept: Vec<Finding> = Vec::new();
     for finding in findings {
@@ -194,7 +195,11 @@ fn ranked(findings: Vec<Finding>, success: Option<Timestamp>) -> Vec<Finding> {
         if answered {
             continue;
         }
-        match kept.iter_mut().find(|other| other.cause == finding.cause && other.end == finding.end) {
+        let same = |other: &&mut Finding| {
+            let happened = [other.weight, finding.weight].contains(&Weight::Happened);
+            other.cause == finding.cause && (other.end == finding.end || happened)
+        };
+        match kept.iter_mut().find(same) {
             Some(other) => {
                 let (mut first, second) =
                     if finding.weight < other.weight { (finding, other.clone()) } else { (other.clone(), finding) };
