@@ -9,7 +9,7 @@ use weft_proto::names::{NodeIdentity, NodeName, TrustDomain};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::token::{Tokens, Use};
+use crate::token::Tokens;
 
 /// A node's identity that has been proven on this very connection.
 #[derive(Debug, Clone)]
@@ -51,12 +51,6 @@ pub enum Unproven {
     WrongToken(String),
     #[error("the join token of node {0} has expired; make another with `weft-controller token create`")]
     ExpiredToken(NodeName),
-    #[error(
-        "the join token of node {0} has been used for another key; make another with `weft-controller token create`"
-    )]
-    SpentToken(NodeName),
-    #[error("the use of node {0}'s join token cannot be remembered, so it is refused; the controller's log says why")]
-    NotRemembered(NodeName),
     #[error("{0}")]
     NotAName(String),
 }
@@ -100,26 +94,19 @@ fn only_uri<'a>(certificate: &'a X509Certificate<'_>) -> Result<&'a str, Unprove
     }
 }
 
-/// From a join token, which is good for one node and one key until it expires.
+/// From a join token, which is good for one node until it expires.
 pub fn by_token(
     ours: &TrustDomain,
     tokens: &Tokens,
     node: &str,
     token: &str,
-    public_key: &[u8],
     now: OffsetDateTime,
 ) -> Result<ProvenNode, Unproven> {
     let node: NodeName =
         node.parse().map_err(|error: weft_proto::names::NameError| Unproven::NotAName(error.to_string()))?;
-    let redeemed = tokens.redeem(&node, token, public_key, now).map_err(|error| {
-        tracing::error!(%node, "a join token cannot be used: {error:#}");
-        Unproven::NotRemembered(node.clone())
-    })?;
-    let until = match redeemed {
-        Some(Use::Good(until)) => until,
-        Some(Use::Expired) => return Err(Unproven::ExpiredToken(node)),
-        Some(Use::Spent) => return Err(Unproven::SpentToken(node)),
-        None => return Err(Unproven::WrongToken(node.to_string())),
-    };
+    let until = tokens.check(&node, token).ok_or_else(|| Unproven::WrongToken(node.to_string()))?;
+    if until <= now {
+        return Err(Unproven::ExpiredToken(node));
+    }
     Ok(ProvenNode { identity: NodeIdentity { trust_domain: ours.clone(), node }, until })
 }

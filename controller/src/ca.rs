@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKey, PublicKeyData as _, SanType, SerialNumber,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use time::OffsetDateTime;
@@ -98,7 +98,16 @@ impl Authority {
         usages: Vec<ExtendedKeyUsagePurpose>,
         life: Duration,
     ) -> Result<v1::Certificate, SignError> {
-        let key = requested_key(csr_der)?;
+        if csr_der.len() > limits::CSR_BYTES {
+            return Err(SignError::TooLarge(csr_der.len()));
+        }
+        let der = CertificateSigningRequestDer::from(csr_der);
+        let request = CertificateSigningRequestParams::from_der(&der).map_err(SignError::NotValid)?;
+        let key = request.public_key;
+        // The request's algorithm is the signature's; the point itself says which curve it is of.
+        if key.algorithm() != &rcgen::PKCS_ECDSA_P256_SHA256 || key.der_bytes().len() != P256_POINT_BYTES {
+            return Err(SignError::OtherKey);
+        }
         let (params, (not_before, not_after)) = parameters(names, usages, life);
         let certificate = params.signed_by(&key, &self.issuer).map_err(SignError::Sign)?;
         Ok(v1::Certificate {
@@ -108,20 +117,6 @@ impl Authority {
             roots_der: vec![self.root.to_vec()],
         })
     }
-}
-
-/// The key that a request asks a certificate for, and whose owner it is proven to come from.
-pub fn requested_key(csr_der: &[u8]) -> Result<PublicKey, SignError> {
-    if csr_der.len() > limits::CSR_BYTES {
-        return Err(SignError::TooLarge(csr_der.len()));
-    }
-    let der = CertificateSigningRequestDer::from(csr_der);
-    let key = CertificateSigningRequestParams::from_der(&der).map_err(SignError::NotValid)?.public_key;
-    // The request's algorithm is the signature's; the point itself says which curve it is of.
-    if key.algorithm() != &rcgen::PKCS_ECDSA_P256_SHA256 || key.der_bytes().len() != P256_POINT_BYTES {
-        return Err(SignError::OtherKey);
-    }
-    Ok(key)
 }
 
 fn uri(text: &str) -> Result<SanType, SignError> {

@@ -1,6 +1,5 @@
 //! `Identity`: a join token or a node certificate becomes a node certificate, and a workload's request its certificate.
 
-use rcgen::PublicKeyData as _;
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 use weft_proto::names::{Identity, WorkloadUid};
@@ -8,7 +7,7 @@ use weft_proto::v1::{Certificate, IssueRequest, JoinRequest, identity_server};
 
 use super::{Services, refused};
 use crate::authenticate::{self, ProvenNode};
-use crate::ca::{self, SignError};
+use crate::ca::SignError;
 use crate::object::Pod;
 use crate::store::Objects;
 
@@ -29,9 +28,9 @@ impl identity_server::Identity for Services {
             proven
         } else {
             let now = OffsetDateTime::now_utc();
-            let key = ca::requested_key(&request.csr_der).map_err(unsigned)?;
-            let (ours, key) = (self.trust_domain(), key.der_bytes());
-            authenticate::by_token(ours, &self.tokens, &request.node, &request.token, key, now)
+            let by_token =
+                authenticate::by_token(self.trust_domain(), &self.tokens, &request.node, &request.token, now);
+            by_token
                 .inspect_err(|reason| tracing::warn!(node = request.node, %reason, "a join was refused"))
                 .map_err(refused)?
         };
