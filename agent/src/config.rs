@@ -45,7 +45,7 @@ pub struct Settings {
     /// The root certificates (PEM) that the controller's certificate must come from.
     #[arg(long, value_name = "FILE")]
     pub ca_file: PathBuf,
-    /// The one-time token that makes this node a member.
+    /// The token that makes this node a member; good for its life, for this node alone.
     #[arg(long, value_name = "FILE")]
     pub join_token_file: Option<PathBuf>,
     /// Where the last good snapshot is kept: on a disk.

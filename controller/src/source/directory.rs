@@ -40,6 +40,8 @@ pub struct Directory {
     /// Where last good versions outlive this process, and what is there.
     kept_file: PathBuf,
     kept: Vec<Kept>,
+    /// Policies that have been broken since the first look; nothing before it.
+    suspects: Option<BTreeSet<Key>>,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,8 @@ pub struct Reading {
     pub objects: Objects,
     /// Sorted by file and line, at most [`limits::DEFECTS`].
     pub defects: Vec<Defect>,
-    /// Policies of `objects` that stand in for broken ones without a last good version, and deny everything.
+    /// Policies of `objects` that stand in for ones that were broken at the start, without a last good version; they deny
+    /// everything.
     pub stand_ins: BTreeSet<Key>,
     /// There is a `MeshConfig`, and none that can be read: what the operator enforces is unknown, so nothing may follow.
     pub withheld: bool,
@@ -92,6 +95,7 @@ impl Directory {
             quiet: limits::OPEN_FILE_QUIET,
             kept_file,
             kept,
+            suspects: None,
         }
     }
 
@@ -231,7 +235,15 @@ impl Directory {
         self.current = next.into_iter().map(|(key, (origin, _))| (key, origin)).collect();
         let mut objects = unique_uids(&self.current, &mut defects);
         let wanted = |key: &Key| key.kind == Kind::AuthorizationPolicy && !self.current.contains_key(key);
-        let stand_ins: BTreeSet<Key> = broken.into_iter().filter(wanted).collect();
+        // What was broken at the first look may have been in force before this process began. A policy that comes
+        // broken later never was: it is named, and changes nothing.
+        let mut stand_ins: BTreeSet<Key> = broken.into_iter().filter(wanted).collect();
+        if let Some(suspects) = &self.suspects {
+            stand_ins.retain(|key| suspects.contains(key));
+        }
+        if self.listed {
+            self.suspects = Some(stand_ins.clone());
+        }
         objects.extend(stand_ins.iter().map(|key| {
             let policy = AuthorizationPolicy::stand_in(&key.namespace, &key.name);
             Object::AuthorizationPolicy(Arc::new(policy))

@@ -340,8 +340,13 @@ fn a_broken_authorization_policy_without_a_last_good_one_denies_its_namespace() 
     };
     let name = ("shop".to_owned(), "x".to_owned());
     let mut files = Files::new();
+    files.write("a.yaml", &pod("a", "10.0.0.1"));
+    files.directory.read(&BTreeSet::new());
     files.write("x.yaml", &policy("allow"));
+    let reading = files.directory.read(&BTreeSet::new());
+    assert!(reading.stand_ins.is_empty(), "a policy that came broken has never been in force");
     for _ in 0..2 {
+        files.restart();
         let reading = files.directory.read(&BTreeSet::new());
         let stand_in = &reading.objects.authorization[&name];
         assert_eq!(stand_in.action, weft_crd::Action::Deny);
@@ -350,7 +355,6 @@ fn a_broken_authorization_policy_without_a_last_good_one_denies_its_namespace() 
         assert_eq!(reading.stand_ins.len(), 1);
         let told = crate::status::reports(&BTreeMap::new(), &reading.defects, &reading.stand_ins);
         assert!(told.values().flatten().all(|report| report.message.contains("denies everything")), "{told:?}");
-        files.restart();
     }
     files.write("x.yaml", &policy("Allow"));
     assert!(files.directory.read(&BTreeSet::new()).stand_ins.is_empty());
