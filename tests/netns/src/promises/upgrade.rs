@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use weft_rig::Mesh;
 use weft_rig::node::AgentPlan;
 
 use crate::cast::{self, ECHO, EFFECT_LIMIT, at};
@@ -32,6 +33,14 @@ fn builds(plan: &AgentPlan) -> [AgentPlan; 2] {
     [next, plan.clone()]
 }
 
+/// What the kernel has counted on node 1 besides what went well.
+fn kernel_reasons(mesh: &mut Mesh) -> String {
+    let metrics = mesh.node(1).and_then(|node| node.metrics()).unwrap_or_default();
+    let told =
+        |line: &&str| line.contains("kernel_connections") && line.contains("shop/client") && !line.ends_with(" 0");
+    metrics.lines().filter(told).collect::<Vec<_>>().join("\n")
+}
+
 fn upgrades(scene: &Scene) -> Result<()> {
     let mut mesh = cast::start(cast::shop(scene)?, scene)?;
     let tap = mesh.fabric().listen(1)?;
@@ -54,7 +63,7 @@ fn upgrades(scene: &Scene) -> Result<()> {
         held.await_output("beat", EFFECT_LIMIT)?;
         let predecessor = mesh.node(1)?.start_agent(&plans[round % 2])?.context("no agent to take over from")?;
         let (status, report) = load.finish(DRAIN_LIMIT)?;
-        ensure!(status.success(), "upgrade {round}: {report}");
+        ensure!(status.success(), "upgrade {round}: {report}\n{}", kernel_reasons(&mut mesh));
         let (status, echoes) = held.finish(DRAIN_LIMIT)?;
         ensure!(status.success(), "upgrade {round}: a held connection was cut: {echoes}");
         predecessor.finish(DRAIN_LIMIT).with_context(|| format!("upgrade {round}: the old agent has not left"))?;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -82,6 +82,8 @@ pub struct Hold {
 #[derive(Default)]
 struct Tally {
     latencies: Vec<Duration>,
+    /// Milliseconds since 1970, to be found in logs.
+    first_failure_at: Option<u128>,
     failures: BTreeMap<String, u32>,
 }
 
@@ -89,7 +91,11 @@ impl Tally {
     fn count(&mut self, outcome: Result<Duration>) {
         match outcome {
             Ok(latency) => self.latencies.push(latency),
-            Err(error) => *self.failures.entry(name_of(&error)).or_default() += 1,
+            Err(error) => {
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                self.first_failure_at.get_or_insert(now.as_millis());
+                *self.failures.entry(name_of(&error)).or_default() += 1;
+            }
         }
     }
 
@@ -98,6 +104,7 @@ impl Tally {
         let micros = |percent| u64::try_from(percentile(&self.latencies, percent).as_micros()).unwrap_or(u64::MAX);
         json!({
             "ok": self.latencies.len(), "failed": self.failures.values().sum::<u32>(), "failures": self.failures,
+            "first_failure_at": self.first_failure_at.map(|millis| u64::try_from(millis).unwrap_or(u64::MAX)),
             "p50_us": micros(50), "p99_us": micros(99), "max_us": micros(100),
         })
     }
