@@ -37,7 +37,7 @@ fn builds(plan: &AgentPlan) -> [AgentPlan; 2] {
 fn kernel_reasons(mesh: &mut Mesh) -> String {
     let metrics = mesh.node(1).and_then(|node| node.metrics()).unwrap_or_default();
     let told =
-        |line: &&str| line.contains("kernel_connections") && line.contains("shop/client") && !line.ends_with(" 0");
+        |line: &&str| line.contains("kernel_connections") && line.contains("pod=\"client\"") && !line.ends_with(" 0");
     metrics.lines().filter(told).collect::<Vec<_>>().join("\n")
 }
 
