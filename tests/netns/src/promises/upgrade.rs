@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use weft_rig::Mesh;
 use weft_rig::node::AgentPlan;
 
@@ -69,7 +69,13 @@ fn upgrades(scene: &Scene) -> Result<()> {
         predecessor.finish(DRAIN_LIMIT).with_context(|| format!("upgrade {round}: the old agent has not left"))?;
         mesh.node(1)?.agent()?.expect_running()?;
         let plaintext = tap.plaintext_towards(ECHO);
-        ensure!(plaintext.is_empty(), "upgrade {round}: {} went around the agent in plaintext", plaintext.len());
+        if let Some((from, to)) = plaintext.first() {
+            let heard = tap.first_bytes(ECHO).into_iter().find(|flow| flow.0 == *from && flow.1 == *to);
+            let bytes = heard.map(|(.., bytes)| String::from_utf8_lossy(&bytes).into_owned());
+            let count = plaintext.len();
+            let reasons = kernel_reasons(&mut mesh);
+            bail!("upgrade {round}: {count} went around the agent, the first {from} → {to}: {bytes:?}\n{reasons}");
+        }
         mesh.await_enrolled(EFFECT_LIMIT)?;
         std::fs::remove_file(mesh.pod("shop/client")?.scratch().join("load.log"))?;
     }
