@@ -93,11 +93,14 @@ impl Wiretap {
         heard.frames
     }
 
-    /// The connections towards `port` that began with something else than a TLS handshake.
+    /// The connections towards `port` whose first bytes that were heard are no TLS record. (Of a flow that was forgotten
+    /// for want of room, those are from its middle.)
     #[must_use]
     pub fn plaintext_towards(&self, port: u16) -> Vec<(SocketAddr, SocketAddr)> {
         let all = self.first_bytes(port).into_iter();
-        all.filter(|(.., bytes)| !bytes.starts_with(&TLS_HANDSHAKE)).map(|(from, to, _)| (from, to)).collect()
+        all.filter(|(.., bytes)| !matches!(bytes.as_slice(), [0x14..=0x17, 3, ..]))
+            .map(|(from, to, _)| (from, to))
+            .collect()
     }
 
     /// The first payload bytes of the connections towards `port`, to show what travels there.
