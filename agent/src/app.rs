@@ -81,9 +81,9 @@ async fn serve(settings: &Settings, telemetry: Telemetry) -> anyhow::Result<()> 
     let keeper = Keeper::start(enroller, control.snapshots.clone(), publish_side)?;
     control.follow_snapshots(keeper.waker());
     if let Some(inheritance) = inheritance
-        && let Err(error) = take_over(settings, &mut control, inheritance.workloads()).await.and_then(|()| {
-            inheritance.confirm().context("the predecessor cannot be told that this agent serves")
-        })
+        && let Err(error) = take_over(settings, &mut control, inheritance.workloads())
+            .await
+            .and_then(|()| inheritance.confirm().context("the predecessor cannot be told that this agent serves"))
     {
         // This agent lets go of the kernel side before the predecessor, which now goes on, asserts it again.
         let _ = tokio::task::spawn_blocking(move || keeper.stop()).await;

@@ -14,7 +14,9 @@ const NAME_LENGTH_LIMIT: usize = 253;
 pub enum NameError {
     #[error("{what} must not be empty")]
     Empty { what: &'static str },
-    #[error("{what} {value:?} has a character outside a-z, 0-9, '-', '.', an empty part before, between or after dots, or more than 253 characters")]
+    #[error(
+        "{what} {value:?} has a character outside a-z, 0-9, '-', '.', an empty part before, between or after dots, or more than 253 characters"
+    )]
     Invalid { what: &'static str, value: String },
     #[error("{value:?} is not a SPIFFE identity of the form spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT")]
     NotAnIdentity { value: String },

@@ -135,9 +135,6 @@ fn one_object_in_two_places_is_told_and_the_known_place_stays() {
 
 #[test]
 fn every_mistake_names_its_place_and_its_repair() {
-    let weft = |kind: &str, spec: &str| {
-        format!("apiVersion: weft.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: x, namespace: shop}}\nspec:\n{spec}")
-    };
     for (title, text, expected) in [
         (
             "no namespace",
@@ -187,6 +184,20 @@ fn every_mistake_names_its_place_and_its_repair() {
             "a.yaml:8: AuthorizationPolicy shop/x: spec.targetRefs[1].kind: one policy has targets of one kind",
         ),
         (
+            "a mesh of another name",
+            "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: other}\nspec: {}\n".to_owned(),
+            "name it default",
+        ),
+        ("a key twice", pod("a", "10.0.0.1").replace("name: a\n", "name: a\n  name: b\n"), "not YAML"),
+    ] {
+        check_defect(title, &text, expected);
+    }
+}
+
+#[test]
+fn the_agents_own_ports_are_nobody_elses() {
+    for (title, text, expected) in [
+        (
             "a rule for an agent's port",
             weft(
                 "AuthenticationPolicy",
@@ -202,19 +213,21 @@ fn every_mistake_names_its_place_and_its_repair() {
             ),
             "spec.rules[0].to[0].ports[0]: port 61063 is one of the agents' own",
         ),
-        (
-            "a mesh of another name",
-            "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: other}\nspec: {}\n".to_owned(),
-            "name it default",
-        ),
-        ("a key twice", pod("a", "10.0.0.1").replace("name: a\n", "name: a\n  name: b\n"), "not YAML"),
     ] {
-        let mut files = Files::new();
-        files.write("a.yaml", &text);
-        let (_, told) = files.look();
-        assert_eq!(told.len(), 1, "{title}: {told:?}");
-        assert!(told[0].contains(expected), "{title}: {}", told[0]);
+        check_defect(title, &text, expected);
     }
+}
+
+fn weft(kind: &str, spec: &str) -> String {
+    format!("apiVersion: weft.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: x, namespace: shop}}\nspec:\n{spec}")
+}
+
+fn check_defect(title: &str, text: &str, expected: &str) {
+    let mut files = Files::new();
+    files.write("a.yaml", text);
+    let (_, told) = files.look();
+    assert_eq!(told.len(), 1, "{title}: {told:?}");
+    assert!(told[0].contains(expected), "{title}: {}", told[0]);
 }
 
 #[test]

@@ -13,6 +13,8 @@ use crate::scene::{Promise, Scene};
 const CLIENTS: usize = 8;
 /// Resident memory of an idle agent.
 const IDLE_BYTES: u64 = 12 << 20;
+/// The agents look every five seconds for memory to give back.
+const AT_REST_LIMIT: Duration = Duration::from_secs(20);
 /// Of one connection that has moved its bytes and rests.
 const CONNECTION_BYTES: u64 = 16 << 10;
 
@@ -85,9 +87,9 @@ fn resident(mesh: &mut Mesh) -> Result<[u64; 2]> {
 
 fn memory(scene: &Scene) -> Result<()> {
     let mut mesh = cast::start(cast::shop(scene)?, scene)?;
-    let idle = resident(&mut mesh)?;
+    let idle = at_rest(&mut mesh)?;
     scene.note(&format!("idle: {idle:?} bytes"));
-    let (count, rest) = scene.pick((500_u64, "3"), (2000, "10"));
+    let (count, rest) = scene.pick((2000_u64, "3"), (2000, "10"));
     let mut after = Vec::new();
     for _ in 0..scene.pick(1, 3) {
         let to = at(&mesh, "shop/server", ECHO)?;
@@ -117,6 +119,16 @@ fn memory(scene: &Scene) -> Result<()> {
         ensure!(idle[node] <= IDLE_BYTES, "node{}: {} bytes when idle", node + 1, idle[node]);
     }
     Ok(())
+}
+
+/// The memory of agents that have nothing to do: what only their start needed is given back within some seconds.
+fn at_rest(mesh: &mut Mesh) -> Result<[u64; 2]> {
+    let what = format!("idle agents of at most {IDLE_BYTES} bytes");
+    wait::until(&what, AT_REST_LIMIT, || {
+        let now = resident(mesh)?;
+        ensure!(now.iter().all(|bytes| *bytes <= IDLE_BYTES), "they have {now:?} bytes");
+        Ok(now)
+    })
 }
 
 /// The memory once the connections are gone: it may take the agent a while to give it back.
