@@ -95,8 +95,11 @@ pub const MEMORY_INTERVAL: Duration = Duration::from_secs(5);
 /// Free memory, in bytes, that is kept for the next connections: some hundred of them.
 pub const MEMORY_SPARE: usize = 1024 * 1024;
 
-/// Connection records kept for `weft why`.
-pub const RECORDS_KEPT: usize = 4096;
+/// Connection records kept for `weft why`, of those that were carried and again of those that were not: some 700 bytes
+/// each, a megabyte and a half of an agent that has served many.
+pub const RECORDS_KEPT: usize = 1024;
+/// Names that kept records share, of each kind: as many workloads as one node talks to, some 100 bytes each.
+pub const RECORD_NAMES: usize = 1024;
 /// Lines of the access log that wait for the disk; more are counted and dropped.
 pub const ACCESS_LOG_QUEUE: usize = 8192;
 /// The recorder collects for this long before it writes: one wake-up for a burst instead of one for each connection, and

@@ -179,7 +179,8 @@ async fn why(State(state): Asked, Query(parameters): Parameters) -> Response {
     };
     let snapshot = state.snapshots.current();
     let view = state.view(&snapshot);
-    let kept = state.telemetry.records(&RecordFilter { limit: Some(limits::RECORDS_KEPT), ..RecordFilter::default() });
+    let kept =
+        state.telemetry.records(&RecordFilter { limit: Some(2 * limits::RECORDS_KEPT), ..RecordFilter::default() });
     let known = Known { node: &state.node, snapshot: &snapshot, view: &view, records: &kept, now: Timestamp::now() };
     match answer(&question, &known) {
         Ok(answer) => Json(answer).into_response(),

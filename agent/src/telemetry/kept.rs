@@ -1,16 +1,21 @@
 //! The last records, for `weft why` and `/records`.
+//!
+//! What was carried and what was not are kept apart: a person asks about the one connection that failed, and a busy
+//! service's good ones would have washed it away within a second.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{ConnectionId, ConnectionRecord, Party};
+use super::{ConnectionId, ConnectionRecord, Party, Verdict};
 use crate::limits;
 
-/// Newest last; bound: [`limits::RECORDS_KEPT`].
-#[derive(Debug)]
+/// Newest last; bound: [`limits::RECORDS_KEPT`] of each kind.
+#[derive(Debug, Default)]
 pub(super) struct Kept {
-    records: VecDeque<Arc<ConnectionRecord>>,
+    carried: VecDeque<Arc<ConnectionRecord>>,
+    failed: VecDeque<Arc<ConnectionRecord>>,
 }
 
 /// What a question asks for; an absent field is anything.
@@ -27,22 +32,27 @@ pub struct RecordFilter {
 }
 
 impl Kept {
-    pub(super) fn new() -> Self {
-        Self { records: VecDeque::new() }
-    }
-
     pub(super) fn extend(&mut self, records: Vec<Arc<ConnectionRecord>>) {
         for record in records {
-            if self.records.len() == limits::RECORDS_KEPT {
-                self.records.pop_front();
+            let kept = if record.verdict() == Verdict::Allow { &mut self.carried } else { &mut self.failed };
+            if kept.len() == limits::RECORDS_KEPT {
+                kept.pop_front();
             }
-            self.records.push_back(record);
+            kept.push_back(record);
         }
     }
 
+    /// Those that ended last come first.
     pub(super) fn find(&self, filter: &RecordFilter) -> Vec<Arc<ConnectionRecord>> {
         let limit = filter.limit.unwrap_or(limits::ADMIN_RECORDS_DEFAULT);
-        self.records.iter().rev().filter(|record| filter.fits(record)).take(limit).map(Arc::clone).collect()
+        let newest = |kept: &VecDeque<Arc<ConnectionRecord>>| -> Vec<_> {
+            kept.iter().rev().filter(|record| filter.fits(record)).take(limit).map(Arc::clone).collect()
+        };
+        let mut found = newest(&self.carried);
+        found.extend(newest(&self.failed));
+        found.sort_by_key(|record| Reverse(record.ended()));
+        found.truncate(limit);
+        found
     }
 }
 
@@ -81,6 +91,7 @@ fn names_party(name: &str, party: &Party, asked: Option<SocketAddr>) -> bool {
 mod tests {
     use super::super::Direction;
     use super::*;
+    use crate::error::Reason;
     use crate::model::SnapshotVersion;
 
     fn record(source: &str, asked: &str) -> Arc<ConnectionRecord> {
@@ -90,25 +101,50 @@ mod tests {
         Arc::new(record)
     }
 
+    fn failed() -> Arc<ConnectionRecord> {
+        let mut record = ConnectionRecord::begin(Direction::Outbound, SnapshotVersion("v".into()));
+        record.reason = Reason::NoEndpoint;
+        Arc::new(record)
+    }
+
+    fn by_id(kept: &Kept, id: ConnectionId) -> usize {
+        kept.find(&RecordFilter { id: Some(id), ..RecordFilter::default() }).len()
+    }
+
     #[test]
     fn the_newest_come_first_and_the_oldest_go() {
-        let mut kept = Kept::new();
+        let mut kept = Kept::default();
         let first = record("10.0.0.1:1", "10.1.0.1:80");
         kept.extend(vec![Arc::clone(&first)]);
-        assert_eq!(kept.find(&RecordFilter { id: Some(first.id), ..RecordFilter::default() }).len(), 1);
+        assert_eq!(by_id(&kept, first.id), 1);
         for _ in 0..limits::RECORDS_KEPT {
             kept.extend(vec![record("10.0.0.2:1", "10.1.0.1:80")]);
         }
-        assert_eq!(kept.records.len(), limits::RECORDS_KEPT);
-        assert!(kept.find(&RecordFilter { id: Some(first.id), ..RecordFilter::default() }).is_empty());
+        assert_eq!(kept.carried.len(), limits::RECORDS_KEPT);
+        assert_eq!(by_id(&kept, first.id), 0);
         let last = record("10.0.0.3:1", "10.1.0.1:80");
         kept.extend(vec![Arc::clone(&last)]);
         assert_eq!(kept.find(&RecordFilter::default())[0].id, last.id);
     }
 
     #[test]
+    fn connections_that_succeed_do_not_wash_away_one_that_failed() {
+        let mut kept = Kept::default();
+        let odd = failed();
+        kept.extend(vec![Arc::clone(&odd)]);
+        for _ in 0..limits::RECORDS_KEPT * 2 {
+            kept.extend(vec![record("10.0.0.2:1", "10.1.0.1:80")]);
+        }
+        assert_eq!(by_id(&kept, odd.id), 1);
+        for _ in 0..limits::RECORDS_KEPT {
+            kept.extend(vec![failed()]);
+        }
+        assert_eq!((by_id(&kept, odd.id), kept.failed.len()), (0, limits::RECORDS_KEPT));
+    }
+
+    #[test]
     fn a_filter_finds_by_address_and_port() {
-        let mut kept = Kept::new();
+        let mut kept = Kept::default();
         kept.extend(vec![record("10.0.0.1:1", "10.1.0.1:80"), record("10.0.0.1:2", "10.1.0.2:443")]);
         let find = |source: Option<&str>, destination: Option<&str>, port| {
             let filter = RecordFilter {

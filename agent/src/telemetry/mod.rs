@@ -8,6 +8,7 @@ mod access_log;
 mod kept;
 mod logs;
 mod metrics;
+mod names;
 mod node_metrics;
 mod record;
 mod recorder;
@@ -50,7 +51,7 @@ impl Telemetry {
     /// The access log cannot be opened, or no thread can be started.
     pub fn start(access_log: &AccessLogTarget) -> std::io::Result<(Self, Recorder)> {
         let (queue, arrivals) = sync_channel(limits::ACCESS_LOG_QUEUE);
-        let shared = Shared { queue: queue.clone(), metrics: Metrics::new(), kept: Mutex::new(Kept::new()) };
+        let shared = Shared { queue: queue.clone(), metrics: Metrics::new(), kept: Mutex::new(Kept::default()) };
         let telemetry = Self { shared: Arc::new(shared) };
         let recorder = Recorder::start(access_log, telemetry.clone(), arrivals, queue)?;
         Ok((telemetry, recorder))
@@ -162,7 +163,7 @@ mod tests {
     #[test]
     fn a_worker_never_waits_for_a_slow_disk() {
         let (queue, _never_read) = sync_channel(2);
-        let shared = Shared { queue, metrics: Metrics::new(), kept: Mutex::new(Kept::new()) };
+        let shared = Shared { queue, metrics: Metrics::new(), kept: Mutex::new(Kept::default()) };
         let telemetry = Telemetry { shared: Arc::new(shared) };
         for _ in 0..5 {
             telemetry.record(ended(Direction::Outbound, Reason::Completed));

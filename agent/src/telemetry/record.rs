@@ -245,21 +245,23 @@ impl ConnectionRecord {
         }
     }
 
+    /// The moment of its end, as exact as the clock was steady.
+    #[must_use]
+    pub fn ended(&self) -> Timestamp {
+        self.started.saturating_add(self.duration).unwrap_or(self.started)
+    }
+
     #[must_use]
     pub const fn verdict(&self) -> Verdict {
         Verdict::of(self.reason)
     }
 
     /// Cuts the texts that a peer may have a part in.
-    pub(super) fn bounded(mut self: Box<Self>) -> Box<Self> {
-        if let Some(detail) = &mut self.detail {
-            truncate(detail, limits::RECORD_DETAIL_MAXIMUM);
-        }
-        if let Some(rule) = &mut self.rule {
-            truncate(rule, limits::RECORD_DETAIL_MAXIMUM);
+    pub(super) fn bounded(&mut self) {
+        for text in [&mut self.detail, &mut self.rule].into_iter().flatten() {
+            truncate(text, limits::RECORD_DETAIL_MAXIMUM);
         }
         self.noted.truncate(limits::RECORD_NOTED_MAXIMUM);
-        self
     }
 }
 
@@ -362,7 +364,7 @@ mod tests {
                 .with_rule("x".repeat(10_000)),
         );
         long.noted = vec![String::from("a"); 1000];
-        let kept = Box::new(long).bounded();
-        assert!(serde_json::to_string(&kept).unwrap().len() < 4096);
+        long.bounded();
+        assert!(serde_json::to_string(&long).unwrap().len() < 4096);
     }
 }

@@ -7,6 +7,7 @@ use std::thread::{Builder, JoinHandle, sleep};
 use std::time::Instant;
 
 use super::access_log::{AccessLog, AccessLogTarget};
+use super::names::Names;
 use super::series::SeriesBudgets;
 use super::{ConnectionRecord, Telemetry};
 use crate::limits;
@@ -35,7 +36,8 @@ impl Recorder {
         let mut log = AccessLog::open(target)?;
         let thread = Builder::new().name("weft-records".to_owned()).spawn(move || {
             let mut budgets = SeriesBudgets::new();
-            while let Some(batch) = next_batch(&arrivals) {
+            let mut names = Names::default();
+            while let Some(batch) = next_batch(&arrivals, &mut names) {
                 settle(&telemetry, &mut log, &mut budgets, &batch.records);
                 telemetry.keep(batch.records);
                 if batch.last {
@@ -62,15 +64,15 @@ struct Batch {
 }
 
 /// Waits for a record, then lets a burst gather, so that workers wake this thread once for all of them.
-fn next_batch(arrivals: &Receiver<Message>) -> Option<Batch> {
+fn next_batch(arrivals: &Receiver<Message>, names: &mut Names) -> Option<Batch> {
     let mut batch = Batch { records: Vec::new(), last: false };
-    batch.take(arrivals.recv().ok()?);
+    batch.take(arrivals.recv().ok()?, names);
     if !batch.last {
         sleep(limits::RECORD_BATCH);
     }
     while batch.records.len() < limits::ACCESS_LOG_QUEUE {
         match arrivals.try_recv() {
-            Ok(message) => batch.take(message),
+            Ok(message) => batch.take(message, names),
             Err(_) => break,
         }
     }
@@ -78,9 +80,13 @@ fn next_batch(arrivals: &Receiver<Message>) -> Option<Batch> {
 }
 
 impl Batch {
-    fn take(&mut self, message: Message) {
+    fn take(&mut self, message: Message, names: &mut Names) {
         match message {
-            Message::Record(record) => self.records.push(Arc::from(record.bounded())),
+            Message::Record(mut record) => {
+                record.bounded();
+                names.settle(&mut record);
+                self.records.push(Arc::from(record));
+            }
             Message::Stop => self.last = true,
         }
     }

@@ -15,6 +15,8 @@ const CLIENTS: usize = 8;
 const IDLE_BYTES: u64 = 12 << 20;
 /// The agents look every five seconds for memory to give back.
 const AT_REST_LIMIT: Duration = Duration::from_secs(20);
+/// Above idle, once the connections are gone.
+const SETTLED_BYTES: u64 = 8 << 20;
 /// Of one connection that has moved its bytes and rests.
 const CONNECTION_BYTES: u64 = 16 << 10;
 
@@ -91,7 +93,6 @@ fn memory(scene: &Scene) -> Result<()> {
     scene.note(&format!("idle: {idle:?} bytes"));
     let (count, rest) = scene.pick((2000_u64, "3"), (2000, "10"));
     let mut after = Vec::new();
-    let mut taken = [0; 2];
     for _ in 0..scene.pick(1, 3) {
         let to = at(&mesh, "shop/server", ECHO)?;
         let count_text = count.to_string();
@@ -101,7 +102,6 @@ fn memory(scene: &Scene) -> Result<()> {
         // They rest for as long as `--seconds` says and then speak once more: that is the moment to look.
         held.await_output("beat", Duration::from_mins(1))?;
         let full = resident(&mut mesh)?;
-        taken = [full[0].saturating_sub(idle[0]), full[1].saturating_sub(idle[1])];
         let each: Vec<u64> = full.iter().zip(idle).map(|(now, before)| now.saturating_sub(before) / count).collect();
         scene.note(&format!("{count} connections: {full:?} bytes, {each:?} for each"));
         let (status, output) = held.finish(EFFECT_LIMIT)?;
@@ -113,9 +113,7 @@ fn memory(scene: &Scene) -> Result<()> {
     }
     for node in 0..2 {
         let (first, last) = (after[0][node], after[after.len() - 1][node]);
-        // The short form has no minute to wait: a quarter must be back within some seconds. The proof's own bounds are
-        // those of its full form.
-        let bound = scene.pick(idle[node] + taken[node] / 4 * 3, (first + first / 10).min(idle[node] + (8 << 20)));
+        let bound = (first + first / 10).min(idle[node] + SETTLED_BYTES);
         ensure!(last <= bound, "node{}: {idle:?} then {after:?}, at most {bound}", node + 1);
         ensure!(idle[node] <= IDLE_BYTES, "node{}: {} bytes when idle", node + 1, idle[node]);
     }
@@ -135,7 +133,7 @@ fn at_rest(mesh: &mut Mesh) -> Result<[u64; 2]> {
 /// The memory once the connections are gone: it may take the agent a while to give it back.
 fn settled(mesh: &mut Mesh, scene: &Scene) -> Result<[u64; 2]> {
     // An agent gives back what was of no use for two looks of five seconds.
-    let span = scene.pick(Duration::from_secs(12), Duration::from_mins(1));
+    let span = scene.pick(Duration::from_secs(15), Duration::from_mins(1));
     let mut last = resident(mesh)?;
     wait::throughout("the agents' life", span, || {
         last = resident(mesh)?;
