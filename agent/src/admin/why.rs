@@ -100,9 +100,10 @@ pub fn answer(question: &Question, known: &Known<'_>) -> Result<Answer, Unresolv
     let mut told = Told::default();
     known.tell_node(&mut told);
     let speaks = source::tell(known, &source, &target, &mut told);
-    let speaks = question.security.unwrap_or(speaks);
-    destination::tell(known, &source, &target, speaks, &mut told);
     let records = history::of_pair(known, &source, &target);
+    let speaks = question.security.unwrap_or(speaks);
+    let speaks = if history::offered_mesh_tls(&records) { Security::Mtls } else { speaks };
+    destination::tell(known, &source, &target, speaks, &mut told);
     history::tell(&records, &mut told);
     Ok(Answer {
         node: known.node.clone(),

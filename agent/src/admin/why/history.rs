@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::{Known, Told};
 use crate::admin::finding::{Cause, End, Finding, Weight};
 use crate::admin::question::{Source, Target};
-use crate::error::Side;
-use crate::telemetry::{ConnectionRecord, Direction, Party, Verdict};
+use crate::error::{Reason, Side};
+use crate::telemetry::{ConnectionRecord, Direction, Party, Security, Verdict};
 
 /// The kept records of connections from the source to the target, newest first.
 pub(super) fn of_pair(known: &Known<'_>, source: &Source, target: &Target) -> Vec<Arc<ConnectionRecord>> {
@@ -66,6 +66,22 @@ impl Pair<'_> {
         let named = record.destination.workload.as_deref().is_some_and(|row| self.names.contains(&*row.name));
         reached.is_some_and(|address| self.addresses.contains(&address)) || (same_port && (named || of_service))
     }
+}
+
+/// Whether the last connection that arrived here came with mesh TLS, whatever became of it. Who is not captured may still
+/// hold a certificate, and then it is that which decides.
+pub(super) fn offered_mesh_tls(records: &[Arc<ConnectionRecord>]) -> bool {
+    let arrived = records.iter().filter(|record| record.direction == Direction::Inbound);
+    arrived.max_by_key(|record| record.started).is_some_and(|last| {
+        last.security == Security::Mtls
+            || matches!(
+                last.reason,
+                Reason::CertificateExpired
+                    | Reason::CertificateUntrusted
+                    | Reason::CertificateMalformed
+                    | Reason::CertificateMissing
+            )
+    })
 }
 
 /// Says how the last connection ended, where it did not end well.

@@ -241,6 +241,22 @@ fn an_intruder_that_is_no_pod() {
 }
 
 #[test]
+fn an_intruder_with_an_old_certificate_is_told_of_that() {
+    let mut world = World::whole();
+    let mut seen = world.record(Direction::Inbound, Reason::CertificateExpired, "valid until yesterday");
+    seen.source.address = Some("10.9.9.9:40000".parse().unwrap());
+    seen.source.workload = None;
+    world.records_b.push(seen);
+    check(&world.ask("b", "10.9.9.9", None), "certificate_expired", Weight::Happened);
+    // Who spoke plaintext last is measured by that.
+    let mut plain = world.records_b[0].clone();
+    plain.reason = Reason::PlaintextRefused;
+    plain.started = now() - Duration::from_secs(1);
+    world.records_b.push(plain);
+    check(&world.ask("b", "10.9.9.9", None), "plaintext_refused", Weight::Blocks);
+}
+
+#[test]
 fn plaintext_to_a_permissive_port_is_no_fault() {
     let mut world = World::whole();
     world.enrolments[1].1.authentication.default = MtlsMode::Permissive;

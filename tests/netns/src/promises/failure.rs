@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
-use weft_rig::process::Signal;
+use serde_json::{Value, json};
+use weft_rig::process::{Process, Signal};
 use weft_rig::{Mesh, wait};
 
 use crate::cast::{self, ECHO, EFFECT_LIMIT, at, server_mtls};
@@ -14,6 +14,10 @@ use crate::scene::{Promise, Scene};
 const OWN_DECISION: Duration = Duration::from_secs(1);
 /// Connections towards a dead node's pods are decided within this time, and a little for the client's own start.
 const PEER_DECISION: Duration = Duration::from_millis(3500);
+/// The same without the client's start.
+const PEER_ATTEMPT: Duration = Duration::from_secs(3);
+/// Clients that connect for two seconds have ended by then.
+const LOAD_LIMIT: Duration = Duration::from_secs(30);
 /// A hung worker is noticed within this time.
 const HANG_NOTICED: Duration = Duration::from_millis(2500);
 /// What waits in a hung agent's backlog is reset within this time.
@@ -30,7 +34,8 @@ pub fn promises() -> Vec<Promise> {
         Promise::new("a_crashed_agent_is_started_again", crashed),
         Promise::new("peer_agent_down_other_endpoints_are_taken", peer_down_other_endpoint),
         Promise::new("peer_agent_down_is_told_in_time_and_direct_after_the_lease", peer_down_lease),
-        Promise::new("kills", kills).proves("50 SIGKILLs: decided within 1 s here and 3 s towards, never a hang"),
+        Promise::new("kills", kills)
+            .proves("50 SIGKILLs: decided within 1 s here and 3 s towards, never a hang; direct after the lease"),
     ]
 }
 
@@ -148,19 +153,54 @@ fn kills(scene: &Scene) -> Result<()> {
     let mut mesh = cast::start(cast::shop(scene)?, scene)?;
     let (out, towards) = (at(&mesh, "shop/server", ECHO)?, at(&mesh, "shop/near", ECHO)?);
     let (mut worst_own, mut worst_peer) = (Duration::ZERO, Duration::ZERO);
-    for _ in 0..scene.pick(2, 50) {
+    let rounds = scene.pick(2, 50);
+    for round in 0..rounds {
+        // Before, while and after the agent is away.
+        let loads = [
+            start_load(&mesh, "shop/client", &out, round, OWN_DECISION)?,
+            start_load(&mesh, "shop/server", &towards, round, PEER_ATTEMPT)?,
+        ];
         mesh.node(1)?.kill_agent();
         let own = cast::attempt(&mesh, "shop/client", &out)?;
         let peer = peer_attempt(&mesh, &towards)?;
         ensure!(own.time < OWN_DECISION && own.outcome != "hung", "of its own pods: {own:?}");
         ensure!(peer.time < PEER_DECISION && peer.outcome != "hung", "towards them: {peer:?}");
-        (worst_own, worst_peer) = (worst_own.max(own.time), worst_peer.max(peer.time));
         mesh.restart_agent(1)?;
         mesh.await_enrolled(EFFECT_LIMIT)?;
         cast::await_outcome(&mesh, "shop/client", &out, "ok")?;
+        for (load, worst) in loads.into_iter().zip([&mut worst_own, &mut worst_peer]) {
+            let (status, report) = load.finish(LOAD_LIMIT)?;
+            ensure!(status.success(), "round {round}: {report}");
+            let report: Value = serde_json::from_str(report.lines().next().unwrap_or_default())?;
+            *worst = (*worst).max(Duration::from_micros(report["decided_max_us"].as_u64().context("no time")?));
+        }
     }
-    scene.note(&format!("slowest decision: {worst_own:?} of its own pods, {worst_peer:?} towards them"));
-    Ok(())
+    scene
+        .note(&format!("{rounds} kills; slowest decision: {worst_own:?} of its own pods, {worst_peer:?} towards them"));
+    direct_after_lease(&mut mesh, &towards, scene)
+}
+
+/// Connects all the time; that a connection is refused is a decision, that it hangs is none.
+fn start_load(mesh: &Mesh, pod: &str, to: &str, round: u32, patience: Duration) -> Result<Process> {
+    let patience = patience.as_secs().to_string();
+    let arguments =
+        ["connect", "--to", to, "--rate", "50", "--seconds", "2", "--refusals-allowed", "--patience", &patience];
+    cast::start_client(mesh, pod, &format!("load-{round}"), &arguments)
+}
+
+/// An agent that stays away: what is open is reached in plaintext once its lease has ended.
+fn direct_after_lease(mesh: &mut Mesh, towards: &str, scene: &Scene) -> Result<()> {
+    let tap = mesh.fabric().listen(1)?;
+    mesh.node(1)?.kill_agent();
+    let start = Instant::now();
+    wait::until("plaintext to be permitted after the lease", LEASE_AND_WORD, || {
+        let attempt = peer_attempt(mesh, towards)?;
+        ensure!(attempt.time < PEER_DECISION && attempt.outcome == "ok", "{attempt:?}");
+        Ok(())
+    })?;
+    scene.note(&format!("direct {:?} after the last kill", start.elapsed()));
+    cast::speak(mesh, "shop/server", towards, "marker-after-lease")?;
+    tap.find("marker-after-lease")?.context("not direct").map(drop)
 }
 
 /// From a captured pod of the other node.

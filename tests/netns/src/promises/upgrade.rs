@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use weft_rig::Mesh;
 use weft_rig::node::AgentPlan;
 
@@ -51,7 +52,8 @@ fn upgrades(scene: &Scene) -> Result<()> {
         "the proof wants two builds of different layout: there is no {}",
         plans[0].binary.with_file_name("weft-agent-next").display()
     );
-    for round in 0..scene.pick(2, 100) {
+    let (rounds, mut total) = (scene.pick(2, 100), 0);
+    for round in 0..rounds {
         let load = cast::start_client(
             &mesh,
             "shop/client",
@@ -64,6 +66,8 @@ fn upgrades(scene: &Scene) -> Result<()> {
         let predecessor = mesh.node(1)?.start_agent(&plans[round % 2])?.context("no agent to take over from")?;
         let (status, report) = load.finish(DRAIN_LIMIT)?;
         ensure!(status.success(), "upgrade {round}: {report}\n{}", kernel_reasons(&mut mesh));
+        let report: Value = serde_json::from_str(report.lines().next().unwrap_or_default())?;
+        total += report["ok"].as_u64().context("no count")?;
         let (status, echoes) = held.finish(DRAIN_LIMIT)?;
         ensure!(status.success(), "upgrade {round}: a held connection was cut: {echoes}");
         predecessor.finish(DRAIN_LIMIT).with_context(|| format!("upgrade {round}: the old agent has not left"))?;
@@ -79,5 +83,6 @@ fn upgrades(scene: &Scene) -> Result<()> {
         mesh.await_enrolled(EFFECT_LIMIT)?;
         std::fs::remove_file(mesh.pod("shop/client")?.scratch().join("load.log"))?;
     }
+    scene.note(&format!("{rounds} upgrades under {total} new connections, 0 failed; 20 held ones in each, 0 cut"));
     cast::records(&mut mesh, 1, "connections under mTLS", |record| record["security"] == "mtls").map(drop)
 }

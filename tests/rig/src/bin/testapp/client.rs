@@ -82,13 +82,16 @@ pub struct Hold {
 #[derive(Default)]
 struct Tally {
     latencies: Vec<Duration>,
+    /// The longest wait for an answer of either kind.
+    decided_max: Duration,
     /// Milliseconds since 1970, to be found in logs.
     first_failure_at: Option<u128>,
     failures: BTreeMap<String, u32>,
 }
 
 impl Tally {
-    fn count(&mut self, outcome: Result<Duration>) {
+    fn count(&mut self, outcome: Result<Duration>, took: Duration) {
+        self.decided_max = self.decided_max.max(took);
         match outcome {
             Ok(latency) => self.latencies.push(latency),
             Err(error) => {
@@ -106,6 +109,7 @@ impl Tally {
             "ok": self.latencies.len(), "failed": self.failures.values().sum::<u32>(), "failures": self.failures,
             "first_failure_at": self.first_failure_at.map(|millis| u64::try_from(millis).unwrap_or(u64::MAX)),
             "p50_us": micros(50), "p99_us": micros(99), "max_us": micros(100),
+            "decided_max_us": u64::try_from(self.decided_max.as_micros()).unwrap_or(u64::MAX),
         })
     }
 }
@@ -163,8 +167,9 @@ pub async fn connect(plan: Connect) -> Result<()> {
                 tick.tick().await;
                 let (tally, to) = (Rc::clone(&tally), Rc::clone(&to));
                 tasks.spawn_local(async move {
+                    let start = Instant::now();
                     let outcome = exchange(&to, plan.greeted, patience).await;
-                    tally.borrow_mut().count(outcome);
+                    tally.borrow_mut().count(outcome, start.elapsed());
                 });
                 while tasks.try_join_next().is_some() {}
             }
@@ -183,8 +188,9 @@ pub async fn greetings(plan: &Greetings) -> Result<()> {
     let mut tally = Tally::default();
     let to = resolve(&plan.to).await?;
     for _ in 0..plan.count {
+        let start = Instant::now();
         let outcome = timeout(ANSWER_LIMIT, greeting(&to)).await.unwrap_or_else(|_| bail!("hung"));
-        tally.count(outcome);
+        tally.count(outcome, start.elapsed());
     }
     print(&tally.report());
     ensure!(tally.failures.is_empty(), "{:?}", tally.failures);
