@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn many_clients_cannot_make_it_grow() {
         let mut names = Names::default();
-        for number in 0..limits::RECORD_NAMES * 2 + 1 {
+        for number in 0..=limits::RECORD_NAMES * 2 {
             let account = format!("client-{number}");
             let mut record = record(&account);
             names.settle(&mut record);
