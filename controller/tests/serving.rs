@@ -308,6 +308,8 @@ async fn names_and_bodies_agree() {
             Body::Authorization(_) => "authorization",
             Body::Settings(_) => "settings",
             Body::Trust(_) => "trust",
+            Body::Routes(_) => "routes",
+            Body::Traffic(_) => "traffic",
         };
         assert_eq!(name.split('/').next(), Some(kind));
         assert_eq!(resource.version, weft_proto::resource::content_version(resource), "{name}");

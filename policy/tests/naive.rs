@@ -68,7 +68,7 @@ fn rule() -> impl Strategy<Value = v1::AuthorizationRule> {
     let to = option::of(
         (subsequence(PORTS.to_vec(), 0..=3), any::<bool>()).prop_map(|(ports, not)| v1::PortList { ports, not }),
     );
-    (from, to).prop_map(|(from, to)| v1::AuthorizationRule { from, to })
+    (from, to).prop_map(|(from, to)| v1::AuthorizationRule { from, to, ..v1::AuthorizationRule::default() })
 }
 
 fn policy() -> impl Strategy<Value = v1::AuthorizationPolicy> {

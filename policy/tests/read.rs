@@ -17,6 +17,7 @@ fn readable() -> v1::AuthorizationPolicy {
         rules: vec![v1::AuthorizationRule {
             from: Some(v1::SourceList { sources: vec![v1::Source::default()] }),
             to: Some(v1::PortList { ports: vec![80], not: false }),
+            ..v1::AuthorizationRule::default()
         }],
         target_ports: vec![80],
         ..v1::AuthorizationPolicy::default()

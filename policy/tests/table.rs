@@ -21,7 +21,7 @@ fn list(values: &[&str]) -> Option<v1::StringList> {
 }
 
 fn from(sources: Vec<v1::Source>) -> v1::AuthorizationRule {
-    v1::AuthorizationRule { from: Some(v1::SourceList { sources }), to: None }
+    v1::AuthorizationRule { from: Some(v1::SourceList { sources }), ..v1::AuthorizationRule::default() }
 }
 
 fn identity(identity: &str) -> v1::AuthorizationRule {
@@ -33,7 +33,7 @@ fn source(source: v1::Source) -> v1::AuthorizationRule {
 }
 
 fn to(ports: &[u32], not: bool) -> v1::AuthorizationRule {
-    v1::AuthorizationRule { from: None, to: Some(v1::PortList { ports: ports.to_vec(), not }) }
+    v1::AuthorizationRule { to: Some(v1::PortList { ports: ports.to_vec(), not }), ..v1::AuthorizationRule::default() }
 }
 
 fn anything() -> v1::AuthorizationRule {
@@ -218,7 +218,7 @@ fn rules_are_alternatives_and_fields_are_conditions() {
     check(&[allow(vec![source(shop_from("192.168.0.0/16"))])], WEB, PORT, Ground::NoAllowMatched);
     check(&[allow(vec![source(shop_from("10.0.0.0/8"))])], BATCH, PORT, Ground::NoAllowMatched);
     check(&[allow(vec![identity(WEB), identity(BATCH)])], BATCH, PORT, Ground::AllowMatched);
-    let both = v1::AuthorizationRule { from: identity(WEB).from, to: to(&[9090], false).to };
+    let both = v1::AuthorizationRule { to: to(&[9090], false).to, ..identity(WEB) };
     check(std::slice::from_ref(&allow(vec![both.clone()])), WEB, PORT, Ground::NoAllowMatched);
     check(&[allow(vec![both])], WEB, 9090, Ground::AllowMatched);
 }

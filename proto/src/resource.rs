@@ -33,6 +33,23 @@ pub fn authorization(namespace: &str, name: &str) -> String {
     format!("authorization/{namespace}/{name}")
 }
 
+/// Routes of a Service port for the clients of one namespace, or for everybody.
+#[must_use]
+pub fn routes(namespace: &str, service: &str, port: u16, audience: Option<&str>) -> String {
+    of_port("routes", namespace, service, port, audience)
+}
+
+/// Balancing of a Service port for the clients of one namespace, or for everybody.
+#[must_use]
+pub fn traffic(namespace: &str, service: &str, port: u16, audience: Option<&str>) -> String {
+    of_port("traffic", namespace, service, port, audience)
+}
+
+fn of_port(kind: &str, namespace: &str, service: &str, port: u16, audience: Option<&str>) -> String {
+    let audience = audience.map(|audience| format!("/{audience}")).unwrap_or_default();
+    format!("{kind}/{namespace}/{service}/{port}{audience}")
+}
+
 /// Makes a resource with its content hash.
 #[must_use]
 pub fn versioned(name: String, requires: Vec<String>, body: Body) -> Resource {

@@ -60,7 +60,7 @@ fn policy(name: &str, action: v1::Action) -> v1::AuthorizationPolicy {
         namespace: "shop".to_owned(),
         name: name.to_owned(),
         action: action.into(),
-        rules: vec![v1::AuthorizationRule { from: Some(v1::SourceList { sources: vec![source] }), to: None }],
+        rules: vec![v1::AuthorizationRule { from: Some(v1::SourceList { sources: vec![source] }), ..v1::AuthorizationRule::default() }],
         ..v1::AuthorizationPolicy::default()
     }
 }
@@ -90,6 +90,8 @@ fn resource(body: Body) -> v1::Resource {
         Body::Authorization(row) => resource::authorization(&row.namespace, &row.name),
         Body::Settings(_) => resource::SETTINGS.to_owned(),
         Body::Trust(_) => resource::TRUST.to_owned(),
+        Body::Routes(row) => resource::routes(&row.namespace, &row.service, row.port.try_into().unwrap(), None),
+        Body::Traffic(row) => resource::traffic(&row.namespace, &row.service, row.port.try_into().unwrap(), None),
     };
     versioned(name, Vec::new(), body)
 }

@@ -38,7 +38,7 @@ impl AuthorizationPolicy {
             targets: vec![Target::Pods(BTreeMap::new())],
             action: Action::Deny,
             dry_run: false,
-            rules: vec![v1::AuthorizationRule { from: None, to: Some(every_port) }],
+            rules: vec![v1::AuthorizationRule { to: Some(every_port), ..v1::AuthorizationRule::default() }],
         }
     }
 }
@@ -60,7 +60,7 @@ fn rule(path: &str, rule: &Rule, home: Option<&str>) -> Result<v1::Authorization
             .map(|sources| v1::SourceList { sources })
     });
     let to = rule.to.as_ref().map(|to| destinations(&format!("{path}.to"), to));
-    Ok(v1::AuthorizationRule { from: from.transpose()?, to: to.transpose()? })
+    Ok(v1::AuthorizationRule { from: from.transpose()?, to: to.transpose()?, ..v1::AuthorizationRule::default() })
 }
 
 fn says_nothing(path: &str, fields: &str) -> FieldError {
