@@ -10,6 +10,7 @@ pub mod bpf;
 pub mod config;
 pub mod discovery;
 pub mod error;
+pub mod http;
 pub mod identity;
 mod inbound;
 pub mod limits;

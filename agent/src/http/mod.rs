@@ -1,0 +1,3 @@
+//! Requests: their one canonical form, which route takes them, and how they are carried.
+//!
+//! What decides is pure (`canonical`, `matching`, `filter`, `split`, `retry`): values in, a value out.
