@@ -83,6 +83,35 @@ pub const LEAVES_KEPT: usize = 256;
 /// A connection's name in a preamble: a UUID with room for a prefix.
 pub const CONNECTION_NAME_MAXIMUM: usize = 64;
 
+/// Fields of one HTTP message: twice what browsers and gateways send at most.
+pub const HTTP_HEADERS: usize = 200;
+/// Bytes of an HTTP/1 message's head, with room for 64 KiB of fields and a long target.
+pub const HTTP_HEAD_MAXIMUM: usize = 96 * 1024;
+/// The same for HTTP/2, where each field counts 32 bytes more (RFC 9113, section 6.5.2).
+pub const HTTP2_HEADER_LIST: u32 = 96 * 1024;
+/// Streams of one HTTP/2 connection at the same time: what RFC 9113 advises as the least, and floods get no more.
+pub const HTTP2_STREAMS: u32 = 100;
+/// Bytes of one HTTP/2 stream that may be under way unread, and of a whole connection: a slow reader holds no more.
+pub const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
+pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of one HTTP/2 stream that wait for the peer's window.
+pub const HTTP2_SEND_BUFFER: usize = 64 * 1024;
+/// A request's body up to this many bytes is kept in memory where a policy asks for retries; a longer one is sent once.
+pub const RETRY_BODY_MAXIMUM: usize = 64 * 1024;
+/// Attempts of one request, of every kind together: first ones, retries, and endpoints that took no byte of it.
+pub const REQUEST_ATTEMPTS: u32 = 8;
+/// Endpoints tried for one request of which no byte has left.
+pub const REQUEST_PICKS: u32 = 3;
+/// An upstream HTTP connection at rest is closed after this: below the five seconds after which common servers close theirs,
+/// so that a request seldom meets a connection that is just ending.
+pub const LINE_IDLE: Duration = Duration::from_secs(4);
+/// Resting upstream HTTP connections of one pod to one endpoint, on one worker: a burst's worth.
+pub const LINES_PER_ENDPOINT: usize = 32;
+/// Resting upstream HTTP connections of one worker: some 25 KB each.
+pub const LINES_PER_WORKER: usize = 1024;
+/// The part of a request's path in a record, in bytes.
+pub const RECORD_PATH_MAXIMUM: usize = 512;
+
 /// Draining: connections that have not ended by themselves by then are reset.
 pub const DRAIN: Duration = Duration::from_secs(30);
 /// A connection that was told to end has this long to do so before its worker's thread ends without it.
@@ -143,6 +172,19 @@ pub const RESOURCE_NAME_MAXIMUM: usize = 600;
 pub const RESOURCE_VERSION_MAXIMUM: usize = 64;
 /// Roots of the trust bundle: two at once in a rotation, and some supplied by hand.
 pub const ROOTS_MAXIMUM: usize = 64;
+/// Compiled size of one regular expression of a route, in bytes: some hundred characters' worth, so that a tenant's routes
+/// cannot take the node's memory.
+pub const ROUTE_PATTERN_SIZE: usize = 64 * 1024;
+/// Nested groups of one regular expression: more than a person writes.
+pub const ROUTE_PATTERN_DEPTH: u32 = 32;
+/// Matches of one Service port: several routes of the 128 that Gateway API permits each.
+pub const ROUTE_MATCHES: usize = 4096;
+/// Rules of one Service port: several routes of 16 each.
+pub const ROUTE_RULES: usize = 1024;
+/// Filters, backends, header or query conditions, header edits, statuses of one list: Gateway API permits 16 of most.
+pub const ROUTE_LIST: usize = 64;
+/// Longest text of a route (a path, a value, a sentence), in bytes: Gateway API permits 4096 for a header's value.
+pub const ROUTE_TEXT: usize = 4096;
 /// Longest sentence of a nack, in bytes: a field, a value that may be a name, and what is wrong with it.
 pub const NACK_REASON_MAXIMUM: usize = 1024;
 /// Nacks in one acknowledgement; the first ones by name. More say no more: the controller is at fault.

@@ -142,6 +142,8 @@ impl Resources {
             workloads: Vec::new(),
             services: Vec::new(),
             enrolments: Vec::new(),
+            routes: Vec::new(),
+            traffic: Vec::new(),
         };
         for (name, entry) in &self.entries {
             match &entry.reading {

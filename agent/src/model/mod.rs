@@ -3,11 +3,19 @@
 //! A connection is decided on one [`Snapshot`] from beginning to end; a new one is published whole and
 //! replaces it for later connections. Nothing here does IO, waits, or looks at a clock.
 
+mod audience;
 mod endpoint;
+mod routes;
 mod snapshot;
+mod traffic;
 mod workload;
 
 pub use endpoint::{Endpoint, Service, ServicePort};
+pub use routes::{
+    Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, Matches, Mirror, PathMatch, PathPrefix, PathRewrite,
+    Pattern, QueryMatch, Redirect, RetryPolicy, Rewrite, RouteKind, RouteMatch, RouteRule, Routes, Scheme, ValueMatch,
+};
 pub(crate) use snapshot::default_trust_domain;
 pub use snapshot::{Destination, Parts, Snapshot, SnapshotVersion};
+pub use traffic::{Balancing, Ejection, RetryBudget, Traffic, TrafficScope};
 pub use workload::{Authentication, Enrolment, Exemption, FailureMode, MtlsMode, Workload};

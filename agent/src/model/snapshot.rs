@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::Serialize;
-use weft_proto::names::{Identity, TrustDomain, WorkloadUid};
+use weft_proto::names::{Identity, Namespace, NamespacedName, TrustDomain, WorkloadUid};
 
-use super::{Endpoint, Enrolment, Service, ServicePort, Workload};
+use super::audience::PerPort;
+use super::{Endpoint, Enrolment, Routes, Service, ServicePort, Traffic, Workload};
 
 /// Names the set of resources that a snapshot was made of (`weft_proto::resource::snapshot_version`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -51,6 +52,12 @@ pub struct Snapshot {
     /// Several Services may share an external address, with different ports.
     #[serde(skip)]
     by_service_address: HashMap<IpAddr, Vec<usize>>,
+    #[serde(skip)]
+    by_service_name: HashMap<NamespacedName, usize>,
+    #[serde(skip)]
+    routes: PerPort<Routes>,
+    #[serde(skip)]
+    traffic: PerPort<Traffic>,
 }
 
 /// What an original destination means.
@@ -83,6 +90,8 @@ pub struct Parts {
     pub workloads: Vec<Arc<Workload>>,
     pub services: Vec<Arc<Service>>,
     pub enrolments: Vec<Arc<Enrolment>>,
+    pub routes: Vec<Arc<Routes>>,
+    pub traffic: Vec<Arc<Traffic>>,
 }
 
 impl Parts {
@@ -100,6 +109,8 @@ impl Parts {
             workloads: Vec::new(),
             services: Vec::new(),
             enrolments: Vec::new(),
+            routes: Vec::new(),
+            traffic: Vec::new(),
         }
     }
 }
@@ -120,6 +131,8 @@ impl Snapshot {
             }
         }
         let by_address = owners(&parts.workloads);
+        let names = parts.services.iter().enumerate().map(|(index, service)| (service.name.clone(), index));
+        let by_service_name = names.collect();
         Self {
             version: parts.version,
             trust_domain: parts.trust_domain,
@@ -133,7 +146,32 @@ impl Snapshot {
             enrolments: parts.enrolments.into_iter().map(|row| (row.uid.clone(), row)).collect(),
             by_address,
             by_service_address,
+            by_service_name,
+            routes: routes_by_port(parts.routes),
+            traffic: traffic_by_port(parts.traffic),
         }
+    }
+
+    #[must_use]
+    pub fn service(&self, name: &NamespacedName) -> Option<&Arc<Service>> {
+        self.services.get(*self.by_service_name.get(name)?)
+    }
+
+    #[must_use]
+    pub fn service_port(&self, name: &NamespacedName, port: u16) -> Option<&ServicePort> {
+        self.service(name)?.ports.iter().find(|row| row.port == port)
+    }
+
+    /// The routes that requests of `client`'s pods to this port see: its own consumer routes, else the producer's.
+    #[must_use]
+    pub fn routes(&self, service: &NamespacedName, port: u16, client: &Namespace) -> Option<&Arc<Routes>> {
+        self.routes.of(service, port, client)
+    }
+
+    /// How `client`'s pods are balanced over this port: as its own policy says, else the producer's, else the defaults.
+    #[must_use]
+    pub fn traffic(&self, service: &NamespacedName, port: u16, client: &Namespace) -> &Arc<Traffic> {
+        self.traffic.of(service, port, client).unwrap_or_else(|| Traffic::unsaid())
     }
 
     /// Whose address this is now. A hint for telemetry and routing, never an identity.
@@ -192,6 +230,24 @@ impl Snapshot {
 pub(crate) fn default_trust_domain() -> TrustDomain {
     #[expect(clippy::expect_used, reason = "a constant that a test reads")]
     "cluster.local".parse().expect("cluster.local is a name")
+}
+
+fn routes_by_port(list: Vec<Arc<Routes>>) -> PerPort<Routes> {
+    let mut index = PerPort::default();
+    for routes in list {
+        index.insert(&routes.service, routes.port, routes.audience.as_ref(), Arc::clone(&routes));
+    }
+    index
+}
+
+fn traffic_by_port(list: Vec<Arc<Traffic>>) -> PerPort<Traffic> {
+    let mut index = PerPort::default();
+    for traffic in list {
+        if let Some(of) = &traffic.of {
+            index.insert(&of.service, of.port, of.audience.as_ref(), Arc::clone(&traffic));
+        }
+    }
+    index
 }
 
 /// Who owns each address. One that is claimed twice is nobody's: a stale claim must not steal another's connections.

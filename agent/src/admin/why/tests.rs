@@ -142,6 +142,7 @@ impl World {
             roots: Arc::from([]),
             never_captured: vec![],
             lease_milliseconds: 10_000,
+            ..Parts::empty()
         })
     }
 
@@ -282,7 +283,7 @@ fn policy(action: Action, sources: Vec<PolicySource>) -> Arc<Policy> {
         dry_run: false,
         enforced: false,
         target_ports: vec![],
-        rules: vec![Rule { from: Some(sources), to: None }],
+        rules: vec![Rule { from: Some(sources), ..Rule::ANY }],
         unread: None,
     })
 }
