@@ -54,7 +54,7 @@ fn main() {
                 identities: Some(vec!["spiffe://cluster.local/ns/shop/sa/other".parse().unwrap()]),
                 ..weft_policy::Source::default()
             }]),
-            to: None,
+            ..weft_policy::Rule::ANY
         }],
         unread: None,
     })];

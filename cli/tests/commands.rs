@@ -102,7 +102,7 @@ fn denied_by_rule() {
         dry_run: false,
         enforced: false,
         target_ports: vec![],
-        rules: vec![Rule { from: Some(vec![Source { identities, ..Source::default() }]), to: None }],
+        rules: vec![Rule { from: Some(vec![Source { identities, ..Source::default() }]), ..Rule::ANY }],
         unread: None,
     })];
     let running = world.start();

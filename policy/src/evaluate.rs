@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use weft_proto::names::Identity;
 
-use crate::{Action, Policy};
+use crate::{Action, Asked, Policy};
 
-/// What is known of a connection when it is decided.
+/// What is known of a connection, and what is asked through it, when it is decided.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer<'a> {
     /// Proven by a certificate; None for plaintext.
@@ -15,6 +15,7 @@ pub struct Peer<'a> {
     pub address: IpAddr,
     /// The port of the pod.
     pub port: u16,
+    pub asked: Asked<'a>,
 }
 
 #[must_use]
@@ -91,9 +92,21 @@ pub fn evaluate<'a>(policies: impl Iterator<Item = &'a Policy>, peer: &Peer<'_>)
     Decision { verdict, ground, rule, noted }
 }
 
+/// Whether a policy judges the requests of this port, so that the agent must parse what arrives there. Audits and dry
+/// runs count: they note requests. `policies` are those that select the pod.
+pub fn needs_requests<'a>(mut policies: impl Iterator<Item = &'a Policy>, port: u16) -> bool {
+    policies.any(|policy| policy.judges_requests(port))
+}
+
+/// Whether bytes that are no requests are refused at this port whoever sends them: a policy with an effect judges its
+/// requests. Narrower than [`needs_requests`], because an audit or a dry run never changes what passes.
+pub fn refuses_opaque<'a>(mut policies: impl Iterator<Item = &'a Policy>, port: u16) -> bool {
+    policies.any(|policy| policy.action != Action::Audit && !policy.dry_run && policy.judges_requests(port))
+}
+
 impl Policy {
     /// The index of the first rule that matches.
     pub(crate) fn matching_rule(&self, peer: &Peer<'_>) -> Option<usize> {
-        self.rules.iter().position(|rule| rule.mismatch(peer).is_none())
+        self.rules.iter().position(|rule| rule.mismatch(self.action, peer).is_none())
     }
 }

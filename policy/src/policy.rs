@@ -10,6 +10,7 @@ use weft_proto::names::{Identity, NameError, Namespace, NamespacedName};
 use weft_proto::v1;
 
 use crate::read::{action, ports};
+use crate::{HeaderCondition, Operation};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,12 +45,18 @@ pub struct Policy {
     pub unread: Option<String>,
 }
 
-/// Matches when both present fields match.
+/// Matches when all present fields match.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// One source must match.
     pub from: Option<Vec<Source>>,
     pub to: Option<PortMatch>,
+    /// One operation must match. A rule that has operations or headers is a rule of requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operations: Option<Vec<Operation>>,
+    /// All must match.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<HeaderCondition>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -108,8 +115,8 @@ impl Serialize for PolicyName {
 }
 
 impl Rule {
-    /// Matches every connection.
-    pub const ANY: Self = Self { from: None, to: None };
+    /// Matches every connection and every request.
+    pub const ANY: Self = Self { from: None, to: None, operations: None, headers: Vec::new() };
 }
 
 impl Policy {
@@ -144,6 +151,12 @@ impl Policy {
     #[must_use]
     pub fn speaks_of(&self, port: u16) -> bool {
         self.target_ports.is_empty() || self.target_ports.contains(&port)
+    }
+
+    /// Whether a rule of requests speaks of `port`.
+    #[must_use]
+    pub fn judges_requests(&self, port: u16) -> bool {
+        self.speaks_of(port) && self.rules.iter().any(|rule| rule.is_of_requests() && rule.speaks_of(port))
     }
 
     /// True when a peer that speaks plaintext passes although its author may not think so: a Deny by identity, or an Allow

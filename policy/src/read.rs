@@ -4,15 +4,21 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
+use http::HeaderName;
 use ipnet::{IpNet, Ipv4Net};
 use weft_proto::v1;
 
-use crate::{Action, Policy, PolicyName, PortMatch, Rule, Source};
+use crate::{
+    Action, HeaderCondition, HostPattern, Operation, PathPattern, Policy, PolicyName, PortMatch, Rule, Source,
+};
 
 /// Rules of one policy: above what a person writes, so that one policy cannot make each connection slow.
 pub const RULES_MAXIMUM: usize = 1024;
 /// Values of one list, for the same reason.
 pub const LIST_MAXIMUM: usize = 4096;
+
+/// Bytes of one header value, for the same reason.
+pub const HEADER_VALUE_MAXIMUM: usize = 4096;
 
 /// Names the field that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +90,63 @@ fn read_rule(field: &str, rule: &v1::AuthorizationRule) -> Result<Rule, ReadErro
         let ports = ports(&format!("{field}.to.ports"), &to.ports)?;
         Ok(PortMatch { ports, negated: to.not })
     });
-    Ok(Rule { from: from.transpose()?, to: to.transpose()? })
+    let operations = rule.operations.as_ref().map(|list| {
+        let field = format!("{field}.operations");
+        each(&field, &list.operations, read_operation)
+    });
+    Ok(Rule {
+        from: from.transpose()?,
+        to: to.transpose()?,
+        operations: operations.transpose()?,
+        headers: each(&format!("{field}.headers"), &rule.headers, read_header)?,
+    })
+}
+
+fn read_operation(field: &str, operation: &v1::Operation) -> Result<Operation, ReadError> {
+    let hosts = |name: &str, list: &Option<v1::StringList>| names::<HostPattern>(field, name, list.as_ref());
+    Ok(Operation {
+        methods: names(field, "methods", operation.methods.as_ref())?,
+        hosts: hosts("hosts", &operation.hosts)?,
+        paths: paths(&format!("{field}.paths"), operation.paths.as_ref())?,
+        not_methods: names(field, "not_methods", operation.not_methods.as_ref())?,
+        not_hosts: hosts("not_hosts", &operation.not_hosts)?,
+        not_paths: paths(&format!("{field}.not_paths"), operation.not_paths.as_ref())?,
+    })
+}
+
+fn paths(field: &str, list: Option<&v1::PathList>) -> Result<Option<Vec<PathPattern>>, ReadError> {
+    list.map(|list| each(field, &list.paths, read_path)).transpose()
+}
+
+fn read_path(field: &str, pattern: &v1::PathPattern) -> Result<PathPattern, ReadError> {
+    let read = match v1::PathPatternKind::try_from(pattern.kind) {
+        Ok(v1::PathPatternKind::Exact) => PathPattern::exact(&pattern.value),
+        Ok(v1::PathPatternKind::Prefix) => PathPattern::prefix(&pattern.value),
+        Ok(v1::PathPatternKind::Template) => PathPattern::template(&pattern.value),
+        Ok(v1::PathPatternKind::Unspecified) | Err(_) => {
+            return Err(ReadError::new(field, format!("{} is not a known kind of path pattern", pattern.kind)));
+        }
+    };
+    read.map_err(|error| ReadError::new(field, error))
+}
+
+fn read_header(field: &str, condition: &v1::HeaderCondition) -> Result<HeaderCondition, ReadError> {
+    let name = HeaderName::from_lowercase(condition.name.as_bytes()).map_err(|_| {
+        ReadError::new(format!("{field}.name"), format!("{:?} is not a header's name in lower case", condition.name))
+    })?;
+    if condition.values.is_none() && condition.not_values.is_none() {
+        return Err(ReadError::new(field, "it has neither values nor not_values"));
+    }
+    let texts = |name: &str, list: &Option<v1::StringList>| {
+        list_of(field, name, list.as_ref(), |text| {
+            bounded("", text.len(), HEADER_VALUE_MAXIMUM).map(|()| Box::<str>::from(text))
+        })
+    };
+    Ok(HeaderCondition {
+        name,
+        values: texts("values", &condition.values)?,
+        not_values: texts("not_values", &condition.not_values)?,
+    })
 }
 
 fn read_source(field: &str, source: &v1::Source) -> Result<Source, ReadError> {

@@ -1,11 +1,12 @@
-//! Whether one rule matches one connection, and if not, which field says so.
+//! Whether one rule matches what is asked, and if not, which field says so.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use weft_proto::names::{Identity, Namespace, NamespacedName};
 
-use crate::{Peer, PortMatch, Rule, Source};
+use crate::request::passes;
+use crate::{Action, Asked, HeaderCondition, Operation, Peer, PortMatch, Request, Rule, Source};
 
 /// The first field of a rule that does not match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,15 +21,44 @@ pub enum Mismatch {
     Namespace,
     ServiceAccount,
     Address,
+    /// The rule speaks of requests, and nobody parses these bytes.
+    Opaque,
+    /// An empty list of operations matches no request.
+    NoOperation,
+    /// None of several operations matched.
+    Operations(usize),
+    Method,
+    Host,
+    Path,
+    /// The condition of this index.
+    Header(usize),
 }
 
 impl Rule {
-    /// None when the rule matches.
+    /// None when the rule, being one of a policy with this action, matches.
     #[must_use]
-    pub fn mismatch(&self, peer: &Peer<'_>) -> Option<Mismatch> {
-        if self.to.as_ref().is_some_and(|to| !to.matches(peer.port)) {
+    pub fn mismatch(&self, action: Action, peer: &Peer<'_>) -> Option<Mismatch> {
+        if !self.speaks_of(peer.port) {
             return Some(Mismatch::Port);
         }
+        self.source_mismatch(peer).or_else(|| match peer.asked {
+            Asked::Request(request) => self.request_mismatch(request),
+            // What a Deny forbids may be in bytes that nobody parses; what an Allow asks for may not be.
+            Asked::Opaque => (self.is_of_requests() && action != Action::Deny).then_some(Mismatch::Opaque),
+        })
+    }
+
+    /// Whether only requests, and no connection as such, can be what the rule allows or notes.
+    #[must_use]
+    pub fn is_of_requests(&self) -> bool {
+        self.operations.is_some() || !self.headers.is_empty()
+    }
+
+    pub(crate) fn speaks_of(&self, port: u16) -> bool {
+        self.to.as_ref().is_none_or(|to| to.matches(port))
+    }
+
+    fn source_mismatch(&self, peer: &Peer<'_>) -> Option<Mismatch> {
         match self.from.as_deref() {
             None => None,
             Some([]) => Some(Mismatch::NoSource),
@@ -38,6 +68,20 @@ impl Rule {
                 (!matched).then_some(Mismatch::Sources(sources.len()))
             }
         }
+    }
+
+    fn request_mismatch(&self, request: &Request<'_>) -> Option<Mismatch> {
+        let operation = match self.operations.as_deref() {
+            None => None,
+            Some([]) => Some(Mismatch::NoOperation),
+            Some([operation]) => operation.mismatch(request),
+            Some(operations) => {
+                let matched = operations.iter().any(|operation: &Operation| operation.mismatch(request).is_none());
+                (!matched).then_some(Mismatch::Operations(operations.len()))
+            }
+        };
+        let unmet = |condition: &HeaderCondition| !condition.matches(request.headers);
+        operation.or_else(|| self.headers.iter().position(unmet).map(Mismatch::Header))
     }
 }
 
@@ -74,11 +118,6 @@ impl Source {
     pub(crate) fn excludes_identity(&self) -> bool {
         self.not_identities.is_some() || self.not_namespaces.is_some() || self.not_service_accounts.is_some()
     }
-}
-
-/// Absent matches anything, a list one of its values; `not` is its negation, so that an empty one excludes nothing.
-fn passes<T>(listed: Option<&[T]>, excluded: Option<&[T]>, is: impl Fn(&T) -> bool) -> bool {
-    listed.is_none_or(|values| values.iter().any(&is)) && !excluded.is_some_and(|values| values.iter().any(&is))
 }
 
 /// The trust domain plays no part: every domain that the peer's certificate may have is this mesh's, by name or by alias.

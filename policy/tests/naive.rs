@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
-use weft_policy::{Peer, Verdict, evaluate, read};
+use weft_policy::{Asked, Peer, Verdict, evaluate, read};
 use weft_proto::names::Identity;
 use weft_proto::v1::{self, Action};
 
@@ -159,6 +159,7 @@ proptest! {
             identity: identity.as_ref(),
             address: IpAddr::V4(Ipv4Addr::from(address)),
             port: u16::try_from(port).expect("a port"),
+            asked: Asked::Opaque,
         };
         let read: Vec<_> = policies.iter().map(|policy| read(policy).expect("readable")).collect();
         prop_assert_eq!(evaluate(read.iter(), &peer).verdict, naive(&policies, known, address, port));
@@ -173,7 +174,7 @@ proptest! {
     ) {
         if audit { extra.action = Action::Audit.into() } else { extra.dry_run = true }
         let identity: Option<Identity> = known.map(|index| IDENTITIES[index].0.parse().expect("an identity"));
-        let peer = Peer { identity: identity.as_ref(), address: IpAddr::from([10, 0, 0, 1]), port: 80 };
+        let peer = Peer { identity: identity.as_ref(), address: IpAddr::from([10, 0, 0, 1]), port: 80, asked: Asked::Opaque };
         let mut read: Vec<_> = policies.iter().map(|policy| read(policy).expect("readable")).collect();
         let before = evaluate(read.iter(), &peer).verdict;
         read.push(weft_policy::read(&extra).expect("readable"));

@@ -8,7 +8,7 @@
 
 use std::net::IpAddr;
 
-use weft_policy::{Ground, Peer, Policy, Verdict, evaluate, explain, read};
+use weft_policy::{Asked, Ground, Peer, Policy, Verdict, evaluate, explain, read};
 use weft_proto::names::Identity;
 use weft_proto::v1::{self, Action};
 
@@ -79,7 +79,12 @@ fn written(messages: &[v1::AuthorizationPolicy]) -> Vec<Policy> {
 fn check(messages: &[v1::AuthorizationPolicy], peer: &str, port: u16, expected: Ground) {
     let policies = written(messages);
     let proven: Option<Identity> = (!peer.is_empty()).then(|| peer.parse().expect("an identity"));
-    let peer = Peer { identity: proven.as_ref(), address: "10.0.0.7".parse().expect("an address"), port };
+    let peer = Peer {
+        identity: proven.as_ref(),
+        address: "10.0.0.7".parse().expect("an address"),
+        port,
+        asked: Asked::Opaque,
+    };
     for backwards in [false, true] {
         let mut ordered: Vec<_> = policies.iter().collect();
         if backwards {
@@ -160,7 +165,7 @@ fn what_has_no_effect_is_noted_when_it_matches() {
         dry(policy(Action::Deny, "other", vec![identity(BATCH)])),
     ]);
     let web: Identity = WEB.parse().expect("an identity");
-    let peer = Peer { identity: Some(&web), address: IpAddr::from([10, 0, 0, 7]), port: PORT };
+    let peer = Peer { identity: Some(&web), address: IpAddr::from([10, 0, 0, 7]), port: PORT, asked: Asked::Opaque };
     let decision = evaluate(policies.iter(), &peer);
     let noted: Vec<_> = decision.noted.iter().map(|(policy, rule)| (policy.name.to_string(), *rule)).collect();
     assert_eq!(noted, [("shop/watch".to_owned(), 1), ("shop/draft".to_owned(), 0)]);
@@ -286,7 +291,12 @@ fn an_address_written_as_ipv6_is_no_way_round_an_ipv4_network() {
     for network in ["10.0.0.0/24", "::ffff:10.0.0.0/120"] {
         let policies = written(&[deny(vec![source(v1::Source { cidrs: list(&[network]), ..v1::Source::default() })])]);
         for address in ["10.0.0.7", "::ffff:10.0.0.7"] {
-            let peer = Peer { identity: None, address: address.parse().expect("an address"), port: PORT };
+            let peer = Peer {
+                identity: None,
+                address: address.parse().expect("an address"),
+                port: PORT,
+                asked: Asked::Opaque,
+            };
             assert_eq!(evaluate(policies.iter(), &peer).verdict, Verdict::Deny, "{address} in {network}");
         }
     }
@@ -296,7 +306,7 @@ fn an_address_written_as_ipv6_is_no_way_round_an_ipv4_network() {
 fn people_are_told_which_rule_or_why_none() {
     let web: Identity = WEB.parse().expect("an identity");
     let sentence = |messages: &[v1::AuthorizationPolicy], identity: Option<&Identity>| {
-        let peer = Peer { identity, address: IpAddr::from([10, 0, 0, 7]), port: PORT };
+        let peer = Peer { identity, address: IpAddr::from([10, 0, 0, 7]), port: PORT, asked: Asked::Opaque };
         explain(written(messages).iter(), &peer)
     };
     assert_eq!(sentence(&[], Some(&web)), "allowed: no Allow policy speaks of port 8080 and no Deny rule matched");
@@ -320,7 +330,7 @@ fn people_are_told_which_rule_or_why_none() {
          without effect: dry run of a Deny shop/deny[0] matched"
     );
     let safe = Policy::absent("shop/lost".parse().expect("a name"));
-    let peer = Peer { identity: None, address: IpAddr::from([10, 0, 0, 7]), port: PORT };
+    let peer = Peer { identity: None, address: IpAddr::from([10, 0, 0, 7]), port: PORT, asked: Asked::Opaque };
     assert_eq!(
         explain([&safe].into_iter(), &peer),
         "denied: policy shop/lost cannot be applied as written (it has not been received), so it denies its whole target"

@@ -1,6 +1,6 @@
 //! Whether a proven peer may connect: the one table, by `weft_policy`.
 
-use weft_policy::{Peer, Policy, Verdict, evaluate, explain};
+use weft_policy::{Asked, Peer, Policy, Verdict, evaluate, explain};
 use weft_proto::names::Identity;
 
 use crate::error::{ConnectionError, Reason, Side};
@@ -39,5 +39,5 @@ fn policies(arrival: &Arrival) -> impl Iterator<Item = &Policy> + Clone {
 }
 
 fn peer<'a>(arrival: &Arrival, identity: Option<&'a Identity>) -> Peer<'a> {
-    Peer { identity, address: arrival.client.ip(), port: arrival.destination.port() }
+    Peer { identity, address: arrival.client.ip(), port: arrival.destination.port(), asked: Asked::Opaque }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use weft_policy::{Ground, Peer, Policy, Verdict};
+use weft_policy::{Asked, Ground, Peer, Policy, Verdict};
 use weft_proto::names::Identity;
 
 use super::source::{certificate, enrolled};
@@ -173,7 +173,7 @@ impl Arrival<'_> {
 
     fn decide(&self, identity: Option<&Identity>, address: IpAddr, told: &mut Told) {
         let policies = || self.enrolment.policies.iter().map(AsRef::<Policy>::as_ref);
-        let peer = Peer { identity, address, port: self.port() };
+        let peer = Peer { identity, address, port: self.port(), asked: Asked::Opaque };
         let decision = weft_policy::evaluate(policies(), &peer);
         let sentence = weft_policy::explain(policies(), &peer);
         told.fact(

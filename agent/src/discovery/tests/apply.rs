@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
-use weft_policy::{Action, Ground, Peer, evaluate};
+use weft_policy::{Action, Asked, Ground, Peer, evaluate};
 use weft_proto::resource::snapshot_version;
 use weft_proto::v1::{self, resource::Body};
 
@@ -55,7 +55,7 @@ fn identity_of(snapshot: &Snapshot, uid: &str) -> Option<String> {
 
 fn ground(snapshot: &Snapshot, uid: &str) -> Ground {
     let enrolment = &snapshot.enrolments[&uid.parse().expect("a uid")];
-    let peer = Peer { identity: None, address: [10, 0, 0, 9].into(), port: 80 };
+    let peer = Peer { identity: None, address: [10, 0, 0, 9].into(), port: 80, asked: Asked::Opaque };
     evaluate(enrolment.policies.iter().map(AsRef::as_ref), &peer).ground
 }
 
