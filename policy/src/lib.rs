@@ -16,7 +16,7 @@ mod rule;
 
 pub use evaluate::{Decision, Ground, Peer, Verdict, evaluate, needs_requests, refuses_opaque};
 pub use explain::explain;
-pub use pattern::{HostPattern, Method, PathPattern, PatternError, TemplateElement};
+pub use pattern::{HostPattern, Method, PathPattern, PatternError, TemplateElement, header_name};
 pub use policy::{Action, Policy, PolicyName, PortMatch, Rule, Source};
 pub use read::{HEADER_VALUE_MAXIMUM, LIST_MAXIMUM, RULES_MAXIMUM, ReadError, read, read_network};
 pub use request::{Asked, HeaderCondition, Operation, Request};

@@ -5,7 +5,9 @@
 use std::fmt::{self, Write};
 use std::str::FromStr;
 
+use http::HeaderName;
 use serde::Serialize;
+use weft_proto::v1;
 
 /// What is wrong with a pattern, and what to write instead (a sentence that begins in lower case).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +59,17 @@ impl PatternError {
     fn new(problem: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { problem: problem.into(), fix: fix.into() }
     }
+}
+
+/// The name of a header as conditions have it, written in any case. A request's host is no header here, because it has
+/// several places: a condition on one of them would see nothing in the others.
+pub fn header_name(text: &str) -> Result<HeaderName, PatternError> {
+    let name = HeaderName::from_str(text)
+        .map_err(|_| PatternError::new(format!("{text:?} is not the name of a header"), "write one such as x-user"))?;
+    if name == http::header::HOST {
+        return Err(PatternError::new("the host is compared as a host", "write it as one of hosts or notHosts"));
+    }
+    Ok(name)
 }
 
 impl Method {
@@ -203,6 +216,17 @@ impl PathPattern {
     }
 }
 
+impl From<&PathPattern> for v1::PathPattern {
+    fn from(pattern: &PathPattern) -> Self {
+        let kind = match pattern {
+            PathPattern::Exact(_) => v1::PathPatternKind::Exact,
+            PathPattern::Prefix(_) => v1::PathPatternKind::Prefix,
+            PathPattern::Template { .. } => v1::PathPatternKind::Template,
+        };
+        Self { kind: kind.into(), value: pattern.to_string() }
+    }
+}
+
 impl TemplateElement {
     fn matches(&self, word: &str) -> bool {
         match self {
@@ -288,13 +312,13 @@ fn is_grpc_name(name: &str) -> bool {
     name.split('.').all(|part| !part.is_empty() && part.bytes().all(valid))
 }
 
+/// As it is written in a policy, without its kind.
 impl fmt::Display for PathPattern {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exact(path) => write!(formatter, "exact {path}"),
-            Self::Prefix(path) => write!(formatter, "prefix {path}/"),
+            Self::Exact(path) => formatter.write_str(path),
+            Self::Prefix(path) => formatter.write_str(if path.is_empty() { "/" } else { path }),
             Self::Template { elements, open } => {
-                formatter.write_str("template ")?;
                 for element in elements {
                     match element {
                         TemplateElement::Literal(own) => write!(formatter, "/{own}")?,
@@ -313,6 +337,11 @@ impl fmt::Display for PathPattern {
 
 impl Serialize for PathPattern {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let kind = match self {
+            Self::Exact(_) => "exact",
+            Self::Prefix(_) => "prefix",
+            Self::Template { .. } => "template",
+        };
+        serializer.collect_str(&format_args!("{kind} {self}"))
     }
 }

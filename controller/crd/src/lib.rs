@@ -16,7 +16,10 @@ pub use authentication::{
     AuthenticationPolicy, AuthenticationPolicySpec, ClientAuthentication, Exemption, ExemptionSource, MtlsMode,
     PortMtls, ServerAuthentication,
 };
-pub use authorization::{Action, AuthorizationPolicy, AuthorizationPolicySpec, Destination, Rule, Source};
+pub use authorization::{
+    Action, AuthorizationPolicy, AuthorizationPolicySpec, Destination, GrpcCall, HeaderCondition, PathPattern,
+    PathPatternKind, Rule, Source,
+};
 pub use labels::{
     CAPTURE, EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, NETNS, ON_AGENT_FAILURE,
 };

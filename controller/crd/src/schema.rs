@@ -43,6 +43,21 @@ pub fn names(_: &mut schemars::SchemaGenerator) -> Schema {
     list(128, &json!({ "type": "string", "minLength": 1, "maxLength": 317 }))
 }
 
+/// Methods of HTTP: the longest registered one has 17 letters.
+pub fn methods(_: &mut schemars::SchemaGenerator) -> Schema {
+    list(32, &json!({ "type": "string", "minLength": 1, "maxLength": 32 }))
+}
+
+/// Names of DNS, perhaps below `*.`.
+pub fn hosts(_: &mut schemars::SchemaGenerator) -> Schema {
+    list(64, &json!({ "type": "string", "minLength": 1, "maxLength": 255 }))
+}
+
+/// Values of one header. An empty one is a value.
+pub fn header_values(_: &mut schemars::SchemaGenerator) -> Schema {
+    list(64, &json!({ "type": "string", "maxLength": 1024 }))
+}
+
 /// `address`, `address:port` or `[address]:port`.
 pub fn addresses(_: &mut schemars::SchemaGenerator) -> Schema {
     list(64, &json!({ "type": "string", "minLength": 1, "maxLength": 53 }))

@@ -5,6 +5,7 @@
 mod authentication;
 mod authorization;
 mod mesh_config;
+mod operation;
 mod target;
 
 pub use authentication::{Authentication, AuthenticationPolicy, Exemption};

@@ -16,8 +16,9 @@ use crate::object::{AuthorizationPolicy, Key, Kind};
 use crate::status::Reason;
 use crate::store::Name;
 
-/// Agents without it read the policy safely.
-const FEATURE: &str = "authorization.l4";
+/// Agents without one of a policy's features read the policy safely.
+const CONNECTIONS: &str = "authorization.l4";
+const REQUESTS: &str = "authorization.l7";
 /// Upper case: no namespace can have this name.
 const OPERATOR: &str = "MeshConfig";
 /// Pods named in one condition; the rest is a number.
@@ -102,7 +103,7 @@ fn variant(policy: &AuthorizationPolicy, ports: &BTreeSet<u16>, several: bool) -
         rules: policy.rules.clone(),
         target_ports: ports.iter().copied().map(u32::from).collect(),
     };
-    resource::versioned(name, vec![FEATURE.to_owned()], Body::Authorization(body))
+    resource::versioned(name, features(&body.rules), Body::Authorization(body))
 }
 
 fn enforced(world: &World<'_>, out: &mut Translation) -> Option<Arc<Resource>> {
@@ -119,8 +120,13 @@ fn enforced(world: &World<'_>, out: &mut Translation) -> Option<Arc<Resource>> {
         target_ports: Vec::new(),
     };
     let name = resource::authorization(OPERATOR, weft_crd::MESH_CONFIG_NAME);
-    let resource = resource::versioned(name, vec![FEATURE.to_owned()], Body::Authorization(body));
+    let resource = resource::versioned(name, features(&body.rules), Body::Authorization(body));
     Some(Arc::new(bounded(resource, &mut out.findings)))
+}
+
+fn features(rules: &[v1::AuthorizationRule]) -> Vec<String> {
+    let judges_requests = rules.iter().any(|rule| rule.operations.is_some() || !rule.headers.is_empty());
+    [CONNECTIONS].into_iter().chain(judges_requests.then_some(REQUESTS)).map(str::to_owned).collect()
 }
 
 impl Selected<'_> {

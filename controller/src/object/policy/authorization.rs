@@ -1,13 +1,13 @@
 //! `AuthorizationPolicy`, checked, with its rules as agents read them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use weft_crd::{Action, AuthorizationPolicySpec, Destination, Rule, Source};
+use weft_crd::{Action, AuthorizationPolicySpec, Rule, Source};
 use weft_proto::names::{Identity, Namespace, NamespacedName};
 use weft_proto::v1;
 
-use super::Target;
-use crate::object::field::{ports, ranges};
+use super::{Target, operation};
+use crate::object::field::ranges;
 use crate::object::{FieldError, Metadata};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -45,12 +45,17 @@ impl AuthorizationPolicy {
 
 /// `home` completes service accounts that are written without a namespace.
 pub(super) fn rules(path: &str, rules: &[Rule], home: Option<&str>) -> Result<Vec<v1::AuthorizationRule>, FieldError> {
-    rules.iter().enumerate().map(|(index, parsed)| rule(&format!("{path}[{index}]"), parsed, home)).collect()
+    let mut all = Vec::with_capacity(rules.len());
+    for (index, parsed) in rules.iter().enumerate() {
+        all.extend(rule(&format!("{path}[{index}]"), parsed, home)?);
+    }
+    Ok(all)
 }
 
-fn rule(path: &str, rule: &Rule, home: Option<&str>) -> Result<v1::AuthorizationRule, FieldError> {
-    if rule.from.is_none() && rule.to.is_none() {
-        return Err(says_nothing(path, "from or to"));
+/// One rule, or one for each set of ports that its destinations name together with requests.
+fn rule(path: &str, rule: &Rule, home: Option<&str>) -> Result<Vec<v1::AuthorizationRule>, FieldError> {
+    if rule.from.is_none() && rule.to.is_none() && rule.when.is_none() {
+        return Err(says_nothing(path, "from, to or when"));
     }
     let from = rule.from.as_ref().map(|from| {
         from.iter()
@@ -59,11 +64,15 @@ fn rule(path: &str, rule: &Rule, home: Option<&str>) -> Result<v1::Authorization
             .collect::<Result<Vec<_>, _>>()
             .map(|sources| v1::SourceList { sources })
     });
-    let to = rule.to.as_ref().map(|to| destinations(&format!("{path}.to"), to));
-    Ok(v1::AuthorizationRule { from: from.transpose()?, to: to.transpose()?, ..v1::AuthorizationRule::default() })
+    let from = from.transpose()?;
+    let headers = operation::headers(&format!("{path}.when"), rule.when.as_deref())?;
+    let reaches = operation::reaches(&format!("{path}.to"), rule.to.as_deref())?;
+    let whole =
+        |(to, operations)| v1::AuthorizationRule { from: from.clone(), to, operations, headers: headers.clone() };
+    Ok(reaches.into_iter().map(whole).collect())
 }
 
-fn says_nothing(path: &str, fields: &str) -> FieldError {
+pub(super) fn says_nothing(path: &str, fields: &str) -> FieldError {
     FieldError::new(path, "it says nothing, and would match everything", format!("write {fields}"))
 }
 
@@ -126,86 +135,9 @@ fn strings(
     Ok(Some(v1::StringList { values: parsed }))
 }
 
-/// A set of ports, or all ports but a set. Any union of destinations is one of the two.
-enum PortSet {
-    Only(BTreeSet<u16>),
-    AllBut(BTreeSet<u16>),
-}
-
-impl PortSet {
-    fn union(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Only(left), Self::Only(right)) => Self::Only(&left | &right),
-            (Self::AllBut(left), Self::AllBut(right)) => Self::AllBut(&left & &right),
-            (Self::Only(only), Self::AllBut(but)) | (Self::AllBut(but), Self::Only(only)) => Self::AllBut(&but - &only),
-        }
-    }
-}
-
-fn destinations(path: &str, destinations: &[Destination]) -> Result<v1::PortList, FieldError> {
-    let mut all = PortSet::Only(BTreeSet::new());
-    for (index, destination) in destinations.iter().enumerate() {
-        all = all.union(port_set(&format!("{path}[{index}]"), destination)?);
-    }
-    let (set, not) = match all {
-        PortSet::Only(set) => (set, false),
-        PortSet::AllBut(set) => (set, true),
-    };
-    Ok(v1::PortList { ports: set.into_iter().map(u32::from).collect(), not })
-}
-
-fn port_set(path: &str, destination: &Destination) -> Result<PortSet, FieldError> {
-    let set = |name: &str, values: &Option<Vec<i32>>| {
-        values
-            .as_ref()
-            .map(|values| {
-                ports(&format!("{path}.{name}"), values).map(|ports| ports.into_iter().collect::<BTreeSet<_>>())
-            })
-            .transpose()
-    };
-    match (set("ports", &destination.ports)?, set("notPorts", &destination.not_ports)?) {
-        (Some(only), Some(but)) => Ok(PortSet::Only(&only - &but)),
-        (Some(only), None) => Ok(PortSet::Only(only)),
-        (None, Some(but)) => Ok(PortSet::AllBut(but)),
-        (None, None) => Err(says_nothing(path, "ports or notPorts")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn matches(list: &v1::PortList, port: u16) -> bool {
-        list.ports.contains(&u32::from(port)) != list.not
-    }
-
-    proptest! {
-        /// One port list must say exactly what the destinations say: one of them matches, each with all of its fields.
-        #[test]
-        fn a_port_list_says_what_its_destinations_say(
-            raw in proptest::collection::vec(
-                (proptest::option::of(proptest::collection::vec(1_i32..6, 0..4)),
-                 proptest::option::of(proptest::collection::vec(1_i32..6, 0..4))),
-                0..4,
-            ),
-            port in 1_u16..8,
-        ) {
-            let raw: Vec<Destination> = raw
-                .into_iter()
-                .map(|(ports, not_ports)| Destination { ports, not_ports })
-                .filter(|destination| *destination != Destination::default())
-                .collect();
-            let expected = raw.iter().any(|destination| {
-                let number = i32::from(port);
-                destination.ports.as_ref().is_none_or(|ports| ports.contains(&number))
-                    && destination.not_ports.as_ref().is_none_or(|ports| !ports.contains(&number))
-            });
-            let list = destinations("to", &raw).unwrap();
-            prop_assert_eq!(matches(&list, port), expected, "{:?}", list);
-        }
-    }
 
     #[test]
     fn an_empty_list_stays_and_an_omitted_one_is_absent() {
@@ -225,9 +157,9 @@ mod tests {
 
     #[test]
     fn what_would_match_everything_by_mistake_is_refused() {
-        let nothing = Rule { from: None, to: None };
+        let nothing = Rule { from: None, to: None, when: None };
         assert!(rule("rules[0]", &nothing, Some("shop")).is_err());
-        let empty_source = Rule { from: Some(vec![Source::default()]), to: None };
+        let empty_source = Rule { from: Some(vec![Source::default()]), to: None, when: None };
         assert_eq!(rule("rules[0]", &empty_source, Some("shop")).unwrap_err().path, "rules[0].from[0]");
     }
 }

@@ -48,6 +48,13 @@ impl MeshConfig {
             let path = format!("spec.enforced.authorization[{index}].rules");
             denied.extend(authorization::rules(&path, &rule.rules, None)?);
         }
+        if denied.len() > weft_policy::RULES_MAXIMUM {
+            return Err(FieldError::new(
+                "spec.enforced.authorization",
+                format!("agents read at most {} rules, and these become {}", weft_policy::RULES_MAXIMUM, denied.len()),
+                "write fewer, or entries of to with the same ports: those become one",
+            ));
+        }
         let aliases = spec.trust_domain_aliases.iter().enumerate();
         Ok(Self {
             metadata,

@@ -257,3 +257,35 @@ fn a_permissive_pod_does_not_exclude_its_way_around_authorization() {
         assert_eq!(translated(&leaving).enrolment("web").is_some(), stays, "{title}: opting out");
     }
 }
+
+#[test]
+fn agents_that_know_no_requests_read_policies_about_them_safely() {
+    let asking = |rule: &str| {
+        let spec =
+            format!("  targetRefs: [{{kind: Pod}}]\n  action: Allow\n  rules: [{{to: [{{ports: [80]}}]}}, {rule}]");
+        let floor = mesh(&format!("  enforced: {{authorization: [{{action: Deny, rules: [{rule}]}}]}}"));
+        let out = all(&[SHOP, &web("", ""), &floor, &policy("AuthorizationPolicy", "rules", "", &spec)]);
+        ["authorization/shop/rules", "authorization/MeshConfig/default"]
+            .map(|name| out.nodes.values().find_map(|own| own.get(name)).unwrap().requires.clone())
+    };
+    for (rule, features) in [
+        ("{from: [{namespaces: [guest]}]}", vec!["authorization.l4"]),
+        ("{to: [{methods: [GET]}]}", vec!["authorization.l4", "authorization.l7"]),
+        ("{when: [{header: x-user, values: [tester]}]}", vec!["authorization.l4", "authorization.l7"]),
+    ] {
+        assert_eq!(asking(rule), [features.clone(), features], "{rule}");
+    }
+}
+
+#[test]
+fn the_operators_rules_are_no_more_than_agents_read() {
+    let floor = |count: usize| {
+        let to: Vec<_> = (1..=16).map(|port| serde_json::json!({ "ports": [port], "methods": ["GET"] })).collect();
+        let rules = vec![serde_json::json!({ "to": to }); count];
+        let spec = serde_json::json!({ "enforced": { "authorization": [{ "action": "Deny", "rules": rules }] } });
+        let metadata = crate::object::Metadata { name: "default".to_owned(), ..crate::object::Metadata::default() };
+        crate::object::MeshConfig::parse(metadata, serde_json::from_value(spec).unwrap())
+    };
+    assert_eq!(floor(64).unwrap().denied.len(), 64 * 16);
+    assert_eq!(floor(65).unwrap_err().path, "spec.enforced.authorization");
+}
