@@ -149,6 +149,8 @@ impl Resources {
             match &entry.reading {
                 Reading::Workload(workload) => parts.workloads.push(Arc::clone(workload)),
                 Reading::Service(service) => parts.services.push(Arc::clone(service)),
+                Reading::Routes(routes) => parts.routes.push(Arc::clone(routes)),
+                Reading::Traffic(traffic) => parts.traffic.push(Arc::clone(traffic)),
                 Reading::Enrolment(enrolment) => {
                     let (enrolment, absent) = self.with_policies(enrolment);
                     parts.enrolments.push(Arc::new(enrolment));

@@ -5,7 +5,10 @@
 
 mod enrolment;
 mod fields;
+mod filter;
+mod routes;
 mod settings;
+mod traffic;
 mod workload;
 
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use weft_proto::names::{Identity, NameError, TrustDomain};
 use weft_proto::v1::resource::Body;
 use weft_proto::{FEATURES, v1};
 
-use crate::model::{Service, Workload};
+use crate::model::{Routes, Service, Traffic, Workload};
 
 pub use enrolment::NodeEnrolment;
 pub use settings::Settings;
@@ -29,6 +32,8 @@ pub enum Reading {
     Policy(Arc<Policy>),
     Settings(Box<Settings>),
     Trust(Arc<[Vec<u8>]>),
+    Routes(Arc<Routes>),
+    Traffic(Arc<Traffic>),
     Nothing,
 }
 
@@ -85,6 +90,8 @@ enum Kind<'a> {
     Enrolment(&'a str),
     Service(&'a str),
     Authorization(&'a str),
+    Routes(&'a str),
+    Traffic(&'a str),
     Settings,
     Trust,
     Unknown,
@@ -96,6 +103,8 @@ fn kind(name: &str) -> Kind<'_> {
         Some(("enrolment", rest)) => Kind::Enrolment(rest),
         Some(("service", rest)) => Kind::Service(rest),
         Some(("authorization", rest)) => Kind::Authorization(rest),
+        Some(("routes", rest)) => Kind::Routes(rest),
+        Some(("traffic", rest)) => Kind::Traffic(rest),
         None if name == weft_proto::resource::SETTINGS => Kind::Settings,
         None if name == weft_proto::resource::TRUST => Kind::Trust,
         Some(_) | None => Kind::Unknown,
@@ -125,6 +134,8 @@ pub fn read(resource: &v1::Resource, features: &Features, domains: &Domains) -> 
         Kind::Enrolment(uid) => read_enrolment(uid, refused, body!(resource, Enrolment)),
         Kind::Service(name) => read_service(name, refused, body!(resource, Service)),
         Kind::Authorization(name) => read_policy(name, refused, body!(resource, Authorization), domains),
+        Kind::Routes(name) => read_routes(name, refused, body!(resource, Routes)),
+        Kind::Traffic(name) => read_traffic(name, refused, body!(resource, Traffic)),
         Kind::Settings => {
             let written = body!(resource, Settings);
             judged(refused, written, settings::read).map_or_else(
@@ -160,6 +171,26 @@ fn read_service(name: &str, refused: Option<String>, written: Option<&v1::Servic
             None => nothing(why),
         },
         |service| as_written(Reading::Service(Arc::new(service))),
+    )
+}
+
+fn read_routes(name: &str, refused: Option<String>, written: Option<&v1::Routes>) -> Read {
+    judged(refused, written, |row| routes::read(name, row)).map_or_else(
+        |why| match routes::safe(name, written) {
+            Some(routes) => safe(Reading::Routes(Arc::new(routes)), why),
+            None => nothing(why),
+        },
+        |routes| as_written(Reading::Routes(Arc::new(routes))),
+    )
+}
+
+fn read_traffic(name: &str, refused: Option<String>, written: Option<&v1::Traffic>) -> Read {
+    judged(refused, written, |row| traffic::read(name, row)).map_or_else(
+        |why| match traffic::safe(name) {
+            Some(traffic) => safe(Reading::Traffic(Arc::new(traffic)), why),
+            None => nothing(why),
+        },
+        |traffic| as_written(Reading::Traffic(Arc::new(traffic))),
     )
 }
 

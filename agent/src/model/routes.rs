@@ -3,11 +3,11 @@
 //! The matches stand in their order of precedence: the first that fits decides, and there is no other fall-back. A
 //! match holds its rule, so that no index can point nowhere. What fits is found by `http::matching`.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::{Regex, RegexBuilder};
 use weft_proto::names::{Namespace, NamespacedName};
@@ -162,7 +162,7 @@ pub struct Rewrite {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PathRewrite {
     /// A canonical path.
-    Full(PathAndQuery),
+    Full(Box<str>),
     /// Takes the place of the prefix that matched; without a trailing slash, so that "" takes the prefix away.
     Prefix(PathPrefix),
 }
@@ -189,7 +189,7 @@ pub struct RetryPolicy {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Matches {
     all: Vec<RouteMatch>,
-    by_path: std::collections::HashMap<Box<str>, Vec<usize>>,
+    by_path: HashMap<Box<str>, Vec<usize>>,
     others: Vec<usize>,
 }
 

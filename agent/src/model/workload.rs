@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 use weft_policy::Policy;
-use weft_proto::names::{Identity, NodeName, WorkloadUid};
+use weft_proto::names::{Identity, Namespace, NodeName, WorkloadUid};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,6 +41,14 @@ pub struct Workload {
     pub mtls: MtlsMode,
     pub excluded_inbound_ports: Vec<u16>,
     pub not_capturable: Option<Arc<str>>,
+}
+
+impl Workload {
+    /// None for a row whose name has none.
+    #[must_use]
+    pub fn namespace(&self) -> Option<Namespace> {
+        self.name.split_once('/').and_then(|(namespace, _)| namespace.parse().ok())
+    }
 }
 
 /// How this node captures and guards one of its own pods.

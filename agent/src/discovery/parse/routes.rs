@@ -1,0 +1,223 @@
+//! The routes of a Service port.
+//!
+//! A match that cannot be read makes the whole resource unreadable: without it, its requests would go where nobody sent
+//! them. Safe: no match, every request is refused. A filter that cannot be applied is kept as such, so that it refuses the
+//! requests of its own rule with a sentence and disturbs no other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use weft_policy::ReadError;
+use weft_proto::names::{Namespace, NamespacedName};
+use weft_proto::v1;
+
+use super::fields::{name, port, problem};
+use super::filter;
+use crate::http::canonical::canonical_path;
+use crate::limits;
+use crate::model::{
+    Backend, BackendTarget, HeaderMatch, Matches, PathMatch, PathPrefix, Pattern, QueryMatch, RetryPolicy, RouteKind,
+    RouteMatch, RouteRule, Routes, ValueMatch,
+};
+
+/// The Service port that a resource speaks of, and the clients that are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    pub service: NamespacedName,
+    pub port: u16,
+    pub audience: Option<Namespace>,
+}
+
+impl Scope {
+    /// `namespace/service/port` or `namespace/service/port/audience`.
+    pub fn of_name(resource: &str) -> Result<Self, ReadError> {
+        let mut parts = resource.splitn(4, '/');
+        let mut next = || parts.next().unwrap_or_default();
+        let service = NamespacedName::new(next(), next()).map_err(|error| problem("name", error))?;
+        let number = next();
+        let number = number.parse().map_err(|_| problem("name", format!("{number:?} is not a port")))?;
+        let port = port("name", number)?;
+        Ok(Self { service, port, audience: parts.next().map(|audience| name("name", audience)).transpose()? })
+    }
+
+    /// What the body says again must be the same.
+    pub fn check(&self, namespace: &str, service: &str, port: u32, audience: &str) -> Result<(), ReadError> {
+        let same = self.service.namespace.as_str() == namespace
+            && *self.service.name == *service
+            && u32::from(self.port) == port
+            && self.audience.as_ref().map_or("", Namespace::as_str) == audience;
+        if same {
+            return Ok(());
+        }
+        let inside = format!("{namespace}/{service}:{port} for {audience:?}");
+        Err(problem("name", format!("the resource's name and its body ({inside}) speak of different ports")))
+    }
+}
+
+pub fn read(resource: &str, row: &v1::Routes) -> Result<Routes, ReadError> {
+    let scope = Scope::of_name(resource)?;
+    scope.check(&row.namespace, &row.service, row.port, &row.audience)?;
+    let kind = match v1::RouteKind::try_from(row.kind) {
+        Ok(v1::RouteKind::Http) => RouteKind::Http,
+        Ok(v1::RouteKind::Grpc) => RouteKind::Grpc,
+        Ok(v1::RouteKind::Unspecified) | Err(_) => {
+            return Err(problem("kind", format!("{} is not a known kind of route", row.kind)));
+        }
+    };
+    bounded("rules", row.rules.len(), limits::ROUTE_RULES)?;
+    bounded("matches", row.matches.len(), limits::ROUTE_MATCHES)?;
+    let rules: Vec<Arc<RouteRule>> = each("rules", &row.rules, |field, rule| read_rule(field, rule).map(Arc::new))?;
+    let matches = each("matches", &row.matches, |field, written| read_match(field, written, &rules))?;
+    Ok(Routes {
+        service: scope.service,
+        port: scope.port,
+        audience: scope.audience,
+        kind,
+        matches: Matches::new(matches),
+    })
+}
+
+/// Every request is refused. None when it has no name.
+pub fn safe(resource: &str, row: Option<&v1::Routes>) -> Option<Routes> {
+    let Scope { service, port, audience } = Scope::of_name(resource).ok()?;
+    let grpc = row.is_some_and(|row| row.kind() == v1::RouteKind::Grpc);
+    let kind = if grpc { RouteKind::Grpc } else { RouteKind::Http };
+    Some(Routes { service, port, audience, kind, matches: Matches::default() })
+}
+
+/// Reads a list, each element under its own field name.
+pub fn each<W, T>(
+    field: &str,
+    list: &[W],
+    read: impl Fn(&str, &W) -> Result<T, ReadError>,
+) -> Result<Vec<T>, ReadError> {
+    list.iter().enumerate().map(|(index, written)| read(&format!("{field}[{index}]"), written)).collect()
+}
+
+pub fn bounded(field: &str, count: usize, limit: usize) -> Result<(), ReadError> {
+    if count > limit {
+        return Err(problem(field, format!("it has {count} entries, and at most {limit} are read")));
+    }
+    Ok(())
+}
+
+pub fn text<'a>(field: &str, text: &'a str) -> Result<&'a str, ReadError> {
+    if text.len() > limits::ROUTE_TEXT {
+        return Err(problem(
+            field,
+            format!("it has {} bytes, and at most {} are read", text.len(), limits::ROUTE_TEXT),
+        ));
+    }
+    Ok(text)
+}
+
+/// A path in the form in which requests are compared with it.
+pub fn path(field: &str, written: &str) -> Result<String, ReadError> {
+    if !text(field, written)?.starts_with('/') {
+        return Err(problem(field, format!("{written:?} is no path; it must begin with '/'")));
+    }
+    let canonical = canonical_path(written).map_err(|refused| problem(field, format!("{written:?}: {refused}")))?;
+    Ok(canonical.into_owned())
+}
+
+/// Zero says nothing.
+pub fn milliseconds(number: u32) -> Option<Duration> {
+    (number > 0).then(|| Duration::from_millis(number.into()))
+}
+
+pub fn read_retry(field: &str, written: &v1::RetryPolicy) -> Result<RetryPolicy, ReadError> {
+    bounded(field, written.statuses.len().max(written.grpc_statuses.len()), limits::ROUTE_LIST)?;
+    let status = |number: &u32| {
+        let status = u16::try_from(*number).ok().and_then(|number| StatusCode::from_u16(number).ok());
+        status.ok_or_else(|| problem(format!("{field}.statuses"), format!("{number} is not an HTTP status")))
+    };
+    Ok(RetryPolicy {
+        attempts: written.attempts,
+        statuses: written.statuses.iter().map(status).collect::<Result<_, _>>()?,
+        grpc_statuses: written.grpc_statuses.clone(),
+        backoff: milliseconds(written.backoff_ms),
+    })
+}
+
+pub fn read_backend(field: &str, written: &v1::RouteBackend) -> Result<Backend, ReadError> {
+    bounded(&format!("{field}.filters"), written.filters.len(), limits::ROUTE_LIST)?;
+    let target = if written.invalid.is_empty() {
+        let service = NamespacedName::new(&written.namespace, &written.service);
+        BackendTarget::Service {
+            service: service.map_err(|error| problem(format!("{field}.service"), error))?,
+            port: port(&format!("{field}.port"), written.port)?,
+        }
+    } else {
+        BackendTarget::Invalid(Arc::from(text(field, &written.invalid)?))
+    };
+    Ok(Backend { weight: written.weight, target, filters: written.filters.iter().map(filter::read).collect() })
+}
+
+fn read_rule(field: &str, written: &v1::RouteRule) -> Result<RouteRule, ReadError> {
+    bounded(&format!("{field}.filters"), written.filters.len(), limits::ROUTE_LIST)?;
+    bounded(&format!("{field}.backends"), written.backends.len(), limits::ROUTE_LIST)?;
+    let retry = written.retry.as_ref().map(|retry| read_retry(&format!("{field}.retry"), retry)).transpose()?;
+    Ok(RouteRule {
+        route: Arc::from(text(field, &written.route)?),
+        index: written.index,
+        name: (!written.name.is_empty()).then(|| text(field, &written.name).map(Arc::from)).transpose()?,
+        filters: written.filters.iter().map(filter::read).collect(),
+        backends: each(&format!("{field}.backends"), &written.backends, read_backend)?,
+        request_timeout: milliseconds(written.request_timeout_ms),
+        backend_timeout: milliseconds(written.backend_timeout_ms),
+        retry,
+    })
+}
+
+fn read_match(field: &str, written: &v1::RouteMatch, rules: &[Arc<RouteRule>]) -> Result<RouteMatch, ReadError> {
+    bounded(field, written.headers.len().max(written.query.len()), limits::ROUTE_LIST)?;
+    let rule = usize::try_from(written.rule).ok().and_then(|index| rules.get(index));
+    let rule = rule.ok_or_else(|| problem(format!("{field}.rule"), format!("there is no rule {}", written.rule)))?;
+    let method = match written.method.as_str() {
+        "" => None,
+        method => Some(
+            Method::from_bytes(method.as_bytes())
+                .map_err(|_| problem(format!("{field}.method"), format!("{method:?} is not a method")))?,
+        ),
+    };
+    let header = |field: &str, written: &v1::ValueMatch| {
+        Ok(HeaderMatch { name: filter::header_name(field, &written.name)?, value: read_value(field, written)? })
+    };
+    let query = |field: &str, written: &v1::ValueMatch| {
+        Ok(QueryMatch { name: Box::from(text(field, &written.name)?), value: read_value(field, written)? })
+    };
+    Ok(RouteMatch {
+        rule: Arc::clone(rule),
+        path: written.path.as_ref().map_or(Ok(PathMatch::Any), |path| read_path(&format!("{field}.path"), path))?,
+        method,
+        headers: each(&format!("{field}.headers"), &written.headers, header)?,
+        query: each(&format!("{field}.query"), &written.query, query)?,
+    })
+}
+
+fn read_path(field: &str, written: &v1::PathMatch) -> Result<PathMatch, ReadError> {
+    match v1::PathMatchKind::try_from(written.kind) {
+        Ok(v1::PathMatchKind::Exact) => Ok(PathMatch::Exact(path(field, &written.value)?.into())),
+        Ok(v1::PathMatchKind::Prefix) => Ok(PathMatch::Prefix(PathPrefix::new(&path(field, &written.value)?))),
+        Ok(v1::PathMatchKind::RegularExpression) => Ok(PathMatch::Pattern(pattern(field, &written.value)?)),
+        Ok(v1::PathMatchKind::GrpcMethod) if written.value.is_empty() || written.value.contains('/') => {
+            Err(problem(field, format!("{:?} is not the name of a gRPC method", written.value)))
+        }
+        Ok(v1::PathMatchKind::GrpcMethod) => Ok(PathMatch::GrpcMethod(Box::from(text(field, &written.value)?))),
+        Ok(v1::PathMatchKind::Unspecified) | Err(_) => {
+            Err(problem(field, format!("{} is not a known kind of path match", written.kind)))
+        }
+    }
+}
+
+fn read_value(field: &str, written: &v1::ValueMatch) -> Result<ValueMatch, ReadError> {
+    if written.regular_expression {
+        return Ok(ValueMatch::Pattern(pattern(field, &written.value)?));
+    }
+    Ok(ValueMatch::Exact(Box::from(text(field, &written.value)?)))
+}
+
+fn pattern(field: &str, written: &str) -> Result<Pattern, ReadError> {
+    Pattern::new(text(field, written)?).map_err(|error| problem(field, error))
+}

@@ -1,0 +1,133 @@
+//! Which rule of a port's routes takes a request.
+//!
+//! The first match that fits in the order of the routes, whatever comes after it. Nothing is allocated, save for a query
+//! parameter with encoded characters that a regular expression looks at. A whole path is found by hash; prefixes and
+//! regular expressions are tried one after the other: a prefix that does not fit costs one comparison.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::HOST;
+
+use super::canonical::Canonical;
+use crate::model::{HeaderMatch, PathMatch, PathPrefix, QueryMatch, RouteMatch, RouteRule, Routes, ValueMatch};
+
+/// The rule for a request, and the match that found it.
+#[derive(Debug, Clone, Copy)]
+pub struct Chosen<'a> {
+    pub rule: &'a Arc<RouteRule>,
+    pub matched: &'a RouteMatch,
+}
+
+impl<'a> Chosen<'a> {
+    /// The prefix that a rewrite replaces.
+    #[must_use]
+    pub const fn prefix(&self) -> Option<&'a PathPrefix> {
+        match &self.matched.path {
+            PathMatch::Prefix(prefix) => Some(prefix),
+            PathMatch::Any | PathMatch::Exact(_) | PathMatch::Pattern(_) | PathMatch::GrpcMethod(_) => None,
+        }
+    }
+}
+
+impl Routes {
+    /// None: no route is for this request, and nothing else is either.
+    #[must_use]
+    pub fn choose(&self, request: &Canonical, headers: &HeaderMap) -> Option<Chosen<'_>> {
+        let mut candidates = self.matches.candidates(request.path());
+        let matched = candidates.find(|candidate| fits(candidate, request, headers))?;
+        Some(Chosen { rule: &matched.rule, matched })
+    }
+}
+
+fn fits(wanted: &RouteMatch, request: &Canonical, headers: &HeaderMap) -> bool {
+    path_fits(&wanted.path, request.path())
+        && wanted.method.as_ref().is_none_or(|method| method == request.method())
+        && wanted.headers.iter().all(|wanted| header_fits(wanted, request, headers))
+        && wanted.query.iter().all(|wanted| query_fits(wanted, request.query()))
+}
+
+fn path_fits(wanted: &PathMatch, path: &str) -> bool {
+    match wanted {
+        PathMatch::Any => true,
+        PathMatch::Exact(whole) => **whole == *path,
+        // The root is a prefix of every path, and of `OPTIONS *` and CONNECT, which have none.
+        PathMatch::Prefix(prefix) => prefix.as_str().is_empty() || prefix.rest(path).is_some(),
+        PathMatch::Pattern(pattern) => pattern.fits(path),
+        PathMatch::GrpcMethod(method) => {
+            let elements = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+            elements.is_some_and(|(service, last)| !service.is_empty() && *last == **method)
+        }
+    }
+}
+
+fn header_fits(wanted: &HeaderMatch, request: &Canonical, headers: &HeaderMap) -> bool {
+    if wanted.name == HOST {
+        return host_fits(&wanted.value, request);
+    }
+    let Some(value) = headers.get(&wanted.name) else { return false };
+    match &wanted.value {
+        ValueMatch::Exact(text) => value.as_bytes() == text.as_bytes(),
+        ValueMatch::Pattern(pattern) => std::str::from_utf8(value.as_bytes()).is_ok_and(|text| pattern.fits(text)),
+    }
+}
+
+/// HTTP/2 has the host elsewhere than in a header, so it is compared in its canonical form; a value with a port means that
+/// port.
+fn host_fits(wanted: &ValueMatch, request: &Canonical) -> bool {
+    match wanted {
+        ValueMatch::Exact(text) => match text.rsplit_once(':') {
+            Some((host, port)) if !text.ends_with(']') => {
+                host.eq_ignore_ascii_case(request.host()) && port.parse().ok() == request.port()
+            }
+            Some(_) | None => text.eq_ignore_ascii_case(request.host()),
+        },
+        ValueMatch::Pattern(pattern) => pattern.fits(request.host()),
+    }
+}
+
+/// The first parameter of this name counts.
+fn query_fits(wanted: &QueryMatch, query: Option<&str>) -> bool {
+    let parameters = query.unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty());
+    let mut parameters = parameters.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")));
+    let Some((_, value)) = parameters.find(|(name, _)| decoded(name).eq(wanted.name.bytes())) else { return false };
+    match &wanted.value {
+        ValueMatch::Exact(text) => decoded(value).eq(text.bytes()),
+        ValueMatch::Pattern(pattern) => readable(value).is_some_and(|value| pattern.fits(&value)),
+    }
+}
+
+/// The bytes that a query's text stands for, as forms write it: '+' is a space. A percent sign without two digits is itself.
+fn decoded(text: &str) -> impl Iterator<Item = u8> {
+    let mut rest = text.as_bytes();
+    std::iter::from_fn(move || {
+        let (byte, after) = rest.split_first()?;
+        rest = after;
+        Some(match byte {
+            b'+' => b' ',
+            b'%' => {
+                match after.split_first_chunk::<2>().and_then(|(digits, after)| Some((hexadecimal(digits)?, after))) {
+                    Some((byte, after)) => {
+                        rest = after;
+                        byte
+                    }
+                    None => b'%',
+                }
+            }
+            byte => *byte,
+        })
+    })
+}
+
+fn hexadecimal(digits: &[u8; 2]) -> Option<u8> {
+    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+    u8::try_from(high? << 4 | low?).ok()
+}
+
+fn readable(text: &str) -> Option<Cow<'_, str>> {
+    if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
+        return Some(Cow::Borrowed(text));
+    }
+    String::from_utf8(decoded(text).collect()).ok().map(Cow::Owned)
+}
