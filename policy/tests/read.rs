@@ -6,7 +6,7 @@
     reason = "the helpers of a test may panic, and fit the fields that they fill"
 )]
 
-use weft_policy::{Action, LIST_MAXIMUM, Policy, PolicyName, RULES_MAXIMUM, Rule, read};
+use weft_policy::{Action, HEADER_VALUE_MAXIMUM, LIST_MAXIMUM, Policy, PolicyName, RULES_MAXIMUM, Rule, read};
 use weft_proto::v1;
 
 fn readable() -> v1::AuthorizationPolicy {
@@ -17,7 +17,8 @@ fn readable() -> v1::AuthorizationPolicy {
         rules: vec![v1::AuthorizationRule {
             from: Some(v1::SourceList { sources: vec![v1::Source::default()] }),
             to: Some(v1::PortList { ports: vec![80], not: false }),
-            ..v1::AuthorizationRule::default()
+            operations: Some(v1::OperationList { operations: vec![v1::Operation::default()] }),
+            headers: vec![v1::HeaderCondition { name: "x-user".to_owned(), values: list(&["a"]), not_values: None }],
         }],
         target_ports: vec![80],
         ..v1::AuthorizationPolicy::default()
@@ -64,6 +65,48 @@ fn a_bad_field_is_named() {
     check("rules", |message| message.rules = vec![v1::AuthorizationRule::default(); RULES_MAXIMUM + 1]);
     check("rules[0].from.sources[0].namespaces", |message| {
         source(message).namespaces = Some(v1::StringList { values: vec!["a".to_owned(); LIST_MAXIMUM + 1] });
+    });
+}
+
+fn operation(message: &mut v1::AuthorizationPolicy) -> &mut v1::Operation {
+    let operations = message.rules[0].operations.as_mut().expect("operations");
+    &mut operations.operations[0]
+}
+
+fn path(kind: i32, value: &str) -> Option<v1::PathList> {
+    Some(v1::PathList { paths: vec![v1::PathPattern { kind, value: value.to_owned() }] })
+}
+
+#[test]
+fn a_bad_field_of_a_request_is_named() {
+    let exact = i32::from(v1::PathPatternKind::Exact);
+    let template = i32::from(v1::PathPatternKind::Template);
+    check("rules[0].operations[0].methods[1]", |message| operation(message).methods = list(&["GET", "G T"]));
+    check("rules[0].operations[0].not_methods[0]", |message| operation(message).not_methods = list(&[""]));
+    check("rules[0].operations[0].hosts[0]", |message| operation(message).hosts = list(&["Upper.com"]));
+    check("rules[0].operations[0].not_hosts[0]", |message| operation(message).not_hosts = list(&["a:80"]));
+    for (kind, value) in [(0, "/a"), (77, "/a"), (exact, "a"), (exact, "/a/../b"), (exact, "/a?b"), (template, "/{")] {
+        check("rules[0].operations[0].paths[0]", |message| operation(message).paths = path(kind, value));
+    }
+    let long = format!("/{}", "a".repeat(2000));
+    check("rules[0].operations[0].not_paths[0]", |message| {
+        operation(message).not_paths = path(exact, &long);
+    });
+    check("rules[0].operations[0].methods", |message| {
+        operation(message).methods = Some(v1::StringList { values: vec!["GET".to_owned(); LIST_MAXIMUM + 1] });
+    });
+    check("rules[0].operations", |message| {
+        let operations = vec![v1::Operation::default(); LIST_MAXIMUM + 1];
+        message.rules[0].operations = Some(v1::OperationList { operations });
+    });
+    check("rules[0].headers[0].name", |message| message.rules[0].headers[0].name = "X-User".to_owned());
+    check("rules[0].headers[0]", |message| message.rules[0].headers[0].values = None);
+    check("rules[0].headers[0].values[0]", |message| {
+        message.rules[0].headers[0].values = list(&[&"a".repeat(HEADER_VALUE_MAXIMUM + 1)]);
+    });
+    check("rules[0].headers", |message| {
+        let condition = message.rules[0].headers[0].clone();
+        message.rules[0].headers = vec![condition; LIST_MAXIMUM + 1];
     });
 }
 
