@@ -26,6 +26,32 @@ pub const PORTS_PER_LIST: usize = 64;
 /// The agents' own ports in every pod's network namespace: an exception for one of them would be a way around the agent.
 pub const CAPTURE_PORTS: std::ops::RangeInclusive<u16> = 61_000..=61_063;
 
+/// Parents, hostnames, rules, matches, backends, filters and values of one route, and their lengths: the bounds of Gateway
+/// API's own schemas, so that a directory is no laxer than an API server.
+pub const PARENTS_PER_ROUTE: usize = 32;
+pub const HOSTNAMES_PER_ROUTE: usize = 16;
+pub const RULES_PER_ROUTE: usize = 16;
+pub const MATCHES_PER_RULE: usize = 64;
+pub const MATCHES_PER_ROUTE: usize = 128;
+pub const VALUES_PER_MATCH: usize = 16;
+pub const BACKENDS_PER_RULE: usize = 16;
+pub const BACKEND_WEIGHT: u32 = 1_000_000;
+pub const FILTERS: usize = 16;
+pub const HEADER_EDITS: usize = 16;
+pub const OBJECT_NAME_BYTES: usize = 253;
+pub const HEADER_NAME_BYTES: usize = 256;
+pub const HEADER_VALUE_BYTES: usize = 4_096;
+pub const QUERY_VALUE_BYTES: usize = 1_024;
+pub const PATH_BYTES: usize = 1_024;
+/// Statuses of one retry: every error status there is.
+pub const RETRY_CODES: usize = 200;
+/// A compiled regular expression of a route. Every agent holds each; a hundred times what an honest one takes.
+pub const EXPRESSION_BYTES: usize = 256 << 10;
+/// Matches of all routes of one Service port for one audience: every request is held against them one by one.
+pub const MATCHES_PER_PORT: usize = 1_024;
+/// Bytes of all routes of one Service port for one audience, which every agent holds.
+pub const ROUTES_BYTES_PER_PORT: usize = 1 << 20;
+
 /// Changes remembered for agents that are a little behind; one further behind is compared resource by resource.
 pub const REMEMBERED_CHANGES: usize = 64;
 /// Resources in one message: about 64 KiB at 200 bytes each, so a slow agent holds little in our memory.

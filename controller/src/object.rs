@@ -9,6 +9,7 @@ mod metadata;
 mod namespace;
 mod pod;
 mod policy;
+mod route;
 mod service;
 
 use std::fmt;
@@ -21,11 +22,19 @@ pub use field::FieldError;
 pub use metadata::{Metadata, RawMetadata};
 pub use namespace::{Capture, Namespace};
 pub use pod::{Exclusions, Pod, PodPort, RawPod};
-pub use policy::{Authentication, AuthenticationPolicy, AuthorizationPolicy, Exemption, MeshConfig, Target};
+pub use policy::{
+    Authentication, AuthenticationPolicy, AuthorizationPolicy, Exemption, MeshConfig, Target, TrafficPolicy,
+    TrafficSettings,
+};
+pub use route::{
+    Backend, BackendReference, Filter, Match, Mirror, Parent, Refusal, RefusalReason, Route, RouteKind, Rule,
+    Specificity, is_of_core_group,
+};
 pub use service::{ClusterAddress, Service, ServicePort, TargetPort};
 
 pub use endpoint_slice::RawEndpointSlice;
 pub use namespace::RawNamespace;
+pub use route::{RawGrpcRoute, RawHttpRoute};
 pub use service::RawService;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,10 +46,13 @@ pub enum Kind {
     EndpointSlice,
     AuthenticationPolicy,
     AuthorizationPolicy,
+    TrafficPolicy,
+    HttpRoute,
+    GrpcRoute,
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::MeshConfig,
         Self::Namespace,
         Self::Pod,
@@ -48,6 +60,9 @@ impl Kind {
         Self::EndpointSlice,
         Self::AuthenticationPolicy,
         Self::AuthorizationPolicy,
+        Self::TrafficPolicy,
+        Self::HttpRoute,
+        Self::GrpcRoute,
     ];
 
     #[must_use]
@@ -60,6 +75,9 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::AuthenticationPolicy => "AuthenticationPolicy",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::TrafficPolicy => "TrafficPolicy",
+            Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
         }
     }
 
@@ -68,14 +86,37 @@ impl Kind {
         match self {
             Self::Namespace | Self::Pod | Self::Service => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::MeshConfig | Self::AuthenticationPolicy | Self::AuthorizationPolicy => weft_crd::API_VERSION,
+            Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io/v1",
+            Self::MeshConfig | Self::AuthenticationPolicy | Self::AuthorizationPolicy | Self::TrafficPolicy => {
+                weft_crd::API_VERSION
+            }
         }
+    }
+
+    /// Empty for the core group.
+    #[must_use]
+    pub fn group(self) -> &'static str {
+        self.api_version().split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// The version above, or an older one that says the same.
+    #[must_use]
+    pub fn is_written_as(self, version: &str) -> bool {
+        version == self.api_version() || (self == Self::HttpRoute && version == "gateway.networking.k8s.io/v1beta1")
     }
 
     /// Kinds whose status tells whether they are in force.
     #[must_use]
-    pub fn is_policy(self) -> bool {
-        matches!(self, Self::MeshConfig | Self::AuthenticationPolicy | Self::AuthorizationPolicy)
+    pub fn has_status(self) -> bool {
+        match self {
+            Self::MeshConfig
+            | Self::AuthenticationPolicy
+            | Self::AuthorizationPolicy
+            | Self::TrafficPolicy
+            | Self::HttpRoute
+            | Self::GrpcRoute => true,
+            Self::Namespace | Self::Pod | Self::Service | Self::EndpointSlice => false,
+        }
     }
 
     #[must_use]
@@ -135,6 +176,8 @@ pub enum Object {
     EndpointSlice(Arc<EndpointSlice>),
     AuthenticationPolicy(Arc<AuthenticationPolicy>),
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
+    TrafficPolicy(Arc<TrafficPolicy>),
+    Route(Arc<Route>),
 }
 
 impl Object {
@@ -148,6 +191,8 @@ impl Object {
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::AuthenticationPolicy(_) => Kind::AuthenticationPolicy,
             Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
+            Self::TrafficPolicy(_) => Kind::TrafficPolicy,
+            Self::Route(object) => object.kind.object(),
         }
     }
 
@@ -161,6 +206,8 @@ impl Object {
             Self::EndpointSlice(object) => &object.metadata,
             Self::AuthenticationPolicy(object) => &object.metadata,
             Self::AuthorizationPolicy(object) => &object.metadata,
+            Self::TrafficPolicy(object) => &object.metadata,
+            Self::Route(object) => &object.metadata,
         }
     }
 

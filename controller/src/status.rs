@@ -1,13 +1,14 @@
 //! What the controller answers to those who write objects.
 //!
-//! `policy` turns conditions into the status of a policy; `folder` writes it beside the directory's objects, on
+//! `policy` turns conditions into the status of a policy or route; `folder` writes it beside the directory's objects, on
 //! transitions only. Nothing here ever writes a user's file.
 
 mod folder;
 mod policy;
+mod route;
 
 pub use folder::StatusFolder;
-pub use policy::{PolicyCondition, PolicyReport, Reason, reports};
+pub use policy::{Aspect, PolicyCondition, PolicyReport, Reason, Reference, Subject, reports};
 
 /// Below the directory; its name begins with a dot, so nothing in it is read as an object.
 pub const FOLDER: &str = ".status";

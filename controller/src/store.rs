@@ -8,7 +8,8 @@ use std::sync::Arc;
 use weft_proto::names::WorkloadUid;
 
 use crate::object::{
-    AuthenticationPolicy, AuthorizationPolicy, EndpointSlice, Key, MeshConfig, Namespace, Object, Pod, Service,
+    AuthenticationPolicy, AuthorizationPolicy, EndpointSlice, Key, MeshConfig, Namespace, Object, Pod, Route,
+    RouteKind, Service, TrafficPolicy,
 };
 
 /// `(namespace, name)`.
@@ -23,6 +24,9 @@ pub struct Objects {
     pub endpoint_slices: BTreeMap<Name, Arc<EndpointSlice>>,
     pub authentication: BTreeMap<Name, Arc<AuthenticationPolicy>>,
     pub authorization: BTreeMap<Name, Arc<AuthorizationPolicy>>,
+    pub traffic: BTreeMap<Name, Arc<TrafficPolicy>>,
+    pub http_routes: BTreeMap<Name, Arc<Route>>,
+    pub grpc_routes: BTreeMap<Name, Arc<Route>>,
     by_uid: HashMap<WorkloadUid, Name>,
 }
 
@@ -59,6 +63,16 @@ impl Objects {
             Object::AuthorizationPolicy(object) => {
                 self.authorization.insert((namespace, name), object);
             }
+            Object::TrafficPolicy(object) => {
+                self.traffic.insert((namespace, name), object);
+            }
+            Object::Route(object) => {
+                let routes = match object.kind {
+                    RouteKind::Http => &mut self.http_routes,
+                    RouteKind::Grpc => &mut self.grpc_routes,
+                };
+                routes.insert((namespace, name), object);
+            }
         }
     }
 
@@ -76,6 +90,9 @@ impl Objects {
             + self.endpoint_slices.len()
             + self.authentication.len()
             + self.authorization.len()
+            + self.traffic.len()
+            + self.http_routes.len()
+            + self.grpc_routes.len()
     }
 
     #[must_use]

@@ -7,9 +7,12 @@ mod address;
 mod authentication;
 mod authorization;
 mod enrolment;
+mod protocol;
+mod routes;
 mod service;
 mod settings;
 mod target;
+mod traffic;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,6 +102,8 @@ pub fn translate(objects: &Objects, observed: &Observed, facts: &Facts) -> Trans
     for (name, body) in service::rows(&world, &mut out.findings) {
         out.share(name, vec![], Body::Service(body));
     }
+    let traffic = traffic::share(&world, &mut out);
+    routes::share(&world, &traffic, &mut out);
     let settings = settings::settings(&world, &mut out.findings);
     out.share(resource::SETTINGS.to_owned(), vec![], Body::Settings(settings));
     out.share(resource::TRUST.to_owned(), vec![], Body::Trust(settings::trust(facts)));

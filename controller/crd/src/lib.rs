@@ -11,6 +11,7 @@ mod mesh_config;
 mod schema;
 mod status;
 mod target;
+mod traffic;
 
 pub use authentication::{
     AuthenticationPolicy, AuthenticationPolicySpec, ClientAuthentication, Exemption, ExemptionSource, MtlsMode,
@@ -28,6 +29,9 @@ pub use mesh_config::{
 };
 pub use status::{Ancestor, AncestorReference, Condition, ConditionStatus, PolicyStatus};
 pub use target::{MatchLabels, TargetKind, TargetReference};
+pub use traffic::{
+    GrpcStatus, LoadBalancer, OutlierDetection, RetryBudget, TrafficPolicy, TrafficPolicySpec, TrafficRetry,
+};
 
 /// The API group of Weft's own kinds.
 pub const GROUP: &str = "weft.dev";
@@ -45,5 +49,5 @@ pub const CONTROLLER_NAME: &str = "weft.dev/controller";
 pub fn definitions() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
 {
     use kube::CustomResourceExt as _;
-    vec![MeshConfig::crd(), AuthenticationPolicy::crd(), AuthorizationPolicy::crd()]
+    vec![MeshConfig::crd(), AuthenticationPolicy::crd(), AuthorizationPolicy::crd(), TrafficPolicy::crd()]
 }

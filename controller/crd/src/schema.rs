@@ -28,6 +28,11 @@ pub fn ports(_: &mut schemars::SchemaGenerator) -> Schema {
     list(64, &json!({ "type": "integer", "format": "int32", "minimum": 1, "maximum": 65535 }))
 }
 
+/// Error statuses of HTTP. At most 64 in one list.
+pub fn error_statuses(_: &mut schemars::SchemaGenerator) -> Schema {
+    list(64, &json!({ "type": "integer", "format": "int32", "minimum": 400, "maximum": 599 }))
+}
+
 /// Address ranges such as `10.0.0.0/8` or `fd00::/8`; the longest text of one has 49 characters.
 pub fn ranges(_: &mut schemars::SchemaGenerator) -> Schema {
     list(64, &json!({ "type": "string", "minLength": 1, "maxLength": 49 }))

@@ -90,3 +90,59 @@ pub(super) fn comma_separated<T>(
 ) -> Result<Vec<T>, FieldError> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| parse(path, part)).collect()
 }
+
+/// Gateway API's durations (GEP-2257), such as `1h30m`, `2s` or `500ms`: up to four parts that add up. One that is longer
+/// than 49 days counts as that long.
+pub(super) fn milliseconds(path: &str, text: &str) -> Result<u32, FieldError> {
+    let wrong = || FieldError::new(path, format!("{text:?} is not a duration"), "write one such as 1h30m, 2s or 500ms");
+    let (mut rest, mut parts, mut sum) = (text, 0, 0_u64);
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let unit = rest[digits..].bytes().take_while(|byte| !byte.is_ascii_digit()).count();
+        let factor = match &rest[digits..digits + unit] {
+            "h" => 3_600_000,
+            "m" => 60_000,
+            "s" => 1_000,
+            "ms" => 1,
+            _ => return Err(wrong()),
+        };
+        parts += 1;
+        if !(1..=5).contains(&digits) || parts > 4 {
+            return Err(wrong());
+        }
+        sum += rest[..digits].parse::<u64>().map_err(|_| wrong())? * factor;
+        rest = &rest[digits + unit..];
+    }
+    if parts == 0 {
+        return Err(wrong());
+    }
+    Ok(u32::try_from(sum).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_gateway_api() {
+        for (text, expected) in [
+            ("0s", Some(0)),
+            ("10s", Some(10_000)),
+            ("1h30m5s10ms", Some(5_405_010)),
+            ("1s1s", Some(2_000)),
+            ("99999h", Some(u32::MAX)),
+            ("", None),
+            ("1", None),
+            ("s", None),
+            ("1.5s", None),
+            ("-1s", None),
+            ("100000s", None),
+            ("1s1s1s1s1s", None),
+            ("1d", None),
+            ("1 s", None),
+            ("1µ", None),
+        ] {
+            assert_eq!(milliseconds("spec.timeouts.request", text).ok(), expected, "{text:?}");
+        }
+    }
+}

@@ -7,8 +7,10 @@ mod authorization;
 mod mesh_config;
 mod operation;
 mod target;
+mod traffic;
 
 pub use authentication::{Authentication, AuthenticationPolicy, Exemption};
 pub use authorization::AuthorizationPolicy;
 pub use mesh_config::MeshConfig;
 pub use target::Target;
+pub use traffic::{TrafficPolicy, TrafficSettings};

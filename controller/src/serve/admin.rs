@@ -105,8 +105,10 @@ fn report(services: &Services) -> StatusReport {
     let told = mesh.told.borrow().clone();
     let lease = mesh.agents().lease();
     let agents = agents(services);
-    let policies =
-        told.policies.iter().map(|(key, targets)| Policy { policy: key.to_string(), targets: targets.clone() });
+    let policies = told.policies.iter().map(|(key, targets)| Policy {
+        policy: key.to_string(),
+        targets: targets.iter().filter(|report| report.is_worth_telling()).cloned().collect(),
+    });
     StatusReport {
         version: env!("CARGO_PKG_VERSION"),
         trust_domain: services.trust_domain().to_string(),

@@ -11,7 +11,7 @@ use super::document::Document;
 use super::{schema, yaml};
 use crate::object::{
     AuthenticationPolicy, AuthorizationPolicy, EndpointSlice, FieldError, Key, Kind, MeshConfig, Metadata, Namespace,
-    Object, Pod, RawMetadata, Service,
+    Object, Pod, RawMetadata, Route, Service, TrafficPolicy,
 };
 
 /// What a document gave.
@@ -92,11 +92,16 @@ impl Subject<'_> {
             })
         };
         let (version, name) = (text("apiVersion")?, text("kind")?);
-        let known = Kind::ALL.into_iter().find(|kind| kind.as_str() == name && kind.api_version() == version);
+        let known = Kind::ALL.into_iter().find(|kind| kind.as_str() == name && kind.is_written_as(version));
         if known.is_some() {
             return Ok(known);
         }
         let group = version.split_once('/').map_or("", |(group, _)| group);
+        let routes = [Kind::HttpRoute, Kind::GrpcRoute];
+        if let Some(kind) = routes.into_iter().find(|kind| kind.as_str() == name && kind.group() == group) {
+            let problem = format!("Weft does not read version {version:?} of it");
+            return Err(FieldError::new("apiVersion", problem, format!("write {}", kind.api_version())));
+        }
         if group != weft_crd::GROUP {
             return Ok(None);
         }
@@ -173,6 +178,18 @@ impl Subject<'_> {
                 let (metadata, spec) = parts(kind, json)?;
                 Object::AuthorizationPolicy(Arc::new(AuthorizationPolicy::parse(metadata, parse("spec", spec)?)?))
             }
+            Kind::TrafficPolicy => {
+                let (metadata, spec) = parts(kind, json)?;
+                Object::TrafficPolicy(Arc::new(TrafficPolicy::parse(metadata, parse("spec", spec)?)?))
+            }
+            Kind::HttpRoute => {
+                let (metadata, spec) = parts(kind, json)?;
+                Object::Route(Arc::new(Route::http(metadata, parse("spec", spec)?)?))
+            }
+            Kind::GrpcRoute => {
+                let (metadata, spec) = parts(kind, json)?;
+                Object::Route(Arc::new(Route::grpc(metadata, parse("spec", spec)?)?))
+            }
         })
     }
 }
@@ -190,6 +207,14 @@ fn parse<T: DeserializeOwned>(root: &str, json: Json) -> Result<T, FieldError> {
             ("", inner) => inner.to_owned(),
             (root, inner) => format!("{root}.{inner}"),
         };
-        FieldError::new(path, error.into_inner().to_string(), "write a value of that type (quotes make a text)")
+        let problem = error.into_inner().to_string();
+        let fix = if problem.starts_with("unknown field") {
+            "write one of these fields, or remove it"
+        } else if problem.starts_with("missing field") {
+            "add it"
+        } else {
+            "write a value of that type (quotes make a text)"
+        };
+        FieldError::new(path, problem, fix)
     })
 }

@@ -14,26 +14,43 @@ static DEFINITIONS: LazyLock<Vec<Json>> = LazyLock::new(|| {
     weft_crd::definitions().iter().filter_map(|definition| serde_json::to_value(definition).ok()).collect()
 });
 
-/// What is wrong in `spec`, at most [`limits::DEFECTS_PER_OBJECT`] things. Kinds that are not Weft's own are not checked.
+/// What is wrong in `spec`, at most [`limits::DEFECTS_PER_OBJECT`] things. Of kinds that are not Weft's own,
+/// routes alone are looked at, from outside.
 #[must_use]
 pub fn check(kind: Kind, document: &Node) -> Vec<FieldError> {
     let definition = DEFINITIONS.iter().find(|definition| definition["spec"]["names"]["kind"] == kind.as_str());
-    let Some(definition) = definition else { return Vec::new() };
+    let Some(definition) = definition else { return foreign(kind, document) };
     let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     let mut errors = Vec::new();
     match document.field("spec") {
         Some(spec) => visit(schema, spec, "spec", &mut errors),
         None => errors.push(FieldError::new("spec", "it is missing", "add it")),
     }
-    if let Value::Map(entries) = &document.value {
-        for entry in entries {
-            if !["apiVersion", "kind", "metadata", "spec", "status"].contains(&entry.key.as_str()) {
-                errors.push(unknown(&entry.key, &entry.key, ["spec", "metadata", "status"].into_iter()));
-            }
-        }
-    }
+    others(document, &mut errors);
     errors.truncate(limits::DEFECTS_PER_OBJECT);
     errors
+}
+
+/// Routes have types of their own that refuse unknown fields; core kinds have many that Weft does not know.
+fn foreign(kind: Kind, document: &Node) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if matches!(kind, Kind::HttpRoute | Kind::GrpcRoute) {
+        others(document, &mut errors);
+        if document.field("spec").is_none() {
+            errors.push(FieldError::new("spec", "it is missing", "add it"));
+        }
+    }
+    errors
+}
+
+/// What stands beside `spec`.
+fn others(document: &Node, errors: &mut Vec<FieldError>) {
+    let Value::Map(entries) = &document.value else { return };
+    for entry in entries {
+        if !["apiVersion", "kind", "metadata", "spec", "status"].contains(&entry.key.as_str()) {
+            errors.push(unknown(&entry.key, &entry.key, ["spec", "metadata", "status"].into_iter()));
+        }
+    }
 }
 
 fn visit(schema: &Json, node: &Node, path: &str, errors: &mut Vec<FieldError>) {

@@ -1,4 +1,4 @@
-//! `<directory>/.status`: one file per policy, and `errors.yaml` with everything that could not be read.
+//! `<directory>/.status`: one file per policy or route, and `errors.yaml` with everything that could not be read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,9 +8,14 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use weft_crd::{Ancestor, Condition, ConditionStatus, PolicyStatus};
 
-use super::{FOLDER, PolicyReport};
+use super::route::{RouteParent, RouteStatus};
+use super::{FOLDER, PolicyReport, Reference};
+use crate::limits;
 use crate::object::Key;
 use crate::source::Defect;
+
+/// Of one policy's status (GEP-713).
+const ANCESTORS: usize = 16;
 
 #[derive(Debug)]
 pub struct StatusFolder {
@@ -26,7 +31,14 @@ struct PolicyFile<'a> {
     api_version: &'static str,
     kind: &'static str,
     metadata: Metadata<'a>,
-    status: PolicyStatus,
+    status: Status,
+}
+
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+enum Status {
+    Policy(PolicyStatus),
+    Route(RouteStatus),
 }
 
 #[derive(serde::Serialize)]
@@ -118,27 +130,49 @@ fn since(
     now: Timestamp,
 ) -> Vec<(PolicyReport, Timestamp)> {
     let since = |report: &PolicyReport| {
-        let same = |(old, _): &&(PolicyReport, Timestamp)| old.target == report.target && old.reason == report.reason;
+        let same = |(old, _): &&(PolicyReport, Timestamp)| {
+            (&old.target, old.aspect, old.reason) == (&report.target, report.aspect, report.reason)
+        };
         known.iter().find(same).map_or(now, |(_, since)| *since)
     };
     reports.into_iter().map(|report| (since(&report), report)).map(|(since, report)| (report, since)).collect()
 }
 
-/// At most 16 ancestors (GEP-713).
-fn status(reports: &[(PolicyReport, Timestamp)]) -> PolicyStatus {
-    let ancestors = reports.iter().take(16).map(|(report, since)| Ancestor {
-        ancestor_ref: report.ancestor.clone(),
-        controller_name: weft_crd::CONTROLLER_NAME.to_owned(),
-        conditions: vec![Condition {
-            type_: "Accepted".to_owned(),
-            status: if report.accepted { ConditionStatus::True } else { ConditionStatus::False },
-            reason: report.reason.as_str().to_owned(),
-            message: report.message.clone(),
-            last_transition_time: since.to_string(),
-            observed_generation: None,
-        }],
-    });
-    PolicyStatus { ancestors: ancestors.collect() }
+fn status(reports: &[(PolicyReport, Timestamp)]) -> Status {
+    let mut ancestors: Vec<Ancestor> = Vec::new();
+    let mut parents: Vec<RouteParent> = Vec::new();
+    for (report, since) in reports {
+        let condition = condition(report, *since);
+        match &report.reference {
+            Reference::Ancestor(reference) => ancestors.push(Ancestor {
+                ancestor_ref: reference.clone(),
+                controller_name: weft_crd::CONTROLLER_NAME.to_owned(),
+                conditions: vec![condition],
+            }),
+            Reference::Parent(reference) => match parents.last_mut().filter(|last| last.parent_ref == *reference) {
+                Some(last) => last.conditions.push(condition),
+                None => parents.push(RouteParent {
+                    parent_ref: reference.clone(),
+                    controller_name: weft_crd::CONTROLLER_NAME,
+                    conditions: vec![condition],
+                }),
+            },
+        }
+    }
+    ancestors.truncate(ANCESTORS);
+    parents.truncate(limits::PARENTS_PER_ROUTE);
+    if parents.is_empty() { Status::Policy(PolicyStatus { ancestors }) } else { Status::Route(RouteStatus { parents }) }
+}
+
+fn condition(report: &PolicyReport, since: Timestamp) -> Condition {
+    Condition {
+        type_: report.aspect.as_str().to_owned(),
+        status: if report.holds() { ConditionStatus::True } else { ConditionStatus::False },
+        reason: report.reason.as_str().to_owned(),
+        message: report.message.clone(),
+        last_transition_time: since.to_string(),
+        observed_generation: report.generation,
+    }
 }
 
 #[cfg(test)]
@@ -147,12 +181,13 @@ mod tests {
 
     use super::*;
     use crate::object::{Kind, Target};
-    use crate::status::{PolicyCondition, Reason, reports};
+    use crate::status::{Aspect, PolicyCondition, Reason, Subject, reports};
 
     fn policies(name: &str, reason: Reason) -> BTreeMap<Key, Vec<PolicyReport>> {
         let key = Key { kind: Kind::AuthorizationPolicy, namespace: "shop".to_owned(), name: name.to_owned() };
-        let target = Target::Pods(BTreeMap::new());
-        let condition = PolicyCondition { target, reason, message: "because".to_owned() };
+        let subject = Subject::Target(Target::Pods(BTreeMap::new()));
+        let (aspect, message, generation) = (Aspect::Accepted, "because".to_owned(), None);
+        let condition = PolicyCondition { subject, aspect, reason, message, generation };
         reports(&BTreeMap::from([(key, vec![condition])]), &[], &BTreeSet::new())
     }
 

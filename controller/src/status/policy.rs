@@ -1,20 +1,28 @@
-//! Conditions of policies (GEP-713): per target, `Accepted` with a reason.
+//! Conditions of policies (GEP-713), per target, and of routes (Gateway API), per parent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use weft_crd::AncestorReference;
 
-use crate::object::{Key, Target};
+use super::route::ParentReference;
+use crate::object::{Key, Kind, Parent, Target};
 use crate::source::defect::Defect;
 
-/// Why a policy is or is not in force for one target.
+/// Why an object is or is not in force for one target or parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Reason {
     Accepted,
     Conflicted,
     Invalid,
     TargetNotFound,
+    NoMatchingParent,
+    UnsupportedValue,
+    IncompatibleFilters,
+    ResolvedRefs,
+    InvalidKind,
+    BackendNotFound,
+    UnsupportedProtocol,
 }
 
 impl Reason {
@@ -25,29 +33,94 @@ impl Reason {
             Self::Conflicted => "Conflicted",
             Self::Invalid => "Invalid",
             Self::TargetNotFound => "TargetNotFound",
+            Self::NoMatchingParent => "NoMatchingParent",
+            Self::UnsupportedValue => "UnsupportedValue",
+            Self::IncompatibleFilters => "IncompatibleFilters",
+            Self::ResolvedRefs => "ResolvedRefs",
+            Self::InvalidKind => "InvalidKind",
+            Self::BackendNotFound => "BackendNotFound",
+            Self::UnsupportedProtocol => "UnsupportedProtocol",
         }
     }
 }
 
-/// The condition `Accepted` of one target.
+/// The type of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aspect {
+    Accepted,
+    /// Of routes: their backends exist.
+    ResolvedRefs,
+    /// Of routes, and there only if it is true.
+    PartiallyInvalid,
+}
+
+impl Aspect {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::ResolvedRefs => "ResolvedRefs",
+            Self::PartiallyInvalid => "PartiallyInvalid",
+        }
+    }
+}
+
+/// What a condition is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// Of a policy.
+    Target(Target),
+    /// Of a route.
+    Parent(Parent),
+}
+
+/// A condition of one target or parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyCondition {
-    pub target: Target,
+    pub subject: Subject,
+    pub aspect: Aspect,
+    pub reason: Reason,
+    pub message: String,
+    /// Of the object that was judged, if it has one.
+    pub generation: Option<i64>,
+}
+
+/// The same for programs, as the object's kind writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    Ancestor(AncestorReference),
+    Parent(ParentReference),
+}
+
+/// One line about a policy or route, for people and for files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicyReport {
+    #[serde(skip)]
+    pub reference: Reference,
+    #[serde(skip)]
+    pub aspect: Aspect,
+    #[serde(skip)]
+    pub generation: Option<i64>,
+    /// `Pods of shop`, `Pods of shop with app=web`, `Service shop/web port http`.
+    pub target: String,
+    /// There is nothing to repair.
+    pub accepted: bool,
     pub reason: Reason,
     pub message: String,
 }
 
-/// One line about a policy, for people and for files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PolicyReport {
-    /// The same for programs.
-    #[serde(skip)]
-    pub ancestor: AncestorReference,
-    /// `Pods of shop`, `Pods of shop with app=web`, `Service shop/web port http`.
-    pub target: String,
-    pub accepted: bool,
-    pub reason: Reason,
-    pub message: String,
+impl PolicyReport {
+    /// The condition's status.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.accepted || self.aspect == Aspect::PartiallyInvalid
+    }
+
+    /// What people want to read: whether it is in force, and what there is to repair.
+    #[must_use]
+    pub fn is_worth_telling(&self) -> bool {
+        self.aspect == Aspect::Accepted || !self.accepted
+    }
 }
 
 /// The state of every policy: conditions of those in use, and `Invalid` for what is broken in its file;
@@ -61,15 +134,20 @@ pub fn reports(
     let mut all: BTreeMap<Key, Vec<PolicyReport>> = BTreeMap::new();
     for (key, conditions) in conditions.iter().filter(|(key, _)| !stand_ins.contains(*key)) {
         let reports = conditions.iter().map(|condition| PolicyReport {
-            ancestor: ancestor(&key.namespace, &condition.target),
-            target: describe(&key.namespace, &condition.target),
-            accepted: condition.reason == Reason::Accepted,
+            reference: reference(&key.namespace, &condition.subject),
+            aspect: condition.aspect,
+            generation: condition.generation,
+            target: describe(&key.namespace, &condition.subject),
+            accepted: matches!(
+                (condition.aspect, condition.reason),
+                (Aspect::Accepted, Reason::Accepted) | (Aspect::ResolvedRefs, Reason::ResolvedRefs)
+            ),
             reason: condition.reason,
             message: condition.message.clone(),
         });
         all.entry(key.clone()).or_default().extend(reports);
     }
-    for (key, defect) in defects.iter().filter_map(|defect| Some((policy_of(defect)?, defect))) {
+    for (key, defect) in defects.iter().filter_map(|defect| Some((object_of(defect)?, defect))) {
         let kept = if stand_ins.contains(&key) {
             "; it has no last good version, so it denies everything in its namespace until it is repaired"
         } else if conditions.contains_key(&key) {
@@ -77,15 +155,11 @@ pub fn reports(
         } else {
             ""
         };
-        let ancestor = AncestorReference {
-            group: weft_crd::GROUP.to_owned(),
-            kind: key.kind.as_str().to_owned(),
-            namespace: Some(key.namespace.clone()).filter(|namespace| !namespace.is_empty()),
-            name: key.name.clone(),
-            section_name: None,
-        };
+        let reference = itself(&key);
         all.entry(key).or_default().push(PolicyReport {
-            ancestor,
+            reference,
+            aspect: Aspect::Accepted,
+            generation: None,
             target: "its file".to_owned(),
             accepted: false,
             reason: Reason::Invalid,
@@ -95,37 +169,57 @@ pub fn reports(
     all
 }
 
-fn policy_of(defect: &Defect) -> Option<Key> {
+fn object_of(defect: &Defect) -> Option<Key> {
     let key = defect.key.clone()?;
-    key.kind.is_policy().then_some(key)
+    key.kind.has_status().then_some(key)
+}
+
+/// A broken object's targets are unknown: it stands for them.
+fn itself(key: &Key) -> Reference {
+    let namespace = Some(key.namespace.clone()).filter(|namespace| !namespace.is_empty());
+    let (group, kind, name) = (key.kind.group().to_owned(), key.kind.as_str().to_owned(), key.name.clone());
+    if matches!(key.kind, Kind::HttpRoute | Kind::GrpcRoute) {
+        return Reference::Parent(ParentReference { group, kind, namespace, name, section_name: None, port: None });
+    }
+    Reference::Ancestor(AncestorReference { group, kind, namespace, name, section_name: None })
 }
 
 /// A selector has no name of its own: its labels stand for it, `*` for all pods.
-fn ancestor(namespace: &str, target: &Target) -> AncestorReference {
+fn reference(namespace: &str, subject: &Subject) -> Reference {
+    let target = match subject {
+        Subject::Target(target) => target,
+        Subject::Parent(parent) => return Reference::Parent(ParentReference::of(parent)),
+    };
     let (kind, name, section_name) = match target {
         Target::Pods(labels) if labels.is_empty() => ("Pod", "*".to_owned(), None),
         Target::Pods(labels) => ("Pod", written(labels), None),
         Target::Service { name, section } => ("Service", name.clone(), section.clone()),
     };
     let name = name.chars().take(253).collect();
-    AncestorReference {
+    Reference::Ancestor(AncestorReference {
         group: String::new(),
         kind: kind.to_owned(),
         namespace: Some(namespace.to_owned()),
         name,
         section_name,
-    }
+    })
 }
 
 fn written(labels: &BTreeMap<String, String>) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-fn describe(namespace: &str, target: &Target) -> String {
-    match target {
-        Target::Pods(labels) if labels.is_empty() => format!("Pods of {namespace}"),
-        Target::Pods(labels) => format!("Pods of {namespace} with {}", written(labels)),
-        Target::Service { name, section: None } => format!("Service {namespace}/{name}"),
-        Target::Service { name, section: Some(section) } => format!("Service {namespace}/{name} port {section}"),
-    }
+fn describe(namespace: &str, subject: &Subject) -> String {
+    let (namespace, name, port, section) = match subject {
+        Subject::Target(Target::Pods(labels)) if labels.is_empty() => return format!("Pods of {namespace}"),
+        Subject::Target(Target::Pods(labels)) => return format!("Pods of {namespace} with {}", written(labels)),
+        Subject::Target(Target::Service { name, section }) => (namespace, name, None, section),
+        Subject::Parent(parent) => {
+            let namespace = parent.namespace.as_deref().unwrap_or(namespace);
+            (namespace, &parent.name, parent.port, &parent.section)
+        }
+    };
+    let port = port.map(|port| format!(" port {port}")).unwrap_or_default();
+    let section = section.as_ref().map(|section| format!(" port {section}")).unwrap_or_default();
+    format!("Service {namespace}/{name}{port}{section}")
 }

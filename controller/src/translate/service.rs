@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use weft_proto::{resource, v1};
 
 use super::address::octets;
+use super::protocol::Protocol;
 use super::target::{pods, selects, target_port};
 use super::{Finding, World};
 use crate::limits;
@@ -46,7 +47,7 @@ pub fn rows(world: &World<'_>, findings: &mut BTreeSet<Finding>) -> Vec<(String,
             ports.push(v1::ServicePort {
                 port: port.port.into(),
                 name: port.name.clone(),
-                app_protocol: port.app_protocol.clone(),
+                app_protocol: Protocol::of(port).word().to_owned(),
                 endpoints,
             });
         }

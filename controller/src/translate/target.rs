@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::object::{Key, Kind, Metadata, Pod, Service, ServicePort, Target, TargetPort};
-use crate::status::{PolicyCondition, Reason};
+use crate::status::{Aspect, PolicyCondition, Reason, Subject};
 use crate::store::{Name, Objects};
 
 pub fn selects(labels: &BTreeMap<String, String>, pod: &Pod) -> bool {
@@ -98,5 +98,6 @@ pub fn key(kind: Kind, metadata: &Metadata) -> Key {
 }
 
 pub fn condition(target: &Target, reason: Reason, message: impl Into<String>) -> PolicyCondition {
-    PolicyCondition { target: target.clone(), reason, message: message.into() }
+    let (subject, aspect) = (Subject::Target(target.clone()), Aspect::Accepted);
+    PolicyCondition { subject, aspect, reason, message: message.into(), generation: None }
 }

@@ -1,6 +1,7 @@
 //! Translation as a table: objects as users write them, and what agents receive.
 
 mod policies;
+mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 

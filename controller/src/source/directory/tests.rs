@@ -149,8 +149,8 @@ fn every_mistake_names_its_place_and_its_repair() {
         ("no kind", "apiVersion: v1\nmetadata: {name: a}\n".to_owned(), "kind: it is missing"),
         (
             "a kind of ours that is not",
-            weft("TrafficPolicy", "  x: 1\n"),
-            "Weft has no kind \"TrafficPolicy\"; write one of MeshConfig",
+            weft("RateLimitPolicy", "  x: 1\n"),
+            "Weft has no kind \"RateLimitPolicy\"; write one of MeshConfig",
         ),
         (
             "a version of ours that is not",

@@ -1,0 +1,207 @@
+//! Routes as they are written: every field of Gateway API 1.7, and no other.
+//!
+//! Enumerations are texts here: a value that Weft does not know concerns one rule, not the whole object.
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+pub type RawHttpRoute = RawRoute<RawHttpRule>;
+pub type RawGrpcRoute = RawRoute<RawGrpcRule>;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawRoute<Rule> {
+    pub parent_refs: Vec<RawParent>,
+    pub hostnames: Vec<String>,
+    pub rules: Option<Vec<Rule>>,
+    /// Speaks of Gateways alone, like parents of that kind.
+    pub use_default_gateways: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawParent {
+    pub group: Option<String>,
+    pub kind: Option<String>,
+    pub namespace: Option<String>,
+    pub name: String,
+    pub section_name: Option<String>,
+    pub port: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawHttpRule {
+    pub name: Option<String>,
+    pub matches: Option<Vec<RawHttpMatch>>,
+    pub filters: Vec<RawFilter>,
+    pub backend_refs: Vec<RawBackend>,
+    pub timeouts: RawTimeouts,
+    pub retry: Option<RawRetry>,
+    /// Experimental.
+    pub session_persistence: Option<Json>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawGrpcRule {
+    pub name: Option<String>,
+    pub matches: Option<Vec<RawGrpcMatch>>,
+    pub filters: Vec<RawFilter>,
+    pub backend_refs: Vec<RawBackend>,
+    /// Experimental.
+    pub session_persistence: Option<Json>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawHttpMatch {
+    pub path: RawPath,
+    pub headers: Vec<RawValueMatch>,
+    pub query_params: Vec<RawValueMatch>,
+    pub method: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawPath {
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub value: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawGrpcMatch {
+    pub method: Option<RawGrpcMethod>,
+    pub headers: Vec<RawValueMatch>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawGrpcMethod {
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub service: Option<String>,
+    pub method: Option<String>,
+}
+
+/// Of a header or a query parameter.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawValueMatch {
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub name: String,
+    pub value: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawTimeouts {
+    pub request: Option<String>,
+    pub backend_request: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawRetry {
+    pub codes: Vec<i64>,
+    pub attempts: Option<i64>,
+    pub backoff: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawBackend {
+    pub group: Option<String>,
+    pub kind: Option<String>,
+    pub namespace: Option<String>,
+    pub name: String,
+    pub port: Option<i64>,
+    pub weight: Option<i64>,
+    #[serde(default)]
+    pub filters: Vec<RawFilter>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawBackendObject {
+    pub group: Option<String>,
+    pub kind: Option<String>,
+    pub namespace: Option<String>,
+    pub name: String,
+    pub port: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawFilter {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub request_header_modifier: Option<RawHeaderEdit>,
+    pub response_header_modifier: Option<RawHeaderEdit>,
+    pub request_mirror: Option<RawMirror>,
+    pub request_redirect: Option<RawRedirect>,
+    pub url_rewrite: Option<RawRewrite>,
+    pub cors: Option<Json>,
+    pub extension_ref: Option<Json>,
+    /// Experimental.
+    pub external_auth: Option<Json>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawHeaderEdit {
+    pub set: Vec<RawHeader>,
+    pub add: Vec<RawHeader>,
+    pub remove: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawHeader {
+    pub name: String,
+    pub value: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawMirror {
+    pub backend_ref: RawBackendObject,
+    pub percent: Option<i64>,
+    pub fraction: Option<RawFraction>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawFraction {
+    pub numerator: i64,
+    pub denominator: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawRedirect {
+    pub scheme: Option<String>,
+    pub hostname: Option<String>,
+    pub path: Option<RawPathModifier>,
+    pub port: Option<i64>,
+    pub status_code: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawRewrite {
+    pub hostname: Option<String>,
+    pub path: Option<RawPathModifier>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawPathModifier {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub replace_full_path: Option<String>,
+    pub replace_prefix_match: Option<String>,
+}

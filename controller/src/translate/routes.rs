@@ -1,0 +1,136 @@
+//! Routes and the Services that they are attached to become one resource for each Service port and audience.
+//!
+//! A route of the Service's own namespace is for everybody (producer), one of another namespace for the clients of that
+//! namespace alone (consumer). What is said to the routes' owners is `verdict`'s business.
+
+mod backend;
+mod bind;
+mod merge;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weft_proto::{resource, v1, v1::resource::Body};
+
+use super::traffic::Elected;
+use super::{Translation, World};
+use crate::object::{Key, Route, RouteKind};
+use crate::status::Reason;
+use crate::store::Name;
+
+use backend::Problems;
+use merge::{Age, Resolved, Silent};
+
+/// Agents without it refuse every request to the port.
+const FEATURE: &str = "routes.http";
+
+/// What one resource is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    service: Name,
+    port: u16,
+    /// The clients' namespace; None for everybody.
+    audience: Option<String>,
+}
+
+/// A route as it is attached.
+struct Attached<'a> {
+    resolved: Resolved<'a>,
+    problems: Problems,
+    /// For each of the route's parents.
+    bound: Vec<Result<BTreeSet<Place>, (Reason, String)>>,
+}
+
+/// Where a route is attached and yet not in force, and why.
+#[derive(Debug, Default)]
+pub struct Losses(BTreeMap<Key, BTreeMap<Place, (Reason, String)>>);
+
+pub fn share(world: &World<'_>, elected: &Elected<'_>, out: &mut Translation) {
+    let routes = world.objects.grpc_routes.values().chain(world.objects.http_routes.values());
+    let attached: Vec<Attached<'_>> = routes.map(|route| attach(world, route)).collect();
+    let mut places: BTreeMap<&Place, Vec<&Resolved<'_>>> = BTreeMap::new();
+    for one in attached.iter().filter(|one| !verdict::is_dropped(one.resolved.route)) {
+        let own: BTreeSet<&Place> = one.bound.iter().flatten().flatten().collect();
+        for place in own {
+            places.entry(place).or_default().push(&one.resolved);
+        }
+    }
+    let mut losses = Losses::default();
+    for (place, routes) in places {
+        let kind = winner(place, &routes, &mut losses);
+        let winners: Vec<&Resolved<'_>> = routes.into_iter().filter(|one| one.route.kind == kind).collect();
+        let timeout = elected.of(&place.service, place.port).and_then(|policy| policy.settings.request_timeout_ms);
+        let mut body = v1::Routes {
+            namespace: place.service.0.clone(),
+            service: place.service.1.clone(),
+            port: place.port.into(),
+            audience: place.audience.clone().unwrap_or_default(),
+            kind: match kind {
+                RouteKind::Http => v1::RouteKind::Http,
+                RouteKind::Grpc => v1::RouteKind::Grpc,
+            }
+            .into(),
+            ..v1::Routes::default()
+        };
+        for route in merge::merge(&winners, Silent { request_timeout_ms: timeout }, &mut body) {
+            let message =
+                format!("{} has more and larger routes than agents can hold; this one is too much", describe(place));
+            losses.add(route, place, (Reason::UnsupportedValue, message));
+        }
+        let name = resource::routes(&place.service.0, &place.service.1, place.port, place.audience.as_deref());
+        out.share(name, vec![FEATURE.to_owned()], Body::Routes(body));
+    }
+    for one in &attached {
+        let conditions = verdict::conditions(one, &losses);
+        if !conditions.is_empty() {
+            out.conditions.insert(key(one.resolved.route), conditions);
+        }
+    }
+}
+
+fn attach<'a>(world: &World<'_>, route: &'a Route) -> Attached<'a> {
+    let (rules, problems) = backend::rules(world, route);
+    let own = &route.metadata.namespace;
+    let bound = route.parents.iter().map(|parent| {
+        let namespace = parent.namespace.as_ref().unwrap_or(own);
+        let audience = (namespace != own).then(|| own.clone());
+        let place =
+            |port| Place { service: (namespace.clone(), parent.name.clone()), port, audience: audience.clone() };
+        bind::ports(world, route, parent).map(|ports| ports.into_iter().map(place).collect())
+    });
+    Attached { bound: bound.collect(), resolved: Resolved { route, rules }, problems }
+}
+
+/// Routes of one kind share a place; a `GRPCRoute` is stronger than an `HTTPRoute` (GEP-1294).
+fn winner(place: &Place, routes: &[&Resolved<'_>], losses: &mut Losses) -> RouteKind {
+    let grpc = routes.iter().filter(|one| one.route.kind == RouteKind::Grpc);
+    let Some(strongest) = grpc.min_by_key(|one| Age::of(&one.route.metadata)) else { return RouteKind::Http };
+    for loser in routes.iter().filter(|one| one.route.kind == RouteKind::Http) {
+        let winner = strongest.route.title();
+        let message = format!("{winner} speaks for {}, and a GRPCRoute is stronger than an HTTPRoute", describe(place));
+        losses.add(loser.route, place, (Reason::Conflicted, message));
+    }
+    RouteKind::Grpc
+}
+
+impl Losses {
+    fn add(&mut self, route: &Route, place: &Place, why: (Reason, String)) {
+        self.0.entry(key(route)).or_default().insert(place.clone(), why);
+    }
+
+    fn of(&self, route: &Route, place: &Place) -> Option<&(Reason, String)> {
+        self.0.get(&key(route)).and_then(|lost| lost.get(place))
+    }
+}
+
+fn key(route: &Route) -> Key {
+    super::target::key(route.kind.object(), &route.metadata)
+}
+
+fn describe(place: &Place) -> String {
+    let Place { service: (namespace, name), port, audience } = place;
+    match audience {
+        None => format!("Service {namespace}/{name} port {port}"),
+        Some(audience) => format!("Service {namespace}/{name} port {port} for clients of {audience}"),
+    }
+}

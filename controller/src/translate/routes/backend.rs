@@ -1,0 +1,109 @@
+//! A route's rules with their backends looked up. A backend that cannot be used keeps its share, which is answered with
+//! an error: its siblings never get it.
+
+use weft_proto::v1::{self, route_filter};
+
+use super::super::World;
+use super::super::protocol::Protocol;
+use crate::object::{Backend, BackendReference, Filter, Refusal, Route, Rule};
+use crate::status::Reason;
+
+/// What is wrong with the route's references, in order.
+pub type Problems = Vec<(Reason, String)>;
+
+/// The rules that are not dropped, with their place in the route.
+pub fn rules<'a>(world: &World<'_>, route: &'a Route) -> (Vec<(&'a Rule, v1::RouteRule)>, Problems) {
+    let mut problems = Problems::new();
+    let mut rules = Vec::new();
+    for (index, rule) in route.rules.iter().enumerate().filter(|(_, rule)| !rule.is_dropped()) {
+        let backends = rule.backends.iter().map(|backend| resolved(world, route, backend, &mut problems)).collect();
+        let body = v1::RouteRule {
+            route: route.title(),
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            name: rule.name.clone(),
+            filters: filters(world, route, &rule.filters, &rule.refusals, &mut problems),
+            backends,
+            // The traffic policy of each port has a word in it.
+            request_timeout_ms: 0,
+            backend_timeout_ms: rule.backend_timeout_ms,
+            retry: rule.retry.clone(),
+        };
+        rules.push((rule, body));
+    }
+    (rules, problems)
+}
+
+fn resolved(world: &World<'_>, route: &Route, backend: &Backend, problems: &mut Problems) -> v1::RouteBackend {
+    let filters = filters(world, route, &backend.filters, &backend.refusals, problems);
+    v1::RouteBackend { weight: backend.weight, filters, ..found(world, route, &backend.reference, problems) }
+}
+
+fn filters(
+    world: &World<'_>,
+    route: &Route,
+    filters: &[Filter],
+    refusals: &[Refusal],
+    problems: &mut Problems,
+) -> Vec<v1::RouteFilter> {
+    let mut all: Vec<v1::RouteFilter> = Vec::with_capacity(filters.len() + 1);
+    if !refusals.is_empty() {
+        let sentences: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+        all.push(v1::RouteFilter { kind: Some(route_filter::Kind::Unsupported(sentences.join("; "))) });
+    }
+    for filter in filters {
+        let kind = match filter {
+            Filter::Own(kind) => kind.clone(),
+            Filter::Mirror(mirror) => {
+                let backend = v1::RouteBackend { weight: 1, ..found(world, route, &mirror.backend, problems) };
+                let (backend, per_million) = (Some(backend), mirror.per_million);
+                route_filter::Kind::Mirror(v1::Mirror { backend, per_million })
+            }
+        };
+        all.push(v1::RouteFilter { kind: Some(kind) });
+    }
+    all
+}
+
+/// Without weight and filters.
+fn found(world: &World<'_>, route: &Route, reference: &BackendReference, problems: &mut Problems) -> v1::RouteBackend {
+    let namespace = reference.namespace.as_ref().unwrap_or(&route.metadata.namespace);
+    let mut backend = v1::RouteBackend {
+        namespace: namespace.clone(),
+        service: reference.name.clone(),
+        port: reference.port.map_or(0, u32::from),
+        ..v1::RouteBackend::default()
+    };
+    if let Err((reason, problem)) = usable(world, namespace, reference) {
+        problems.push((reason, format!("{}: {problem}", reference.path)));
+        backend.invalid = problem;
+    }
+    backend
+}
+
+/// Gateway API's reasons for `ResolvedRefs`. A mesh route may name a backend of another namespace (GEP-1294).
+fn usable(world: &World<'_>, namespace: &str, reference: &BackendReference) -> Result<(), (Reason, String)> {
+    let BackendReference { group, kind, name, .. } = reference;
+    if !crate::object::is_of_core_group(group) || kind != "Service" {
+        let written = if group.is_empty() { kind.clone() } else { format!("{kind} of {group}") };
+        return Err((Reason::InvalidKind, format!("a backend of kind {written} is not supported; name a Service")));
+    }
+    let title = format!("Service {namespace}/{name}");
+    let Some(service) = world.objects.services.get(&(namespace.to_owned(), name.clone())) else {
+        return Err((Reason::BackendNotFound, format!("there is no {title}")));
+    };
+    if service.external_name {
+        return Err((Reason::InvalidKind, format!("{title} is an ExternalName, which has no endpoints")));
+    }
+    let Some(number) = reference.port else {
+        return Err((Reason::BackendNotFound, format!("it does not say which port of {title}")));
+    };
+    let Some(port) = service.ports.iter().find(|port| port.port == number) else {
+        return Err((Reason::BackendNotFound, format!("{title} has no TCP port {number}")));
+    };
+    if !Protocol::of(port).may_be_routed() {
+        let declared = Protocol::of(port).word();
+        let message = format!("port {number} of {title} is declared as {declared}, which takes no requests of a route");
+        return Err((Reason::UnsupportedProtocol, message));
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! All routes of one Service port and audience as one resource, its matches in Gateway API's order of precedence.
+
+use jiff::Timestamp;
+use prost::Message as _;
+use weft_proto::v1;
+
+use crate::limits;
+use crate::object::{Metadata, Route, Rule, Specificity};
+
+/// A route with its rules as agents read them.
+#[derive(Debug)]
+pub struct Resolved<'a> {
+    pub route: &'a Route,
+    pub rules: Vec<(&'a Rule, v1::RouteRule)>,
+}
+
+/// Gateway API's order among matches: the more specific, then the older route, then the first by name, then the first
+/// rule, then the first match. No two matches are equal in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Precedence<'a> {
+    specificity: Specificity,
+    age: Age<'a>,
+    rule: usize,
+    position: usize,
+}
+
+/// A route without a time is younger than all that have one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Age<'a> {
+    created: Timestamp,
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl<'a> Age<'a> {
+    pub fn of(metadata: &'a Metadata) -> Self {
+        let created = metadata.created.unwrap_or(Timestamp::MAX);
+        Self { created, namespace: &metadata.namespace, name: &metadata.name }
+    }
+}
+
+/// What a rule gets that is silent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent {
+    pub request_timeout_ms: Option<u32>,
+}
+
+/// Fills in matches and rules from `routes`, the oldest first. Gives those that find no room.
+pub fn merge<'a>(routes: &[&'a Resolved<'a>], silent: Silent, into: &mut v1::Routes) -> Vec<&'a Route> {
+    let mut oldest_first = routes.to_vec();
+    oldest_first.sort_by_key(|resolved| Age::of(&resolved.route.metadata));
+    let mut matches: Vec<(Precedence<'_>, v1::RouteMatch)> = Vec::new();
+    let mut left_out = Vec::new();
+    let mut bytes = 0;
+    for resolved in oldest_first {
+        let own: usize = resolved.rules.iter().map(|(rule, _)| rule.matches.len()).sum();
+        let size: usize = resolved.rules.iter().map(|(rule, body)| size(rule, body)).sum();
+        if matches.len() + own > limits::MATCHES_PER_PORT || bytes + size > limits::ROUTES_BYTES_PER_PORT {
+            left_out.push(resolved.route);
+            continue;
+        }
+        bytes += size;
+        for (place, (rule, body)) in resolved.rules.iter().enumerate() {
+            let index = u32::try_from(into.rules.len()).unwrap_or(u32::MAX);
+            into.rules.push(v1::RouteRule { request_timeout_ms: silent.timeout(rule), ..body.clone() });
+            for (position, one) in rule.matches.iter().enumerate() {
+                let age = Age::of(&resolved.route.metadata);
+                let precedence = Precedence { specificity: one.specificity, age, rule: place, position };
+                matches.push((precedence, v1::RouteMatch { rule: index, ..one.condition.clone() }));
+            }
+        }
+    }
+    matches.sort_by_key(|(precedence, _)| *precedence);
+    into.matches = matches.into_iter().map(|(_, condition)| condition).collect();
+    left_out
+}
+
+impl Silent {
+    /// A rule that says "no limit" where a policy has one must not be read as silent: it gets 49 days.
+    fn timeout(self, rule: &Rule) -> u32 {
+        match (rule.request_timeout_ms, self.request_timeout_ms) {
+            (Some(0), Some(limit)) if limit > 0 => u32::MAX,
+            (own, _) => own.unwrap_or(0),
+        }
+    }
+}
+
+fn size(rule: &Rule, body: &v1::RouteRule) -> usize {
+    body.encoded_len() + rule.matches.iter().map(|one| one.condition.encoded_len()).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests;
