@@ -3,6 +3,7 @@
 //! A pattern that no canonical request can equal is an error: a Deny that never matches is a hole that nobody sees.
 
 use std::fmt::{self, Write};
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use http::HeaderName;
@@ -21,7 +22,7 @@ pub struct PatternError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Method(Box<str>);
 
-/// A host in lower case and without port. Names are compared without regard to case.
+/// A host in lower case and without port, perhaps an address (of IPv6 in brackets). Compared without regard to case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostPattern {
     Name(Box<str>),
@@ -33,7 +34,8 @@ pub enum HostPattern {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathPattern {
     Exact(Box<str>),
-    /// Element by element, without a slash at the end: `/a` is `/a`, `/a/` and `/a/b`, not `/ab`. Empty: every path.
+    /// Element by element, without a slash at the end: `/a` is `/a`, `/a/` and `/a/b`, not `/ab`. Empty: every path
+    /// that begins with a slash, as all do but those of `OPTIONS *` and CONNECT.
     Prefix(Box<str>),
     Template {
         elements: Vec<TemplateElement>,
@@ -129,6 +131,11 @@ impl FromStr for HostPattern {
                 format!("write {}", text.to_ascii_lowercase()),
             ));
         }
+        if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            let address: Ipv6Addr =
+                address.parse().map_err(|_| error("is not an address", "write one such as [fd00::7]"))?;
+            return Ok(Self::Name(format!("[{address}]").into()));
+        }
         if name.contains(':') {
             return Err(error("has a port", "write the host alone, and the port as one of ports"));
         }
@@ -203,9 +210,10 @@ impl PathPattern {
     pub fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(own) => **own == *path,
-            Self::Prefix(own) => path
-                .strip_prefix(&**own)
-                .is_some_and(|rest| rest.starts_with('/') || (rest.is_empty() && !own.is_empty())),
+            Self::Prefix(own) => path.strip_prefix(&**own).is_some_and(|rest| {
+                // A prefix that still ends in a slash ends in an empty element, and must find it.
+                rest.starts_with('/') || (rest.is_empty() && !own.is_empty() && !own.ends_with('/'))
+            }),
             Self::Template { elements, open } => {
                 let Some(path) = path.strip_prefix('/') else { return false };
                 let mut words = path.split('/');
@@ -253,7 +261,8 @@ fn element(word: &str) -> Result<TemplateElement, PatternError> {
     Ok(TemplateElement::Any(name.into()))
 }
 
-/// A path that is already in the one form in which requests are compared (RFC 3986 section 6.2.2).
+/// A path that is already in the one form in which requests are compared (RFC 3986 section 6.2.2). Empty elements are
+/// elements: requests keep them, and a Deny may name them.
 fn canonical(text: &str) -> Result<(), PatternError> {
     let error = |problem: &str, fix: &str| Err(PatternError::new(format!("{text:?} {problem}"), fix));
     if !text.starts_with('/') {
@@ -268,11 +277,10 @@ fn canonical(text: &str) -> Result<(), PatternError> {
     if text.contains(['?', '#']) {
         return error("has a query or a fragment", "write the path alone");
     }
-    let mut inner = text.split('/').skip(1);
-    if text.contains("//") || inner.any(|word| word == "." || word == "..") {
-        return error("has an element that is empty, '.' or '..'", "write the path that it leads to");
+    if text.split('/').any(|word| matches!(word.split(';').next(), Some("." | ".."))) {
+        return error("has an element '.' or '..'", "write the path that it leads to");
     }
-    if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
+    if !text.bytes().all(|byte| is_plain(byte) || matches!(byte, b'%' | b'{' | b'}')) {
         return error("has a letter that paths do not have", "write it percent-encoded, such as %20 for a space");
     }
     for (at, _) in text.match_indices('%') {
@@ -283,11 +291,16 @@ fn canonical(text: &str) -> Result<(), PatternError> {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             return error("encodes a letter that needs no encoding", "write the letter itself");
         }
-        if matches!(byte, b'/' | b'\\' | 0) {
-            return error("encodes a slash, a backslash or a zero", "leave it out: such requests are always refused");
+        if matches!(byte, b'/' | b'\\') || byte.is_ascii_control() {
+            return error("encodes a slash or a control character", "leave it out: such requests are always refused");
         }
     }
     Ok(())
+}
+
+/// What a path has as it is: pchar without percent signs, and slashes (RFC 3986 section 3.3).
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte)
 }
 
 fn encoded(digits: &[u8]) -> Option<u8> {
@@ -316,8 +329,9 @@ fn is_grpc_name(name: &str) -> bool {
 impl fmt::Display for PathPattern {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exact(path) => formatter.write_str(path),
-            Self::Prefix(path) => formatter.write_str(if path.is_empty() { "/" } else { path }),
+            // Reading it takes one slash from its end.
+            Self::Prefix(path) if path.is_empty() || path.ends_with('/') => write!(formatter, "{path}/"),
+            Self::Exact(path) | Self::Prefix(path) => formatter.write_str(path),
             Self::Template { elements, open } => {
                 for element in elements {
                     match element {

@@ -211,6 +211,12 @@ fn every_value_of_a_repeated_header_is_seen() {
 
 #[track_caller]
 fn path(pattern: &PathPattern, matched: &[&str], others: &[&str]) {
+    let again = match pattern {
+        PathPattern::Exact(_) => PathPattern::exact(&pattern.to_string()),
+        PathPattern::Prefix(_) => PathPattern::prefix(&pattern.to_string()),
+        PathPattern::Template { .. } => PathPattern::template(&pattern.to_string()),
+    };
+    assert_eq!(again.as_ref(), Ok(pattern), "what is written is read as something else");
     for path in matched {
         assert!(pattern.matches(path), "{pattern} is not {path}");
     }
@@ -226,6 +232,7 @@ fn paths_are_compared_element_by_element() {
     for text in ["/a", "/a/"] {
         path(&PathPattern::prefix(text).expect("a path"), &["/a", "/a/", "/a/b"], &["/ab", "/", "/b/a", "a", ""]);
     }
+    path(&PathPattern::prefix("//").expect("a path"), &["//", "//a/b"], &["/", "/a//b"]);
     path(&PathPattern::prefix("/").expect("a path"), &["/", "/a", "/a/b"], &["", "*"]);
     path(
         &template("/users/{id}/orders"),
@@ -253,6 +260,7 @@ fn hosts_have_no_case_no_port_and_no_dot_at_the_end() {
         assert!(!matches("example.com", host), "{host}");
     }
     assert!(matches("*.example.com", "a.b.example.com") && matches("10.0.0.7", "10.0.0.7:80"));
+    assert!(matches("[fd00:0::7]", "[fd00::7]:80") && matches("[fd00::7]", "[fd00::7]"));
     for host in ["example.com", ".example.com", "anexample.com", "é.com", "[::1]:80", "", "example.com.evil.org"] {
         assert!(!matches("*.example.com", host), "{host}");
     }

@@ -132,9 +132,13 @@ fn a_bad_value_is_named_with_what_to_write() {
     refused(to(json!({ "notMethods": ["post"] })), "to[0].notMethods[0]", "write POST");
     refused(to(json!({ "hosts": ["Shop.example.com"] })), "to[0].hosts[0]", "shop.example.com");
     refused(to(json!({ "hosts": ["shop:80"] })), "to[0].hosts[0]", "ports");
+    refused(to(json!({ "hosts": ["[fd00::7]:80"] })), "to[0].hosts[0]", "ports");
+    refused(to(json!({ "hosts": ["[fd00]"] })), "to[0].hosts[0]", "[fd00::7]");
     refused(to(json!({ "notHosts": ["*"] })), "to[0].notHosts[0]", "*.example.com");
     refused(path("Exact", "orders"), "to[0].paths[0].value", "/orders");
-    refused(path("Prefix", "/a//b"), "to[0].paths[0].value", "leads to");
+    refused(path("Prefix", "/a/..;x/b"), "to[0].paths[0].value", "leads to");
+    refused(path("Exact", "/a|b"), "to[0].paths[0].value", "percent-encoded");
+    refused(path("Exact", "/a%0Ab"), "to[0].paths[0].value", "always refused");
     refused(path("Prefix", "/a/../b"), "to[0].paths[0].value", "leads to");
     refused(path("Exact", "/a?b=c"), "to[0].paths[0].value", "path alone");
     refused(path("Exact", "/a b"), "to[0].paths[0].value", "%20");
