@@ -36,6 +36,8 @@ pub const STATUS_TIMEOUT: Duration = Duration::from_secs(7);
 pub const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// One relay buffer, shared by all connections of a worker: a read takes what is there, up to this.
 pub const RELAY_BUFFER: usize = 64 * 1024;
+/// Of a server's greeting, what is read before anybody knows that it is one: the rest is relayed.
+pub const GREETING_FIRST: usize = 512;
 /// Longest preamble or status, in bytes: names are at most 253 characters each.
 pub const WIRE_MESSAGE_MAXIMUM: usize = 4096;
 /// Bytes of a connection's beginning that are looked at to tell mesh TLS from plaintext: a `ClientHello` with ML-KEM is
@@ -102,6 +104,8 @@ pub const RETRY_BODY_MAXIMUM: usize = 64 * 1024;
 pub const REQUEST_ATTEMPTS: u32 = 8;
 /// Endpoints tried for one request of which no byte has left.
 pub const REQUEST_PICKS: u32 = 3;
+/// Service ports that one worker keeps a retry budget of.
+pub const RETRY_BUDGETS: usize = 4096;
 /// An upstream HTTP connection at rest is closed after this: below the five seconds after which common servers close theirs,
 /// so that a request seldom meets a connection that is just ending.
 pub const LINE_IDLE: Duration = Duration::from_secs(4);
@@ -172,6 +176,10 @@ pub const RESOURCE_NAME_MAXIMUM: usize = 600;
 pub const RESOURCE_VERSION_MAXIMUM: usize = 64;
 /// Roots of the trust bundle: two at once in a rotation, and some supplied by hand.
 pub const ROOTS_MAXIMUM: usize = 64;
+/// Pause before the first retry where a route says nothing: above a garbage collector's pause, below what a person notices.
+pub const RETRY_BACKOFF: Duration = Duration::from_millis(25);
+/// Longest pause before a retry that doubling comes to; a policy's own least pause may be longer.
+pub const RETRY_BACKOFF_MAXIMUM: Duration = Duration::from_secs(1);
 /// Compiled size of one regular expression of a route, in bytes: some hundred characters' worth, so that a tenant's routes
 /// cannot take the node's memory.
 pub const ROUTE_PATTERN_SIZE: usize = 64 * 1024;

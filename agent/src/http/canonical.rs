@@ -5,6 +5,7 @@
 //! (a fragment is cut off by `http::Uri`; it is neither judged nor forwarded).
 
 mod authority;
+mod hop_by_hop;
 mod path;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use http::uri::{self, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 pub use authority::Authority;
+pub use hop_by_hop::{is_upgrade, strip_hop_by_hop};
 pub use path::canonical as canonical_path;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

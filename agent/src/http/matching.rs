@@ -4,6 +4,9 @@
 //! parameter with encoded characters that a regular expression looks at. A whole path is found by hash; prefixes and
 //! regular expressions are tried one after the other: a prefix that does not fit costs one comparison.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 

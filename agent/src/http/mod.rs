@@ -3,4 +3,6 @@
 //! What decides is pure (`canonical`, `matching`, `filter`, `split`, `retry`): values in, a value out.
 
 pub mod canonical;
+pub mod filter;
 pub mod matching;
+pub mod split;

@@ -1,0 +1,246 @@
+//! Which request fits which match: the rows of Gateway API, and a second opinion without any index.
+
+use http::{HeaderName, Method, Request, Version};
+use proptest::prelude::*;
+
+use super::super::canonical::canonical;
+use super::*;
+use crate::model::{Matches, Pattern, RouteKind};
+
+fn rule(index: u32) -> Arc<RouteRule> {
+    Arc::new(RouteRule {
+        route: "HTTPRoute shop/web".into(),
+        index,
+        name: None,
+        filters: Vec::new(),
+        backends: Vec::new(),
+        request_timeout: None,
+        backend_timeout: None,
+        retry: None,
+    })
+}
+
+fn anything() -> RouteMatch {
+    RouteMatch { rule: rule(0), path: PathMatch::Any, method: None, headers: Vec::new(), query: Vec::new() }
+}
+
+fn routes(matches: Vec<RouteMatch>) -> Routes {
+    let matches = matches.into_iter().zip(0..).map(|(one, index)| RouteMatch { rule: rule(index), ..one });
+    Routes {
+        service: "shop/web".parse().unwrap(),
+        port: 80,
+        audience: None,
+        kind: RouteKind::Http,
+        matches: Matches::new(matches.collect()),
+    }
+}
+
+struct Asked {
+    canonical: Canonical,
+    headers: HeaderMap,
+}
+
+fn ask(method: &str, target: &str, headers: &[(&str, &str)]) -> Asked {
+    let mut request =
+        Request::builder().version(Version::HTTP_2).method(method).uri(format!("http://web:8080{target}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let parts = request.body(()).unwrap().into_parts().0;
+    Asked { canonical: canonical(&parts).unwrap(), headers: parts.headers }
+}
+
+impl Asked {
+    fn chosen(&self, routes: &Routes) -> Option<u32> {
+        routes.choose(&self.canonical, &self.headers).map(|chosen| chosen.rule.index)
+    }
+}
+
+#[track_caller]
+fn check(wanted: RouteMatch, asked: &Asked, fits: bool) {
+    assert_eq!(asked.chosen(&routes(vec![wanted])).is_some(), fits);
+}
+
+fn prefix(path: &str) -> PathMatch {
+    PathMatch::Prefix(PathPrefix::new(path))
+}
+
+fn exact(text: &str) -> ValueMatch {
+    ValueMatch::Exact(text.into())
+}
+
+fn pattern(text: &str) -> ValueMatch {
+    ValueMatch::Pattern(Pattern::new(text).unwrap())
+}
+
+#[test]
+fn a_path_fits_as_gateway_api_says() {
+    let rows = [
+        (PathMatch::Exact("/abc".into()), "/abc", true),
+        (PathMatch::Exact("/abc".into()), "/abc/", false),
+        (PathMatch::Exact("/abc".into()), "/ABC", false),
+        (PathMatch::Exact("/abc".into()), "/abc?x", true),
+        (PathMatch::Exact("/abc/".into()), "/abc", false),
+        (prefix("/abc"), "/abc", true),
+        (prefix("/abc"), "/abc/", true),
+        (prefix("/abc"), "/abc/d", true),
+        (prefix("/abc"), "/abcd", false),
+        (prefix("/abc/"), "/abc", true),
+        (prefix("/abc/"), "/abc/d", true),
+        (prefix("/abc/"), "/abcd", false),
+        (prefix("/Abc"), "/abc", false),
+        (prefix("/"), "/", true),
+        (prefix("/"), "/anything", true),
+        // What one spelling hides another does not.
+        (PathMatch::Exact("/abc".into()), "/%61bc", true),
+        (prefix("/abc"), "/x/../abc/d", true),
+        (prefix("/abc"), "//abc", false),
+        (PathMatch::Pattern(Pattern::new("/v[0-9]+/.*").unwrap()), "/v1/a", true),
+        (PathMatch::Pattern(Pattern::new("/v[0-9]+").unwrap()), "/v1/a", false),
+        (PathMatch::Pattern(Pattern::new("/v[0-9]+").unwrap()), "/x/v1", false),
+        // gRPC: service and method, service, method.
+        (PathMatch::Exact("/shop.Cart/Add".into()), "/shop.Cart/Add", true),
+        (prefix("/shop.Cart"), "/shop.Cart/Remove", true),
+        (prefix("/shop.Cart"), "/shop.CartV2/Add", false),
+        (PathMatch::GrpcMethod("Add".into()), "/shop.Cart/Add", true),
+        (PathMatch::GrpcMethod("Add".into()), "/shop.Cart/AddAll", false),
+        (PathMatch::GrpcMethod("Add".into()), "/a/b/Add", false),
+        (PathMatch::GrpcMethod("Add".into()), "/Add", false),
+        (PathMatch::GrpcMethod("Add".into()), "//Add", false),
+        (PathMatch::Any, "/shop.Cart/Add", true),
+    ];
+    for (path, target, fits) in rows {
+        let wanted = RouteMatch { path: path.clone(), ..anything() };
+        let found = ask("GET", target, &[]).chosen(&routes(vec![wanted])).is_some();
+        assert_eq!(found, fits, "{path:?} {target}");
+    }
+}
+
+#[test]
+fn a_header_fits_by_the_first_of_its_values() {
+    let asked = ask("GET", "/", &[("X-User", "tester"), ("x-user", "other"), ("x-empty", ""), ("x-case", "Tester")]);
+    let rows = [
+        ("x-user", exact("tester"), true),
+        ("x-user", exact("other"), false),
+        ("x-user", exact("TESTER"), false),
+        ("x-user", pattern("test.*"), true),
+        ("x-user", pattern("test"), false),
+        ("x-case", pattern("(?i)tester"), true),
+        ("x-empty", exact(""), true),
+        ("x-absent", exact(""), false),
+        ("x-absent", pattern(".*"), false),
+        // HTTP/2 has no Host field.
+        ("host", exact("web"), true),
+        ("host", exact("WEB:8080"), true),
+        ("host", exact("web:80"), false),
+        ("host", exact("db"), false),
+        ("host", pattern("w.b"), true),
+    ];
+    for (name, value, fits) in rows {
+        let header = HeaderMatch { name: HeaderName::from_static(name), value };
+        check(RouteMatch { headers: vec![header], ..anything() }, &asked, fits);
+    }
+}
+
+#[test]
+fn a_query_parameter_fits_by_the_first_of_its_values() {
+    let asked = ask("GET", "/?a=1&a=2&b&c=&%64=x%20y+z&&e=100%&=nameless&f=%ff", &[]);
+    let rows = [
+        ("a", exact("1"), true),
+        ("a", exact("2"), false),
+        ("A", exact("1"), false),
+        ("b", exact(""), true),
+        ("c", exact(""), true),
+        ("d", exact("x y z"), true),
+        ("d", pattern("x.*"), true),
+        ("d", pattern("x"), false),
+        ("e", exact("100%"), true),
+        ("f", pattern(".*"), false),
+        ("g", exact(""), false),
+    ];
+    for (name, value, fits) in rows {
+        let query = QueryMatch { name: name.into(), value };
+        check(RouteMatch { query: vec![query], ..anything() }, &asked, fits);
+    }
+}
+
+#[test]
+fn all_conditions_of_a_match_must_fit() {
+    let wanted = RouteMatch {
+        path: prefix("/a"),
+        method: Some(Method::POST),
+        headers: vec![HeaderMatch { name: HeaderName::from_static("x-user"), value: exact("tester") }],
+        query: vec![QueryMatch { name: "v".into(), value: exact("2") }],
+        ..anything()
+    };
+    let header = ("x-user", "tester");
+    check(wanted.clone(), &ask("POST", "/a?v=2", &[header]), true);
+    check(wanted.clone(), &ask("GET", "/a?v=2", &[header]), false);
+    check(wanted.clone(), &ask("POST", "/b?v=2", &[header]), false);
+    check(wanted.clone(), &ask("POST", "/a?v=1", &[header]), false);
+    check(wanted, &ask("POST", "/a?v=2", &[]), false);
+}
+
+#[test]
+fn the_first_match_that_fits_decides() {
+    let paths = [prefix("/a/b"), PathMatch::Exact("/a/b".into()), prefix("/a"), PathMatch::Exact("/c".into())];
+    let routes = routes(paths.into_iter().map(|path| RouteMatch { path, ..anything() }).collect());
+    for (target, expected) in [("/a/b", Some(0)), ("/a/c", Some(2)), ("/c", Some(3)), ("/d", None)] {
+        assert_eq!(ask("GET", target, &[]).chosen(&routes), expected, "{target}");
+    }
+}
+
+#[test]
+fn a_request_without_a_path_fits_what_says_nothing_of_paths() {
+    let parts = Request::builder().method("OPTIONS").uri("*").header("host", "web").body(()).unwrap().into_parts().0;
+    let asked = Asked { canonical: canonical(&parts).unwrap(), headers: parts.headers };
+    check(anything(), &asked, true);
+    check(RouteMatch { path: prefix("/"), ..anything() }, &asked, true);
+    check(RouteMatch { path: prefix("/a"), ..anything() }, &asked, false);
+}
+
+/// As the words say it: elements one by one, and no index.
+fn naively(matches: &[RouteMatch], path: &str, method: &Method) -> Option<usize> {
+    let elements = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
+    matches.iter().position(|wanted| {
+        let path_fits = match &wanted.path {
+            PathMatch::Any => true,
+            PathMatch::Exact(whole) => elements(whole) == elements(path),
+            PathMatch::Prefix(prefix) => elements(path).starts_with(&elements(prefix.as_str())),
+            PathMatch::GrpcMethod(last) => {
+                elements(path).len() == 3 && elements(path)[2] == **last && !elements(path)[1].is_empty()
+            }
+            PathMatch::Pattern(_) => unreachable!("none is made"),
+        };
+        path_fits && wanted.method.as_ref().is_none_or(|wanted| wanted == method)
+    })
+}
+
+fn path() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(vec!["a", "b", "ab", ""]), 1..4)
+        .prop_map(|elements| format!("/{}", elements.join("/")))
+}
+
+fn wanted() -> impl Strategy<Value = RouteMatch> {
+    let path = prop_oneof![
+        Just(PathMatch::Any),
+        path().prop_map(|path| PathMatch::Exact(path.into())),
+        path().prop_map(|path| prefix(&path)),
+        prop::sample::select(vec!["a", "b"]).prop_map(|method| PathMatch::GrpcMethod(method.into())),
+    ];
+    let method = prop::option::of(prop::sample::select(vec![Method::GET, Method::POST]));
+    (path, method).prop_map(|(path, method)| RouteMatch { path, method, ..anything() })
+}
+
+proptest! {
+    #[test]
+    fn the_index_changes_nothing(
+        matches in prop::collection::vec(wanted(), 0..12),
+        path in path(),
+        method in prop::sample::select(vec![Method::GET, Method::POST]),
+    ) {
+        let asked = ask(method.as_str(), &path, &[]);
+        let found = asked.chosen(&routes(matches.clone())).map(|index| index as usize);
+        prop_assert_eq!(found, naively(&matches, &path, &method));
+    }
+}

@@ -1,0 +1,118 @@
+//! Whether a request is sent again, when, and who pays for it.
+//!
+//! A [`Budget`] keeps retries a bounded share of a port's requests, so that a failing service does not meet a storm.
+//! Clock and randomness are given. Absent: what is always safe, a request of which the server took nothing.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode};
+use rand::{Rng, RngExt as _};
+
+use crate::error::Reason;
+use crate::limits;
+use crate::model::{RetryBudget, RetryPolicy};
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With this status, and gRPC's own where the answer consists of headers alone.
+    Answered(StatusCode, Option<u32>),
+    /// Without an answer, after the request may have reached the application.
+    Failed(Reason),
+}
+
+/// Doing it twice is doing it once (RFC 9110, section 9.2.2).
+#[must_use]
+pub fn is_idempotent(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE].contains(method)
+}
+
+/// Whether a policy asks for another attempt. A status that it names is tried again whatever the method: the server has
+/// said what it did. Without an answer nobody knows, so only what is idempotent is.
+#[must_use]
+pub fn may_retry(policy: &RetryPolicy, method: &Method, outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Answered(status, grpc) => {
+            policy.statuses.contains(&status) || grpc.is_some_and(|grpc| policy.grpc_statuses.contains(&grpc))
+        }
+        Outcome::Failed(reason) => {
+            let passing = matches!(
+                reason,
+                Reason::UpstreamRefused
+                    | Reason::UpstreamTimeout
+                    | Reason::UpstreamUnreachable
+                    | Reason::UpstreamReset
+                    | Reason::RequestTimeout
+                    | Reason::PeerAgentDown
+                    | Reason::Draining
+            );
+            passing && is_idempotent(method)
+        }
+    }
+}
+
+/// The pause before the retry of this number, from 1: at least the policy's, doubled each time up to a bound, and up to half
+/// of it longer, so that clients that failed together do not come back together.
+#[must_use]
+pub fn backoff(policy: &RetryPolicy, number: u32, random: &mut impl Rng) -> Duration {
+    let least = policy.backoff.unwrap_or(limits::RETRY_BACKOFF);
+    let doubled = least.saturating_mul(1 << number.saturating_sub(1).min(16));
+    let pause = doubled.min(limits::RETRY_BACKOFF_MAXIMUM).max(least);
+    pause.saturating_add(pause.mul_f64(random.random_range(0.0..0.5)))
+}
+
+/// What the requests to one Service port pay for.
+#[derive(Debug, Default)]
+pub struct Budget {
+    /// When it was first used.
+    begun: Option<Instant>,
+    /// Of the last seconds, each in the place of its number modulo their count.
+    seconds: [Second; SECONDS],
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Second {
+    number: u64,
+    /// In hundredths of a retry.
+    earned: u64,
+    retries: u64,
+}
+
+/// The window in which shares are counted: short enough to follow a change of load, long enough for a rare caller.
+const SECONDS: usize = 10;
+
+impl Budget {
+    /// A request (not a retry) begins: it earns its share of one.
+    pub fn earned(&mut self, terms: RetryBudget, now: Instant) {
+        let second = self.second(now);
+        second.earned = second.earned.saturating_add(terms.percent.into());
+    }
+
+    /// Whether one more retry is within the budget; it is counted if so. The least number is counted by whole seconds.
+    pub fn pays(&mut self, terms: RetryBudget, now: Instant) -> bool {
+        let current = *self.second(now);
+        let lately = self.seconds.iter().filter(|second| second.number + SECONDS as u64 > current.number);
+        let (earned, retries) = lately.fold((0_u64, 0_u64), |sums, second| {
+            (sums.0.saturating_add(second.earned), sums.1.saturating_add(second.retries))
+        });
+        let paid = current.retries < u64::from(terms.minimum_per_second) || retries < earned / 100;
+        if paid {
+            self.second(now).retries += 1;
+        }
+        paid
+    }
+
+    fn second(&mut self, now: Instant) -> &mut Second {
+        let begun = *self.begun.get_or_insert(now);
+        let number = now.saturating_duration_since(begun).as_secs();
+        let place = usize::try_from(number % SECONDS as u64).unwrap_or_default();
+        let second = &mut self.seconds[place];
+        if second.number != number {
+            *second = Second { number, ..Second::default() };
+        }
+        second
+    }
+}
