@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use weft_proto::names::Identity;
 
-use crate::{Action, Asked, Policy};
+use crate::{Action, Asked, Policy, Rule};
 
 /// What is known of a connection, and what is asked through it, when it is decided.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +43,7 @@ pub enum Ground {
 pub struct Decision<'a> {
     pub verdict: Verdict,
     pub ground: Ground,
-    /// The policy and the index of its rule that decided; None when no policy spoke, or no Allow matched.
+    /// The policy and the number of its rule that decided, as its object has it; None when no policy spoke, or no Allow matched.
     pub rule: Option<(&'a Policy, usize)>,
     /// Audit and dry-run policies that matched: for the log alone.
     pub noted: Vec<(&'a Policy, usize)>,
@@ -105,8 +105,12 @@ pub fn refuses_opaque<'a>(mut policies: impl Iterator<Item = &'a Policy>, port: 
 }
 
 impl Policy {
-    /// The index of the first rule that matches.
+    /// The first rule that matches, by its number in the object.
     pub(crate) fn matching_rule(&self, peer: &Peer<'_>) -> Option<usize> {
-        self.rules.iter().position(|rule| rule.mismatch(self.action, peer).is_none())
+        self.first_matching(peer).map(|(index, rule)| rule.written.unwrap_or(index))
+    }
+
+    pub(crate) fn first_matching(&self, peer: &Peer<'_>) -> Option<(usize, &Rule)> {
+        self.rules.iter().enumerate().find(|(_, rule)| rule.mismatch(self.action, peer).is_none())
     }
 }

@@ -44,8 +44,8 @@ fn denied(decision: &Decision<'_>, peer: &Peer<'_>) -> String {
 
 /// What of the request the deciding rule spoke of; nothing for a rule of connections.
 fn matched(decision: &Decision<'_>, peer: &Peer<'_>) -> String {
-    let rule = decision.rule.and_then(|(policy, index)| policy.rules.get(index));
-    if !rule.is_some_and(Rule::is_of_requests) {
+    let rule = decision.rule.and_then(|(policy, _)| policy.first_matching(peer));
+    if !rule.is_some_and(|(_, rule)| rule.is_of_requests()) {
         return String::new();
     }
     match asked(peer) {
@@ -103,16 +103,17 @@ fn unmatched(policy: &Policy, peer: &Peer<'_>) -> String {
     if let Some(why) = &policy.unread {
         return format!("cannot be applied as written: {why}");
     }
-    let reasons: Vec<_> =
-        policy.rules.iter().filter_map(|rule| rule.mismatch(policy.action, peer)).enumerate().take(LISTED).collect();
+    let rules = policy.rules.iter().enumerate();
+    let reasons: Vec<_> = rules
+        .filter_map(|(index, rule)| rule.mismatch(policy.action, peer).map(|why| (index, words(rule, why))))
+        .take(LISTED)
+        .collect();
     match reasons.as_slice() {
         [] => "has no rule".to_owned(),
-        [(_, only)] if policy.rules.len() == 1 => words(&policy.rules[0], *only),
+        [(_, only)] if policy.rules.len() == 1 => only.clone(),
         several => {
-            let listed: Vec<_> = several
-                .iter()
-                .map(|(index, why)| format!("rule {index}: {}", words(&policy.rules[*index], *why)))
-                .collect();
+            let number = |index: usize| policy.rules[index].written.unwrap_or(index);
+            let listed: Vec<_> = several.iter().map(|(index, why)| format!("rule {}: {why}", number(*index))).collect();
             listed.join("; ")
         }
     }

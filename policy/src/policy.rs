@@ -57,6 +57,9 @@ pub struct Rule {
     /// All must match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<HeaderCondition>,
+    /// Which rule of its object this is a part of, for people; None: the one at the same index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -116,7 +119,7 @@ impl Serialize for PolicyName {
 
 impl Rule {
     /// Matches every connection and every request.
-    pub const ANY: Self = Self { from: None, to: None, operations: None, headers: Vec::new() };
+    pub const ANY: Self = Self { from: None, to: None, operations: None, headers: Vec::new(), written: None };
 }
 
 impl Policy {

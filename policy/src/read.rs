@@ -99,6 +99,7 @@ fn read_rule(field: &str, rule: &v1::AuthorizationRule) -> Result<Rule, ReadErro
         to: to.transpose()?,
         operations: operations.transpose()?,
         headers: each(&format!("{field}.headers"), &rule.headers, read_header)?,
+        written: rule.written.and_then(|written| usize::try_from(written).ok()),
     })
 }
 

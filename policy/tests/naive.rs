@@ -139,6 +139,7 @@ fn rule() -> impl Strategy<Value = v1::AuthorizationRule> {
         to,
         operations,
         headers,
+        written: None,
     })
 }
 

@@ -19,6 +19,7 @@ fn readable() -> v1::AuthorizationPolicy {
             to: Some(v1::PortList { ports: vec![80], not: false }),
             operations: Some(v1::OperationList { operations: vec![v1::Operation::default()] }),
             headers: vec![v1::HeaderCondition { name: "x-user".to_owned(), values: list(&["a"]), not_values: None }],
+            written: None,
         }],
         target_ports: vec![80],
         ..v1::AuthorizationPolicy::default()

@@ -295,6 +295,12 @@ fn people_are_told_what_was_asked() {
         "denied by rule shop/deny[0], which speaks of requests: nobody can say what these opaque bytes ask for"
     );
     assert_eq!(told(&[deny(vec![anything()])], "PUT /a"), "denied by rule shop/deny[0]");
+    let part = v1::AuthorizationRule { written: Some(0), ..methods(&["DELETE"]) };
+    let second = v1::AuthorizationRule { written: Some(1), ..methods(&["POST"]) };
+    let parts = [deny(vec![methods(&["PUT"]), part, second.clone()])];
+    assert!(told(&parts, "DELETE /a").starts_with("denied by rule shop/deny[0], which matches DELETE"));
+    assert!(told(&parts, "POST /a").starts_with("denied by rule shop/deny[1], which matches POST"));
+    assert!(told(&[allow(vec![second, methods(&["PUT"])])], "GET /").contains("(rule 1: other methods; rule 1: "));
     let long = told(&writing, &format!("PUT /{}", "a".repeat(5000)));
     assert!(long.len() < 300 && long.contains("aaa… of"), "{long}");
 }

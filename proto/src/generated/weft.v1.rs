@@ -597,6 +597,9 @@ pub struct AuthorizationRule {
     /// All must match, as for `operations`.
     #[prost(message, repeated, tag = "4")]
     pub headers: ::prost::alloc::vec::Vec<HeaderCondition>,
+    /// Which rule of its object this is, or is a part of, for people; absent: the one at the same index here.
+    #[prost(uint32, optional, tag = "5")]
+    pub written: ::core::option::Option<u32>,
 }
 /// One element must match; empty matches nothing.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -24,7 +24,7 @@ impl Eq for AuthorizationPolicy {}
 impl AuthorizationPolicy {
     pub fn parse(metadata: Metadata, spec: AuthorizationPolicySpec) -> Result<Self, FieldError> {
         let targets = super::target::parse(spec.target_refs)?;
-        let rules = rules("spec.rules", &spec.rules, Some(&metadata.namespace))?;
+        let rules = numbered(rules("spec.rules", &spec.rules, Some(&metadata.namespace))?);
         Ok(Self { metadata, targets, action: spec.action, dry_run: spec.dry_run, rules })
     }
 
@@ -43,13 +43,25 @@ impl AuthorizationPolicy {
     }
 }
 
-/// `home` completes service accounts that are written without a namespace.
-pub(super) fn rules(path: &str, rules: &[Rule], home: Option<&str>) -> Result<Vec<v1::AuthorizationRule>, FieldError> {
+/// What each rule is for agents. `home` completes service accounts that are written without a namespace.
+pub(super) fn rules(
+    path: &str,
+    rules: &[Rule],
+    home: Option<&str>,
+) -> Result<Vec<Vec<v1::AuthorizationRule>>, FieldError> {
+    rules.iter().enumerate().map(|(index, parsed)| rule(&format!("{path}[{index}]"), parsed, home)).collect()
+}
+
+/// All in one list; a rule that is not at the place where it was written says so, for those who are told of it.
+pub(super) fn numbered(rules: Vec<Vec<v1::AuthorizationRule>>) -> Vec<v1::AuthorizationRule> {
     let mut all = Vec::with_capacity(rules.len());
-    for (index, parsed) in rules.iter().enumerate() {
-        all.extend(rule(&format!("{path}[{index}]"), parsed, home)?);
+    for (index, parts) in (0_u32..).zip(rules) {
+        for part in parts {
+            let here = u32::try_from(all.len()).ok() == Some(index);
+            all.push(v1::AuthorizationRule { written: (!here).then_some(index), ..part });
+        }
     }
-    Ok(all)
+    all
 }
 
 /// One rule, or one for each set of ports that its destinations name together with requests.
@@ -67,8 +79,13 @@ fn rule(path: &str, rule: &Rule, home: Option<&str>) -> Result<Vec<v1::Authoriza
     let from = from.transpose()?;
     let headers = operation::headers(&format!("{path}.when"), rule.when.as_deref())?;
     let reaches = operation::reaches(&format!("{path}.to"), rule.to.as_deref())?;
-    let whole =
-        |(to, operations)| v1::AuthorizationRule { from: from.clone(), to, operations, headers: headers.clone() };
+    let whole = |(to, operations)| v1::AuthorizationRule {
+        from: from.clone(),
+        to,
+        operations,
+        headers: headers.clone(),
+        written: None,
+    };
     Ok(reaches.into_iter().map(whole).collect())
 }
 

@@ -48,6 +48,7 @@ impl MeshConfig {
             let path = format!("spec.enforced.authorization[{index}].rules");
             denied.extend(authorization::rules(&path, &rule.rules, None)?);
         }
+        let denied = authorization::numbered(denied);
         if denied.len() > weft_policy::RULES_MAXIMUM {
             return Err(FieldError::new(
                 "spec.enforced.authorization",

@@ -99,6 +99,19 @@ fn entries_with_the_same_ports_share_a_rule() {
 }
 
 #[test]
+fn a_rule_keeps_the_number_that_it_was_written_with() {
+    let rule = |to: serde_json::Value| -> weft_crd::Rule { serde_json::from_value(json!({ "to": to })).unwrap() };
+    let mixed = rule(json!([{ "ports": [80], "methods": ["GET"] }, { "ports": [81] }]));
+    let plain = rule(json!([{ "ports": [82] }]));
+    let numbers = |rules: &[weft_crd::Rule]| -> Vec<_> {
+        let rules = super::super::authorization::rules("rules", rules, None).unwrap();
+        super::super::authorization::numbered(rules).iter().map(|rule| rule.written).collect()
+    };
+    assert_eq!(numbers(&[plain.clone(), plain.clone()]), [None, None]);
+    assert_eq!(numbers(&[plain.clone(), mixed, plain]), [None, None, Some(1), Some(2)]);
+}
+
+#[test]
 fn a_rule_of_ports_alone_is_the_same_bytes_as_ever() {
     let rules = parse(json!({ "to": [{ "ports": [81, 80] }, { "notPorts": [80, 90] }] })).unwrap();
     let expected = v1::AuthorizationRule {
