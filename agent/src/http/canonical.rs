@@ -276,10 +276,12 @@ fn target_of(parts: &Parts, authority: &Authority) -> Result<Target, Refused> {
     if received.query().is_some_and(|query| query.bytes().any(|byte| byte.is_ascii_control())) {
         return Err(Refused::Control);
     }
-    match canonical_path(received.path())? {
-        Cow::Borrowed(path) if received.as_str().starts_with(path) => Ok(Target::Path(received.clone())),
-        other => path_and_query(&other, received.query()).map(Target::Path),
+    let path = canonical_path(received.path())?;
+    // An absolute target without a path has a query alone.
+    if matches!(path, Cow::Borrowed(_)) && received.as_str().starts_with('/') {
+        return Ok(Target::Path(received.clone()));
     }
+    path_and_query(&path, received.query()).map(Target::Path)
 }
 
 fn path_and_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, Refused> {

@@ -110,7 +110,7 @@ fn decoded(text: &str) -> impl Iterator<Item = u8> {
         Some(match byte {
             b'+' => b' ',
             b'%' => {
-                match after.split_first_chunk::<2>().and_then(|(digits, after)| Some((hexadecimal(digits)?, after))) {
+                match after.split_first_chunk::<2>().and_then(|(digits, after)| Some((hexadecimal(*digits)?, after))) {
                     Some((byte, after)) => {
                         rest = after;
                         byte
@@ -123,7 +123,7 @@ fn decoded(text: &str) -> impl Iterator<Item = u8> {
     })
 }
 
-fn hexadecimal(digits: &[u8; 2]) -> Option<u8> {
+fn hexadecimal(digits: [u8; 2]) -> Option<u8> {
     let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
     u8::try_from(high? << 4 | low?).ok()
 }

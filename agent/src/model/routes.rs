@@ -83,7 +83,7 @@ pub struct Pattern {
 /// What happens to requests whose match names it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouteRule {
-    /// The kind and name of the object that it comes from, "HTTPRoute shop/web".
+    /// The kind and name of the object that it comes from, `HTTPRoute shop/web`.
     pub route: Arc<str>,
     /// Its place there, from 0.
     pub index: u32,
@@ -300,7 +300,7 @@ impl Scheme {
     }
 }
 
-/// For people: "HTTPRoute shop/web[2]", with the rule's own name after it where it has one.
+/// For people: `HTTPRoute shop/web[2]`, with the rule's own name after it where it has one.
 impl fmt::Display for RouteRule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}[{}]", self.route, self.index)?;

@@ -11,7 +11,7 @@ use super::RetryPolicy;
 pub struct Traffic {
     /// The port that is meant, for people; None for the defaults.
     pub of: Option<TrafficScope>,
-    /// "TrafficPolicy namespace/name"; None for the defaults.
+    /// `TrafficPolicy namespace/name`; None for the defaults.
     pub policy: Option<Arc<str>>,
     pub balancing: Balancing,
     pub retry_budget: RetryBudget,

@@ -3,6 +3,7 @@
 mod apply;
 mod disk;
 mod parse;
+mod routes;
 
 use weft_proto::resource::{self, versioned};
 use weft_proto::v1::{self, resource::Body};
@@ -60,7 +61,10 @@ fn policy(name: &str, action: v1::Action) -> v1::AuthorizationPolicy {
         namespace: "shop".to_owned(),
         name: name.to_owned(),
         action: action.into(),
-        rules: vec![v1::AuthorizationRule { from: Some(v1::SourceList { sources: vec![source] }), ..v1::AuthorizationRule::default() }],
+        rules: vec![v1::AuthorizationRule {
+            from: Some(v1::SourceList { sources: vec![source] }),
+            ..v1::AuthorizationRule::default()
+        }],
         ..v1::AuthorizationPolicy::default()
     }
 }

@@ -116,9 +116,9 @@ fn an_authority_has_one_spelling() {
 
 #[test]
 fn host_and_target_name_the_same_authority() {
-    let v11 = Version::HTTP_11;
     type Row =
         (Version, &'static str, &'static str, &'static [(&'static str, &'static str)], Result<&'static str, Refused>);
+    let v11 = Version::HTTP_11;
     let rows: [Row; 17] = [
         (v11, "GET", "/", &[("host", "Web:80")], Ok("web:80")),
         (v11, "GET", "/", &[], Err(Refused::HostMissing)),

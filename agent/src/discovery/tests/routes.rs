@@ -1,0 +1,311 @@
+//! Routes and traffic policies: as written, safely, and found by those who are meant.
+
+use http::{HeaderMap, Request};
+use weft_proto::resource::versioned;
+use weft_proto::v1::{self, path_rewrite, resource::Body, route_filter};
+
+use super::super::apply::{Change, Resources};
+use super::super::parse::{Features, Read, Reading, read};
+use super::*;
+use crate::http::canonical::canonical;
+use crate::limits;
+use crate::model::{BackendTarget, Balancing, Filter, PathMatch, PathRewrite, RouteKind, Routes, Snapshot, Traffic};
+
+fn own(resource: &v1::Resource) -> Read {
+    read(resource, &Features::own(), &domains())
+}
+
+fn backend(service: &str) -> v1::RouteBackend {
+    v1::RouteBackend {
+        weight: 1,
+        namespace: "shop".to_owned(),
+        service: service.to_owned(),
+        port: 80,
+        ..v1::RouteBackend::default()
+    }
+}
+
+fn rule(backend_service: &str) -> v1::RouteRule {
+    v1::RouteRule {
+        route: "HTTPRoute shop/web".to_owned(),
+        backends: vec![backend(backend_service)],
+        ..v1::RouteRule::default()
+    }
+}
+
+fn path(kind: v1::PathMatchKind, value: &str) -> v1::PathMatch {
+    v1::PathMatch { kind: kind.into(), value: value.to_owned() }
+}
+
+fn any_path(rule: u32) -> v1::RouteMatch {
+    v1::RouteMatch { rule, path: Some(path(v1::PathMatchKind::Prefix, "/")), ..v1::RouteMatch::default() }
+}
+
+fn routes() -> v1::Routes {
+    v1::Routes {
+        namespace: "shop".to_owned(),
+        service: "web".to_owned(),
+        port: 80,
+        kind: v1::RouteKind::Http.into(),
+        matches: vec![any_path(0)],
+        rules: vec![rule("web")],
+        ..v1::Routes::default()
+    }
+}
+
+fn traffic() -> v1::Traffic {
+    v1::Traffic { namespace: "shop".to_owned(), service: "web".to_owned(), port: 80, ..v1::Traffic::default() }
+}
+
+fn of(routes: v1::Routes) -> (std::sync::Arc<Routes>, Option<String>) {
+    let Read { reading: Reading::Routes(read), nack } = own(&resource(Body::Routes(routes))) else {
+        panic!("no routes")
+    };
+    (read, nack)
+}
+
+fn as_written(routes: v1::Routes) -> std::sync::Arc<Routes> {
+    let (read, nack) = of(routes);
+    assert_eq!(nack, None);
+    read
+}
+
+fn with_match(one: v1::RouteMatch) -> v1::Routes {
+    v1::Routes { matches: vec![one], ..routes() }
+}
+
+fn with_rule(one: v1::RouteRule) -> v1::Routes {
+    v1::Routes { rules: vec![one], ..routes() }
+}
+
+fn filtered(kind: route_filter::Kind) -> Filter {
+    let filter = v1::RouteFilter { kind: Some(kind) };
+    let read = as_written(with_rule(v1::RouteRule { filters: vec![filter], ..rule("web") }));
+    read.matches.all()[0].rule.filters[0].clone()
+}
+
+#[test]
+fn a_rule_is_known_by_its_route_and_place() {
+    let named = v1::RouteRule { index: 2, ..rule("web") };
+    assert_eq!(as_written(with_rule(named.clone())).matches.all()[0].rule.to_string(), "HTTPRoute shop/web[2]");
+    let named = v1::RouteRule { name: "canary".to_owned(), ..named };
+    assert_eq!(as_written(with_rule(named)).matches.all()[0].rule.to_string(), "HTTPRoute shop/web[2] (canary)");
+}
+
+#[test]
+fn a_path_is_compared_in_the_form_that_requests_have() {
+    let read = as_written(with_match(v1::RouteMatch {
+        path: Some(path(v1::PathMatchKind::Exact, "/%7euser/a%3ab")),
+        ..any_path(0)
+    }));
+    assert_eq!(read.matches.all()[0].path, PathMatch::Exact("/~user/a%3Ab".into()));
+}
+
+#[test]
+fn a_match_that_cannot_be_read_refuses_every_request() {
+    let value = |name: &str, regular_expression| v1::ValueMatch {
+        name: name.to_owned(),
+        value: "(".to_owned(),
+        regular_expression,
+    };
+    let matched = |kind, text: &str| with_match(v1::RouteMatch { path: Some(path(kind, text)), ..any_path(0) });
+    let spoilt = [
+        ("kind", v1::Routes { kind: 0, ..routes() }),
+        ("name", v1::Routes { audience: "blog".to_owned(), ..routes() }),
+        ("matches[0].rule", with_match(any_path(1))),
+        ("matches[0].path", matched(v1::PathMatchKind::Unspecified, "/")),
+        ("matches[0].path", matched(v1::PathMatchKind::Exact, "a")),
+        ("matches[0].path", matched(v1::PathMatchKind::Prefix, "/a%2fb")),
+        ("matches[0].path", matched(v1::PathMatchKind::RegularExpression, "(")),
+        ("matches[0].path", matched(v1::PathMatchKind::RegularExpression, "(a{1000}){1000}")),
+        ("matches[0].path", matched(v1::PathMatchKind::GrpcMethod, "a/b")),
+        ("matches[0].path", matched(v1::PathMatchKind::Exact, &format!("/{}", "a".repeat(limits::ROUTE_TEXT)))),
+        ("matches[0].method", with_match(v1::RouteMatch { method: "G ET".to_owned(), ..any_path(0) })),
+        ("matches[0].headers[0]", with_match(v1::RouteMatch { headers: vec![value("x y", false)], ..any_path(0) })),
+        ("matches[0].headers[0]", with_match(v1::RouteMatch { headers: vec![value("x", true)], ..any_path(0) })),
+        ("matches[0].query[0]", with_match(v1::RouteMatch { query: vec![value("x", true)], ..any_path(0) })),
+        ("matches", v1::Routes { matches: vec![any_path(0); limits::ROUTE_MATCHES + 1], ..routes() }),
+        (
+            "rules[0].backends[0].port",
+            with_rule(v1::RouteRule { backends: vec![v1::RouteBackend { port: 0, ..backend("web") }], ..rule("web") }),
+        ),
+        (
+            "rules[0].retry.statuses",
+            with_rule(v1::RouteRule {
+                retry: Some(v1::RetryPolicy { statuses: vec![1000], ..v1::RetryPolicy::default() }),
+                ..rule("web")
+            }),
+        ),
+    ];
+    for (field, spoilt) in spoilt {
+        // The name says "for everybody", whatever the body says.
+        let unread = versioned("routes/shop/web/80".to_owned(), Vec::new(), Body::Routes(spoilt));
+        let Read { reading: Reading::Routes(read), nack: Some(nack) } = own(&unread) else { panic!("{field}") };
+        assert!(nack.starts_with(field), "{nack:?} does not begin with {field:?}");
+        assert_eq!((read.matches.all().len(), read.port), (0, 80), "{field}");
+    }
+}
+
+#[test]
+fn routes_of_a_newer_protocol_refuse_every_request_in_their_own_terms() {
+    let grpc = v1::Routes { kind: v1::RouteKind::Grpc.into(), ..routes() };
+    let Read { reading: Reading::Routes(read), nack: Some(_) } = own(&too_new(Body::Routes(grpc))) else {
+        panic!("no routes")
+    };
+    assert_eq!((read.kind, read.matches.all().len()), (RouteKind::Grpc, 0));
+    for name in ["routes/shop/web", "routes/shop/web/0", "routes/shop/web/http", "routes/shop/web/80/a/b"] {
+        let Read { reading, nack } = own(&versioned(name.to_owned(), Vec::new(), Body::Routes(routes())));
+        assert!(reading == Reading::Nothing && nack.is_some(), "{name}");
+    }
+}
+
+#[test]
+fn an_invalid_backend_keeps_its_sentence_and_its_share() {
+    let gone =
+        v1::RouteBackend { weight: 3, invalid: "Service shop/gone does not exist".to_owned(), ..Default::default() };
+    let read = as_written(with_rule(v1::RouteRule { backends: vec![gone, backend("web")], ..rule("web") }));
+    let backends = &read.matches.all()[0].rule.backends;
+    assert_eq!(backends[0].weight, 3);
+    assert_eq!(backends[0].target, BackendTarget::Invalid("Service shop/gone does not exist".into()));
+    let service = "shop/web".parse().expect("a name");
+    assert_eq!(backends[1].target, BackendTarget::Service { service, port: 80 });
+}
+
+#[test]
+fn a_filter_that_cannot_be_applied_stays_with_its_reason() {
+    let edit = |name: &str, value: &str| {
+        let header = v1::Header { name: name.to_owned(), value: value.to_owned() };
+        route_filter::Kind::RequestHeaders(v1::HeaderEdit { set: vec![header], ..v1::HeaderEdit::default() })
+    };
+    let redirect = |redirect: v1::Redirect| route_filter::Kind::Redirect(redirect);
+    let found = v1::Redirect { status: 302, ..v1::Redirect::default() };
+    let full = |path: &str| Some(v1::PathRewrite { kind: Some(path_rewrite::Kind::Full(path.to_owned())) });
+    let mirror = |mirror: v1::Mirror| route_filter::Kind::Mirror(mirror);
+    let filters = vec![v1::RouteFilter { kind: None }];
+    let rows = [
+        (route_filter::Kind::Unsupported("CORS is not supported".to_owned()), "CORS is not supported"),
+        (edit("host", "x"), "filter.headers[host]"),
+        (edit("transfer-encoding", "x"), "filter.headers[transfer-encoding]"),
+        (edit("x y", "x"), "filter.headers"),
+        (edit("x", "a\r\nb: c"), "filter.headers[x]"),
+        (redirect(v1::Redirect { status: 304, ..found.clone() }), "filter.redirect.status"),
+        (redirect(v1::Redirect { scheme: "ftp".to_owned(), ..found.clone() }), "filter.redirect.scheme"),
+        (redirect(v1::Redirect { hostname: "a:80".to_owned(), ..found.clone() }), "filter.redirect.hostname"),
+        (redirect(v1::Redirect { port: 70_000, ..found.clone() }), "filter.redirect.port"),
+        (redirect(v1::Redirect { path: full("a"), ..found.clone() }), "filter.redirect.path"),
+        (redirect(v1::Redirect { path: full("/a%5cb"), ..found }), "filter.redirect.path"),
+        (mirror(v1::Mirror { backend: None, per_million: 1 }), "filter.mirror.backend"),
+        (mirror(v1::Mirror { backend: Some(backend("web")), per_million: 1_000_001 }), "filter.mirror.per_million"),
+        (
+            mirror(v1::Mirror { backend: Some(v1::RouteBackend { filters, ..backend("web") }), per_million: 1 }),
+            "filter.mirror.backend.filters",
+        ),
+    ];
+    for (kind, expected) in rows {
+        let Filter::Unsupported(why) = filtered(kind) else { panic!("{expected}: it was read") };
+        assert!(why.starts_with(expected), "{why:?} does not begin with {expected:?}");
+    }
+}
+
+#[test]
+fn a_rewrite_is_read_in_canonical_form() {
+    let rewrite = |kind| {
+        let path = Some(v1::PathRewrite { kind: Some(kind) });
+        filtered(route_filter::Kind::Rewrite(v1::Rewrite { hostname: "DB.Shop.".to_owned(), path }))
+    };
+    let Filter::Rewrite(read) = rewrite(path_rewrite::Kind::Full("/%61".to_owned())) else { panic!("no rewrite") };
+    assert_eq!((read.hostname.as_deref(), read.path), (Some("db.shop"), Some(PathRewrite::Full("/a".into()))));
+    for (written, expected) in [("", ""), ("/", ""), ("/x/", "/x"), ("/x", "/x")] {
+        let Filter::Rewrite(read) = rewrite(path_rewrite::Kind::Prefix(written.to_owned())) else {
+            panic!("no rewrite")
+        };
+        assert!(matches!(read.path, Some(PathRewrite::Prefix(prefix)) if prefix.as_str() == expected), "{written}");
+    }
+}
+
+#[test]
+fn a_bad_traffic_policy_leaves_the_defaults() {
+    let read = |body: v1::Traffic| match own(&resource(Body::Traffic(body))) {
+        Read { reading: Reading::Traffic(traffic), nack } => (traffic, nack),
+        other => panic!("no traffic: {other:?}"),
+    };
+    let good = v1::Traffic {
+        balancing: v1::Balancing::RoundRobin.into(),
+        retry_budget_percent: Some(0),
+        request_timeout_ms: 1500,
+        ..traffic()
+    };
+    let (row, nack) = read(good);
+    assert_eq!((nack, row.balancing, row.retry_budget.percent), (None, Balancing::RoundRobin, 0));
+    assert_eq!(row.request_timeout, Some(std::time::Duration::from_millis(1500)));
+    let ejection = v1::Ejection { consecutive_failures: 5, base_time_ms: 100, maximum_percent: 10, maximum_time_ms: 0 };
+    let said = v1::Traffic { balancing: v1::Balancing::RoundRobin.into(), ..traffic() };
+    let ejecting = |ejection| v1::Traffic { ejection: Some(ejection), ..said.clone() };
+    for (field, bad) in [
+        ("balancing", v1::Traffic { balancing: 9, request_timeout_ms: 7, ..traffic() }),
+        ("retry_budget_percent", v1::Traffic { retry_budget_percent: Some(101), ..said.clone() }),
+        ("ejection.base_time_ms", ejecting(v1::Ejection { base_time_ms: 0, ..ejection })),
+        ("ejection.consecutive_failures", ejecting(v1::Ejection { consecutive_failures: 0, ..ejection })),
+        ("ejection.maximum_percent", ejecting(v1::Ejection { maximum_percent: 101, ..ejection })),
+    ] {
+        let (row, nack) = read(bad);
+        assert!(nack.is_some_and(|nack| nack.starts_with(field)), "{field}");
+        assert_eq!(*row, Traffic::defaults(row.of.clone()), "{field}");
+    }
+}
+
+/// The world of shop/web:80: a producer's routes, and consumer routes of the namespaces `blog` and (wrongly) `shop`.
+fn world() -> Snapshot {
+    let written = |audience: Option<&str>, target: &str| {
+        let body =
+            v1::Routes { audience: audience.unwrap_or_default().to_owned(), rules: vec![rule(target)], ..routes() };
+        versioned(weft_proto::resource::routes("shop", "web", 80, audience), Vec::new(), Body::Routes(body))
+    };
+    let policy = |audience: Option<&str>, balancing: v1::Balancing| {
+        let audience_written = audience.unwrap_or_default().to_owned();
+        let body = v1::Traffic { audience: audience_written, balancing: balancing.into(), ..traffic() };
+        versioned(weft_proto::resource::traffic("shop", "web", 80, audience), Vec::new(), Body::Traffic(body))
+    };
+    let upserts = vec![
+        resource(Body::Service(service())),
+        written(None, "producer"),
+        written(Some("blog"), "consumer"),
+        written(Some("shop"), "wrong"),
+        policy(None, v1::Balancing::LeastRequest),
+        policy(Some("blog"), v1::Balancing::RoundRobin),
+    ];
+    let mut change = Change::default();
+    change.add(v1::DiscoveryResponse { upserts, ..v1::DiscoveryResponse::default() }).expect("within the bounds");
+    let mut world = Resources::new(Features::own());
+    world.fold(change);
+    let (snapshot, nacks) = world.snapshot();
+    assert_eq!(nacks, []);
+    snapshot
+}
+
+#[test]
+fn a_client_sees_its_own_routes_or_the_producers() {
+    let snapshot = world();
+    let web = "shop/web".parse().expect("a name");
+    let request = Request::builder().uri("http://web/").header("host", "web").body(()).expect("a request");
+    let request = canonical(&request.into_parts().0).expect("a canonical form");
+    let leads_to = |client: &str, port| {
+        let routes = snapshot.routes(&web, port, &client.parse().expect("a namespace"))?;
+        let chosen = routes.choose(&request, &HeaderMap::new())?;
+        match &chosen.rule.backends[0].target {
+            BackendTarget::Service { service, .. } => Some(service.name.to_string()),
+            BackendTarget::Invalid(_) => None,
+        }
+    };
+    assert_eq!(leads_to("blog", 80).as_deref(), Some("consumer"));
+    assert_eq!(leads_to("shop", 80).as_deref(), Some("producer"));
+    assert_eq!(leads_to("other", 80).as_deref(), Some("producer"));
+    assert_eq!(leads_to("blog", 81), None);
+    let balancing = |client: &str, port| snapshot.traffic(&web, port, &client.parse().expect("a namespace")).balancing;
+    assert_eq!(balancing("blog", 80), Balancing::RoundRobin);
+    assert_eq!(balancing("other", 80), Balancing::LeastRequest);
+    assert_eq!(balancing("other", 81), Balancing::PeakEwma);
+    assert_eq!(snapshot.service_port(&web, 80).map(|port| port.endpoints.len()), Some(1));
+    assert!(snapshot.service_port(&web, 81).is_none());
+    assert!(snapshot.service_port(&"shop/db".parse().expect("a name"), 80).is_none());
+}
