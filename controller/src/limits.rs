@@ -43,10 +43,18 @@ pub const HEADER_NAME_BYTES: usize = 256;
 pub const HEADER_VALUE_BYTES: usize = 4_096;
 pub const QUERY_VALUE_BYTES: usize = 1_024;
 pub const PATH_BYTES: usize = 1_024;
-/// Statuses of one retry: every error status there is.
-pub const RETRY_CODES: usize = 200;
-/// A compiled regular expression of a route. Every agent holds each; a hundred times what an honest one takes.
-pub const EXPRESSION_BYTES: usize = 256 << 10;
+/// Statuses of one retry, which agents read: more than a person writes.
+pub const RETRY_CODES: usize = 64;
+/// A compiled regular expression of a route, and its nested groups: the agents' own bounds. An agent that could not compile
+/// one would refuse every request to the port.
+pub const EXPRESSION_BYTES: usize = 64 << 10;
+pub const EXPRESSION_DEPTH: u32 = 32;
+/// Regular expressions of all routes of one Service port for one audience: 4 MiB of every agent's memory.
+pub const EXPRESSIONS_PER_PORT: usize = 64;
+/// Characters of a sentence about what is wrong in a rule. Agents read sentences of 4 KiB.
+pub const PROBLEM_CHARACTERS: usize = 512;
+/// Such sentences in one answer or condition; the rest is a number.
+pub const PROBLEMS_TOLD: usize = 5;
 /// Matches of all routes of one Service port for one audience: every request is held against them one by one.
 pub const MATCHES_PER_PORT: usize = 1_024;
 /// Bytes of all routes of one Service port for one audience, which every agent holds.

@@ -8,6 +8,7 @@ mod filter;
 mod grpc;
 mod http;
 mod matching;
+mod path;
 mod raw;
 mod reference;
 mod specificity;
@@ -104,12 +105,17 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn unsupported(path: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { reason: RefusalReason::UnsupportedValue, path: path.into(), problem: problem.into() }
+    fn unsupported(path: impl Into<String>, problem: &str) -> Self {
+        Self::new(RefusalReason::UnsupportedValue, path, problem)
     }
 
-    fn incompatible(path: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { reason: RefusalReason::IncompatibleFilters, path: path.into(), problem: problem.into() }
+    fn incompatible(path: impl Into<String>, problem: &str) -> Self {
+        Self::new(RefusalReason::IncompatibleFilters, path, problem)
+    }
+
+    fn new(reason: RefusalReason, path: impl Into<String>, problem: &str) -> Self {
+        let problem = problem.chars().take(limits::PROBLEM_CHARACTERS).collect();
+        Self { reason, path: path.into(), problem }
     }
 }
 
@@ -166,6 +172,15 @@ impl Route {
 
 fn path(rule: usize) -> String {
     format!("spec.rules[{rule}]")
+}
+
+fn rule_name(path: &str, name: Option<String>) -> Result<String, FieldError> {
+    let name = name.unwrap_or_default();
+    if name.len() > limits::OBJECT_NAME_BYTES {
+        let fix = format!("write at most {}", limits::OBJECT_NAME_BYTES);
+        return Err(FieldError::new(format!("{path}.name"), format!("it has {} bytes", name.len()), fix));
+    }
+    Ok(name)
 }
 
 fn at_most(path: &str, count: usize, limit: usize) -> Result<(), FieldError> {

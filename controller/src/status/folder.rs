@@ -180,7 +180,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::object::{Kind, Target};
+    use crate::object::{Kind, Parent, Target};
     use crate::status::{Aspect, PolicyCondition, Reason, Subject, reports};
 
     fn policies(name: &str, reason: Reason) -> BTreeMap<Key, Vec<PolicyReport>> {
@@ -200,6 +200,53 @@ mod tests {
         folder.write(policies("../../../deny", Reason::Accepted), &[], Timestamp::UNIX_EPOCH);
         folder.write(BTreeMap::new(), &[], Timestamp::UNIX_EPOCH);
         assert_eq!(fs::read_to_string(&victim).unwrap(), "theirs");
+    }
+
+    #[test]
+    fn a_routes_status_has_all_conditions_of_a_parent_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = Key { kind: Kind::HttpRoute, namespace: "shop".to_owned(), name: "web".to_owned() };
+        let parent = |port| Parent {
+            group: String::new(),
+            namespace: None,
+            name: "web".to_owned(),
+            port: Some(port),
+            section: None,
+        };
+        let condition = |port, aspect, reason| PolicyCondition {
+            subject: Subject::Parent(parent(port)),
+            aspect,
+            reason,
+            message: "because".to_owned(),
+            generation: Some(7),
+        };
+        let conditions = vec![
+            condition(80, Aspect::Accepted, Reason::Accepted),
+            condition(80, Aspect::PartiallyInvalid, Reason::UnsupportedValue),
+            condition(80, Aspect::ResolvedRefs, Reason::BackendNotFound),
+            condition(81, Aspect::Accepted, Reason::NoMatchingParent),
+        ];
+        let mut folder = StatusFolder::new(directory.path());
+        let all = reports(&BTreeMap::from([(key, conditions)]), &[], &BTreeSet::new());
+        folder.write(all, &[], Timestamp::UNIX_EPOCH);
+        let text = fs::read_to_string(directory.path().join(".status/HTTPRoute/shop/web.yaml")).unwrap();
+        let written: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(written["apiVersion"], "gateway.networking.k8s.io/v1");
+        let told = |parent: &serde_json::Value| {
+            let conditions = parent["conditions"].as_array().unwrap().iter();
+            let one = |found: &serde_json::Value| {
+                assert_eq!(found["observedGeneration"], 7);
+                format!("{}={}/{}", found["type"], found["status"], found["reason"]).replace('"', "")
+            };
+            (parent["parentRef"]["port"].as_u64().unwrap(), conditions.map(one).collect::<Vec<_>>())
+        };
+        let parents: Vec<_> = written["status"]["parents"].as_array().unwrap().iter().map(told).collect();
+        let first =
+            ["Accepted=True/Accepted", "PartiallyInvalid=True/UnsupportedValue", "ResolvedRefs=False/BackendNotFound"];
+        assert_eq!(
+            parents,
+            [(80, first.map(str::to_owned).to_vec()), (81, vec!["Accepted=False/NoMatchingParent".to_owned()])]
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod policies;
 mod routes;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -4,7 +4,7 @@ use weft_proto::v1::{self, path_rewrite, route_filter};
 
 use super::raw::{RawFilter, RawHeader, RawHeaderEdit, RawMirror, RawPathModifier, RawRedirect, RawRewrite};
 use super::reference::{self, BackendReference};
-use super::{Refusal, RouteKind, at_most, matching};
+use super::{Refusal, RouteKind, at_most, matching, path};
 use crate::limits;
 use crate::object::FieldError;
 use crate::object::field::port;
@@ -104,7 +104,7 @@ fn filter(path: &str, raw: RawFilter, place: Place, refusals: &mut Vec<Refusal>)
             rewrite(&format!("{path}.urlRewrite"), found, place, refusals)?.map(route_filter::Kind::Rewrite)
         }
         (kind @ ("CORS" | "ExternalAuth" | "ExtensionRef"), _) => {
-            refusals.push(Refusal::unsupported(format!("{path}.type"), format!("Weft has no filter {kind}")));
+            refusals.push(Refusal::unsupported(format!("{path}.type"), &format!("Weft has no filter {kind}")));
             None
         }
         (other, _) => {
@@ -159,7 +159,7 @@ fn edited(path: &str, raw: RawHeaderEdit, refusals: &mut Vec<Refusal>) -> Result
     let framing: Vec<&str> = named.map(String::as_str).filter(|name| FRAMING.contains(name)).collect();
     if let Some(name) = framing.first() {
         let instead = if *name == "host" { "; URLRewrite changes the hostname" } else { "" };
-        refusals.push(Refusal::unsupported(path, format!("the header {name} is not a route's to change{instead}")));
+        refusals.push(Refusal::unsupported(path, &format!("the header {name} is not a route's to change{instead}")));
         return Ok(None);
     }
     Ok(Some(edit))
@@ -173,7 +173,11 @@ fn headers(path: &str, raw: Vec<RawHeader>) -> Result<Vec<v1::Header>, FieldErro
         let path = format!("{path}[{index}]");
         matching::token(&format!("{path}.name"), &header.name)?;
         matching::unique(&format!("{path}.name"), &header.name, names[..index].iter().map(String::as_str))?;
-        matching::value(&format!("{path}.value"), &header.value, limits::HEADER_VALUE_BYTES)?;
+        let value = format!("{path}.value");
+        matching::value(&value, &header.value, limits::HEADER_VALUE_BYTES)?;
+        if !header.value.is_ascii() {
+            return Err(FieldError::new(value, "it is not ASCII, as the values of headers are", "encode it"));
+        }
         let name = header.name.to_ascii_lowercase();
         // Of equivalent names the first counts (Gateway API).
         if headers.iter().all(|other| other.name != name) {
@@ -289,12 +293,12 @@ fn path_modifier(
     if text.len() > limits::PATH_BYTES {
         return wrong(field, &format!("it has {} bytes", text.len()), &format!("write at most {}", limits::PATH_BYTES));
     }
-    if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?' && byte != b'#') {
-        let problem = format!("{text:?} is not a path; write letters, digits and signs without \"?\" and \"#\"");
-        refusals.push(Refusal::unsupported(format!("{path}.{field}"), problem));
+    let rooted = if text.starts_with('/') { text } else { format!("/{text}") };
+    if let Some(problem) = path::problem(&rooted) {
+        let field = format!("{path}.{field}");
+        refusals.push(Refusal::unsupported(field, &format!("no request can be given this path: {problem}")));
         return Ok(None);
     }
-    let rooted = if text.starts_with('/') { text } else { format!("/{text}") };
     let kind = match field {
         "replaceFullPath" => path_rewrite::Kind::Full(rooted),
         _ if !place.has_one_prefix => {

@@ -19,7 +19,7 @@ pub fn rule(path: &str, raw: RawGrpcRule) -> Result<Rule, FieldError> {
     if raw.session_persistence.is_some() {
         refusals.push(Refusal::unsupported(format!("{path}.sessionPersistence"), "Weft does not support it"));
     }
-    let name = raw.name.unwrap_or_default();
+    let name = super::rule_name(path, raw.name)?;
     Ok(Rule {
         name,
         matches,

@@ -5,7 +5,7 @@ use weft_proto::v1::{self, PathMatchKind};
 use super::filter::{self, Place};
 use super::raw::{RawHttpMatch, RawHttpRule, RawPath, RawRetry, RawTimeouts};
 use super::specificity::Specificity;
-use super::{Filter, Match, Refusal, RouteKind, Rule, at_most, matching, reference};
+use super::{Filter, Match, Refusal, RouteKind, Rule, at_most, matching, path, reference};
 use crate::limits;
 use crate::object::FieldError;
 use crate::object::field::milliseconds;
@@ -32,7 +32,7 @@ pub fn rule(path: &str, raw: RawHttpRule) -> Result<Rule, FieldError> {
     }
     let (request_timeout_ms, backend_timeout_ms) = timeouts(&format!("{path}.timeouts"), &raw.timeouts)?;
     let retry = raw.retry.map(|raw| retry(&format!("{path}.retry"), &raw)).transpose()?;
-    let name = raw.name.unwrap_or_default();
+    let name = super::rule_name(path, raw.name)?;
     Ok(Rule { name, matches, filters, backends, request_timeout_ms, backend_timeout_ms, retry, refusals })
 }
 
@@ -104,26 +104,10 @@ fn path_match(path: &str, raw: &RawPath, refusals: &mut Vec<Refusal>) -> Result<
     Ok(Some(v1::PathMatch { kind: kind.into(), value: value.to_owned() }))
 }
 
-/// The rules of the CRD: a path as it is after normalization, which has one spelling only.
+/// A path as it is after normalization, which has one spelling only.
 fn literal<'a>(path: &str, value: &'a str) -> Result<&'a str, FieldError> {
-    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-/._~!$&'()*+,;=:@%".contains(&byte);
-    let lower = value.to_ascii_lowercase();
-    let escapes = value
-        .split('%')
-        .skip(1)
-        .all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()));
-    let problem = if !value.starts_with('/') {
-        "it does not begin with \"/\""
-    } else if ["//", "/./", "/../", "%2f"].iter().any(|part| lower.contains(part))
-        || value.ends_with("/.")
-        || value.ends_with("/..")
-    {
-        "no normalized path has \"//\", \"/./\", \"/../\" or \"%2F\" in it"
-    } else if !escapes || !value.bytes().all(valid) {
-        "it has a character that no path may have"
-    } else {
-        return Ok(value);
-    };
+    let problem = if value.contains("//") { Some("it has \"//\" in it") } else { path::problem(value) };
+    let Some(problem) = problem else { return Ok(value) };
     Err(FieldError::new(path, format!("{value:?} fits no request: {problem}"), "write a path such as /api/v1"))
 }
 

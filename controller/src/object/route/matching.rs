@@ -8,6 +8,9 @@ use super::{Refusal, at_most};
 use crate::limits;
 use crate::object::FieldError;
 
+/// Characters of a value that are shown with what is wrong with it.
+const SHOWN: usize = 64;
+
 /// How a text is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
@@ -28,16 +31,21 @@ pub fn comparison(path: &str, kind: Option<&str>, refusals: &mut Vec<Refusal>) -
 }
 
 pub fn unknown(path: String, value: &str, known: &str) -> Refusal {
-    Refusal::unsupported(path, format!("{value:?} is not a value that Weft knows; it knows {known}"))
+    let shown: String = value.chars().take(SHOWN).collect();
+    Refusal::unsupported(path, &format!("{shown:?} is not a value that Weft knows; it knows {known}"))
 }
 
-/// False, with a refusal, for what agents could not compile.
+/// False, with a refusal, for what agents could not compile: it is built here as they do, within their bounds.
 pub fn compiles(path: &str, expression: &str, refusals: &mut Vec<Refusal>) -> bool {
-    let built = RegexBuilder::new(expression).size_limit(limits::EXPRESSION_BYTES).build();
-    let Err(error) = built else { return true };
+    let build = |text: &str| {
+        RegexBuilder::new(text).size_limit(limits::EXPRESSION_BYTES).nest_limit(limits::EXPRESSION_DEPTH).build()
+    };
+    // First by itself: brackets that only pair with the agents' own would escape from these.
+    let result = build(expression).and_then(|_| build(&format!(r"\A(?:{expression})\z")));
+    let Err(error) = result else { return true };
     let reason = error.to_string().lines().last().unwrap_or_default().to_owned();
-    refusals
-        .push(Refusal::unsupported(path, format!("{expression:?} is no regular expression that Weft takes: {reason}")));
+    let shown: String = expression.chars().take(SHOWN).collect();
+    refusals.push(Refusal::unsupported(path, &format!("{shown:?} is no regular expression that Weft takes: {reason}")));
     false
 }
 

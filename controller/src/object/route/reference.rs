@@ -100,6 +100,12 @@ pub fn backends(path: &str, raw: Vec<RawBackend>, place: Place) -> Result<Vec<Ba
 pub fn backend(path: String, raw: RawBackendObject) -> Result<BackendReference, FieldError> {
     named(&path, &raw.name)?;
     let number = raw.port.map(|number| port(&format!("{path}.port"), number)).transpose()?;
+    for (field, text) in [("group", &raw.group), ("kind", &raw.kind), ("namespace", &raw.namespace)] {
+        if let Some(text) = text.as_ref().filter(|text| text.len() > limits::OBJECT_NAME_BYTES) {
+            let fix = format!("write at most {}", limits::OBJECT_NAME_BYTES);
+            return Err(FieldError::new(format!("{path}.{field}"), format!("it has {} bytes", text.len()), fix));
+        }
+    }
     Ok(BackendReference {
         path,
         group: raw.group.unwrap_or_default(),

@@ -237,6 +237,41 @@ fn what_is_not_wefts_business_is_left_alone() {
     files.check("a Deployment", &[], &[]);
 }
 
+fn route(version: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/{version}\nkind: HTTPRoute\nmetadata: {{name: x, namespace: shop}}\nspec:\n{spec}"
+    )
+}
+
+#[test]
+fn a_route_with_a_mistake_names_its_place_and_its_repair() {
+    let deep = "  rules:\n  - filters:\n    - type: URLRewrite\n      urlRewrite:\n        hostnam: a\n";
+    for (title, text, expected) in [
+        ("a version", route("v1alpha2", "  rules: [{}]\n"), "a.yaml:1: HTTPRoute x: apiVersion: "),
+        ("a field beside the spec", route("v1", "  rules: [{}]\nspecs: 1\n"), "a.yaml:6: HTTPRoute shop/x: specs: "),
+        ("no spec", route("v1", ""), "spec: "),
+        ("an unknown field", route("v1", "  parents: []\n"), "a.yaml:5: HTTPRoute shop/x: spec.parents: unknown field"),
+        (
+            "one deep within",
+            route("v1", deep),
+            "a.yaml:9: HTTPRoute shop/x: spec.rules[0].filters[0].urlRewrite.hostnam: ",
+        ),
+        ("a wrong type", route("v1", "  rules:\n  - name: 7\n"), "a.yaml:6: HTTPRoute shop/x: spec.rules[0].name: "),
+        ("a bad path", route("v1", "  rules: [{matches: [{path: {value: x}}]}]\n"), "write a path such as /api/v1"),
+    ] {
+        check_defect(title, &text, expected);
+    }
+}
+
+#[test]
+fn an_older_version_of_a_route_says_the_same() {
+    let mut files = Files::new();
+    files.write("a.yaml", &route("v1beta1", "  rules: [{}]\n"));
+    let reading = files.directory.read(&BTreeSet::new());
+    assert_eq!(reading.defects, []);
+    assert!(reading.objects.http_routes.contains_key(&("shop".to_owned(), "x".to_owned())));
+}
+
 #[test]
 fn two_pods_never_share_a_uid() {
     let mut files = Files::new();

@@ -5,6 +5,7 @@ use weft_proto::v1::{self, route_filter};
 
 use super::super::World;
 use super::super::protocol::Protocol;
+use super::verdict::told;
 use crate::object::{Backend, BackendReference, Filter, Refusal, Route, Rule};
 use crate::status::Reason;
 
@@ -47,8 +48,8 @@ fn filters(
 ) -> Vec<v1::RouteFilter> {
     let mut all: Vec<v1::RouteFilter> = Vec::with_capacity(filters.len() + 1);
     if !refusals.is_empty() {
-        let sentences: Vec<String> = refusals.iter().map(ToString::to_string).collect();
-        all.push(v1::RouteFilter { kind: Some(route_filter::Kind::Unsupported(sentences.join("; "))) });
+        let sentences = told(refusals.iter().map(ToString::to_string));
+        all.push(v1::RouteFilter { kind: Some(route_filter::Kind::Unsupported(sentences)) });
     }
     for filter in filters {
         let kind = match filter {

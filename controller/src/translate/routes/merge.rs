@@ -51,15 +51,14 @@ pub fn merge<'a>(routes: &[&'a Resolved<'a>], silent: Silent, into: &mut v1::Rou
     oldest_first.sort_by_key(|resolved| Age::of(&resolved.route.metadata));
     let mut matches: Vec<(Precedence<'_>, v1::RouteMatch)> = Vec::new();
     let mut left_out = Vec::new();
-    let mut bytes = 0;
+    let mut taken = Size::default();
     for resolved in oldest_first {
-        let own: usize = resolved.rules.iter().map(|(rule, _)| rule.matches.len()).sum();
-        let size: usize = resolved.rules.iter().map(|(rule, body)| size(rule, body)).sum();
-        if matches.len() + own > limits::MATCHES_PER_PORT || bytes + size > limits::ROUTES_BYTES_PER_PORT {
+        let with = resolved.rules.iter().fold(taken, |sum, (rule, body)| sum.with(rule, body));
+        if !with.fits() {
             left_out.push(resolved.route);
             continue;
         }
-        bytes += size;
+        taken = with;
         for (place, (rule, body)) in resolved.rules.iter().enumerate() {
             let index = u32::try_from(into.rules.len()).unwrap_or(u32::MAX);
             into.rules.push(v1::RouteRule { request_timeout_ms: silent.timeout(rule), ..body.clone() });
@@ -85,8 +84,35 @@ impl Silent {
     }
 }
 
-fn size(rule: &Rule, body: &v1::RouteRule) -> usize {
-    body.encoded_len() + rule.matches.iter().map(|one| one.condition.encoded_len()).sum::<usize>()
+/// What agents must hold of a resource.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    matches: usize,
+    expressions: usize,
+    bytes: usize,
+}
+
+impl Size {
+    fn with(self, rule: &Rule, body: &v1::RouteRule) -> Self {
+        let conditions = || rule.matches.iter().map(|one| &one.condition);
+        Self {
+            matches: self.matches + rule.matches.len(),
+            expressions: self.expressions + conditions().map(expressions).sum::<usize>(),
+            bytes: self.bytes + body.encoded_len() + conditions().map(prost::Message::encoded_len).sum::<usize>(),
+        }
+    }
+
+    fn fits(self) -> bool {
+        self.matches <= limits::MATCHES_PER_PORT
+            && self.expressions <= limits::EXPRESSIONS_PER_PORT
+            && self.bytes <= limits::ROUTES_BYTES_PER_PORT
+    }
+}
+
+fn expressions(condition: &v1::RouteMatch) -> usize {
+    let path = condition.path.as_ref().is_some_and(|path| path.kind() == v1::PathMatchKind::RegularExpression);
+    let values = condition.headers.iter().chain(&condition.query).filter(|value| value.regular_expression);
+    usize::from(path) + values.count()
 }
 
 #[cfg(test)]

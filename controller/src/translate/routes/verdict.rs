@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{Attached, Losses, Place};
+use crate::limits;
 use crate::object::{Refusal, RefusalReason, Route, Rule};
 use crate::status::{Aspect, PolicyCondition, Reason, Subject};
-
-/// Problems told in one condition; the rest is a number.
-const TOLD: usize = 5;
 
 /// Nothing of the route can be in force.
 pub fn is_dropped(route: &Route) -> bool {
@@ -97,9 +95,10 @@ fn resolved(attached: &Attached<'_>) -> (Reason, String) {
     (*reason, told(attached.problems.iter().map(|(_, problem)| problem.clone())))
 }
 
-fn told(sentences: impl ExactSizeIterator<Item = String>) -> String {
-    let more = sentences.len().saturating_sub(TOLD);
-    let mut shown: Vec<String> = sentences.take(TOLD).collect();
+/// The first ones, and how many more there are.
+pub fn told(sentences: impl ExactSizeIterator<Item = String>) -> String {
+    let more = sentences.len().saturating_sub(limits::PROBLEMS_TOLD);
+    let mut shown: Vec<String> = sentences.take(limits::PROBLEMS_TOLD).collect();
     if more > 0 {
         shown.push(format!("and {more} more"));
     }

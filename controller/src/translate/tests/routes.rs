@@ -298,3 +298,67 @@ fn conditions_carry_the_generation_and_hostnames_are_spoken_of() {
     assert!(conditions.iter().all(|condition| condition.generation == Some(7)));
     assert!(out.message("web", Aspect::Accepted).contains("hostnames do not count"));
 }
+
+#[test]
+fn a_ports_declared_protocol_is_one_word() {
+    let service =
+        SERVICES.replace("{name: admin, port: 81}", "{name: admin, port: 81, appProtocol: kubernetes.io/h2c}");
+    let out = all(&[&service]);
+    let words = |name: &str| match out.shared[name].body.clone() {
+        Some(Body::Service(service)) => service.ports.into_iter().map(|port| port.app_protocol).collect::<Vec<_>>(),
+        other => panic!("{name} is {other:?}"),
+    };
+    assert_eq!(words("service/shop/web"), ["http", "http2"]);
+    assert_eq!(words("service/shop/v2"), ["", "tcp"]);
+}
+
+#[test]
+fn routes_that_find_no_room_are_told_and_disturb_no_older_ones() {
+    let matches = |count: usize| {
+        let one = |index: usize| format!("{{path: {{type: Exact, value: /{index}}}}}");
+        format!("[{}]", (0..count).map(one).collect::<Vec<_>>().join(", "))
+    };
+    let full = format!("[{{matches: {}}}, {{matches: {}}}]", matches(64), matches(64));
+    let routes: Vec<String> = (0..9).map(|index| http(&format!("r{index}"), &full)).collect();
+    let out = with(&routes.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(out.web_routes().matches.len(), 1024);
+    assert_eq!(out.verdict("r7")[0], "Accepted/Accepted");
+    assert_eq!(out.verdict("r8")[0], "Accepted/UnsupportedValue");
+    assert!(out.message("r8", Aspect::Accepted).contains("more and larger routes"));
+
+    let expression = "{headers: [{name: a, value: 'x.*', type: RegularExpression}]}";
+    let rules = format!("[{{matches: [{}]}}]", vec![expression; 40].join(", "));
+    let out = with(&[&http("first", &rules), &http("second", &rules), &http("third", "[{}]")]);
+    assert_eq!(out.web_routes().rules.len(), 2);
+    assert_eq!(out.verdict("second")[0], "Accepted/UnsupportedValue");
+    assert_eq!(out.verdict("third")[0], "Accepted/Accepted", "it is younger, and small enough");
+}
+
+#[test]
+fn a_mirror_that_leads_nowhere_is_told_and_harms_no_request() {
+    let rule = format!(
+        "[{{filters: [{{type: RequestMirror, requestMirror: {{backendRef: {{name: absent, port: 80}}, percent: 5}}}}], {TO_V1}}}]"
+    );
+    let out = with(&[&http("web", &rule)]);
+    let Some(Applied::Mirror(mirror)) = out.web_routes().rules[0].filters[0].kind.clone() else { panic!("no mirror") };
+    assert_eq!(mirror.per_million, 50_000);
+    assert!(mirror.backend.unwrap().invalid.contains("no Service shop/absent"));
+    assert!(out.web_routes().rules[0].backends[0].invalid.is_empty());
+    assert_eq!(out.verdict("web"), ["Accepted/Accepted", "ResolvedRefs/BackendNotFound"]);
+}
+
+proptest! {
+    /// The order in which files are read says nothing.
+    #[test]
+    fn routes_follow_from_the_set_of_objects_alone(seed in proptest::collection::vec(any::<u8>(), 5)) {
+        let path = |value: &str| format!("[{{matches: [{{path: {{value: {value}}}}}], {TO_V1}}}, {{{TO_V1}}}]");
+        let routes = [http("a", &path("/x")), http("b", &path("/x")), http("c", &path("/x/y")), http("d", "[{}]"), SERVICES.to_owned()];
+        let mut shuffled: Vec<(u8, &String)> = seed.iter().copied().zip(&routes).collect();
+        shuffled.sort();
+        let shuffled: Vec<&str> = shuffled.into_iter().map(|(_, text)| text.as_str()).collect();
+        let ordered: Vec<&str> = routes.iter().map(String::as_str).collect();
+        let (left, right) = (all(&ordered), all(&shuffled));
+        prop_assert_eq!(left.web_routes(), right.web_routes());
+        prop_assert_eq!(left.conditions, right.conditions);
+    }
+}
