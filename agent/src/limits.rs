@@ -185,6 +185,8 @@ pub const RETRY_BACKOFF_MAXIMUM: Duration = Duration::from_secs(1);
 pub const ROUTE_PATTERN_SIZE: usize = 64 * 1024;
 /// Nested groups of one regular expression: more than a person writes.
 pub const ROUTE_PATTERN_DEPTH: u32 = 32;
+/// Regular expressions of one Service port: at most 8 MiB, and twice what controllers send.
+pub const ROUTE_PATTERNS: usize = 128;
 /// Matches of one Service port: several routes of the 128 that Gateway API permits each.
 pub const ROUTE_MATCHES: usize = 4096;
 /// Rules of one Service port: several routes of 16 each.

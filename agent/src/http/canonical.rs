@@ -149,9 +149,10 @@ impl Canonical {
         }
     }
 
-    /// Another host for what is forwarded; the port goes with the old one.
+    /// Another host for what is forwarded; the port goes with the old one, save for a tunnel, which leads to it.
     pub fn replace_host(&mut self, host: &str) {
-        self.authority = Authority::named(host);
+        let port = self.authority.port().filter(|_| self.target == Target::Tunnel);
+        self.authority = Authority::named(host, port);
     }
 
     /// Another path, itself canonical, for what is forwarded; the query stays.

@@ -36,6 +36,8 @@ pub enum Broken {
     Unsupported(Arc<str>),
     #[error("a filter replaces the prefix of the path, but the path was not matched by a prefix")]
     NoPrefix,
+    #[error("a redirect needs a host, and neither the request nor the filter names one")]
+    NoHost,
     #[error("the rewritten request cannot be written: {0}")]
     Rewritten(String),
 }
@@ -99,7 +101,8 @@ fn apply_edit(edit: &HeaderEdit, headers: &mut HeaderMap) {
 }
 
 fn apply_rewrite(rewrite: &Rewrite, chosen: Option<&Chosen<'_>>, request: &mut Canonical) -> Result<(), Broken> {
-    if let Some(path) = &rewrite.path {
+    // `OPTIONS *` and CONNECT have no path.
+    if let Some(path) = rewrite.path.as_ref().filter(|_| request.path().starts_with('/')) {
         let path = replaced(path, chosen, request.path())?;
         request.replace_path(&path).map_err(|refused| Broken::Rewritten(refused.to_string()))?;
     }
@@ -132,9 +135,13 @@ fn redirection(
 ) -> Result<Redirection, Broken> {
     let scheme = redirect.scheme.unwrap_or(Scheme::Http);
     let host = redirect.hostname.as_deref().unwrap_or_else(|| request.host());
+    if host.is_empty() {
+        return Err(Broken::NoHost);
+    }
     let port = redirect.port.unwrap_or(if redirect.scheme.is_some() { scheme.port() } else { dialled });
     let port = if port == scheme.port() { String::new() } else { format!(":{port}") };
     let path = match &redirect.path {
+        _ if !request.path().starts_with('/') => "/".to_owned(),
         Some(path) => replaced(path, chosen, request.path())?,
         None => request.path().to_owned(),
     };

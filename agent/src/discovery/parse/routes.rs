@@ -67,6 +67,11 @@ pub fn read(resource: &str, row: &v1::Routes) -> Result<Routes, ReadError> {
     };
     bounded("rules", row.rules.len(), limits::ROUTE_RULES)?;
     bounded("matches", row.matches.len(), limits::ROUTE_MATCHES)?;
+    let patterns: usize = row.matches.iter().map(patterns).sum();
+    if patterns > limits::ROUTE_PATTERNS {
+        let limit = limits::ROUTE_PATTERNS;
+        return Err(problem("matches", format!("they have {patterns} regular expressions; at most {limit} are read")));
+    }
     let rules: Vec<Arc<RouteRule>> = each("rules", &row.rules, |field, rule| read_rule(field, rule).map(Arc::new))?;
     let matches = each("matches", &row.matches, |field, written| read_match(field, written, &rules))?;
     Ok(Routes {
@@ -194,6 +199,12 @@ fn read_match(field: &str, written: &v1::RouteMatch, rules: &[Arc<RouteRule>]) -
         headers: each(&format!("{field}.headers"), &written.headers, header)?,
         query: each(&format!("{field}.query"), &written.query, query)?,
     })
+}
+
+fn patterns(written: &v1::RouteMatch) -> usize {
+    let path = written.path.as_ref().is_some_and(|path| path.kind() == v1::PathMatchKind::RegularExpression);
+    let values = written.headers.iter().chain(&written.query).filter(|value| value.regular_expression);
+    usize::from(path) + values.count()
 }
 
 fn read_path(field: &str, written: &v1::PathMatch) -> Result<PathMatch, ReadError> {

@@ -125,6 +125,13 @@ fn a_match_that_cannot_be_read_refuses_every_request() {
         ("matches[0].headers[0]", with_match(v1::RouteMatch { headers: vec![value("x", true)], ..any_path(0) })),
         ("matches[0].query[0]", with_match(v1::RouteMatch { query: vec![value("x", true)], ..any_path(0) })),
         ("matches", v1::Routes { matches: vec![any_path(0); limits::ROUTE_MATCHES + 1], ..routes() }),
+        ("matches", {
+            let expression = v1::RouteMatch {
+                path: Some(path(v1::PathMatchKind::RegularExpression, "/a")),
+                ..v1::RouteMatch::default()
+            };
+            v1::Routes { matches: vec![expression; limits::ROUTE_PATTERNS + 1], ..routes() }
+        }),
         (
             "rules[0].backends[0].port",
             with_rule(v1::RouteRule { backends: vec![v1::RouteBackend { port: 0, ..backend("web") }], ..rule("web") }),

@@ -21,8 +21,8 @@ impl Authority {
 
     /// A host that is already canonical.
     #[must_use]
-    pub fn named(host: &str) -> Self {
-        Self { host: Box::from(host), port: None }
+    pub fn named(host: &str, port: Option<u16>) -> Self {
+        Self { host: Box::from(host), port }
     }
 
     /// `host`, `host:port`, `[address]` or `[address]:port`; empty for nobody.

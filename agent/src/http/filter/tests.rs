@@ -1,8 +1,9 @@
 //! What a user's filters do, row by row.
 
 use http::{HeaderName, Request, Response, Version};
+use proptest::prelude::*;
 
-use super::super::canonical::canonical;
+use super::super::canonical::{canonical, canonical_path};
 use super::*;
 use crate::model::{Backend, BackendTarget, PathMatch, PathPrefix, RouteMatch, RouteRule};
 
@@ -161,6 +162,50 @@ fn a_redirect_keeps_what_it_does_not_name() {
     for status in [301, 302, 303, 307, 308].map(|status| StatusCode::from_u16(status).unwrap()) {
         let answer = way(prefix("/"), "/").apply(&[Filter::Redirect(Redirect { status, ..keep.clone() })]);
         assert!(matches!(answer, Ok(Next::Redirect(redirection)) if redirection.status == status));
+    }
+}
+
+#[test]
+fn a_request_without_a_host_or_a_path_is_not_led_astray() {
+    let keep = Redirect { scheme: None, hostname: None, path: None, port: None, status: StatusCode::FOUND };
+    let rewrite = Rewrite { hostname: Some("db".into()), path: Some(PathRewrite::Full(Box::from("/x"))) };
+    let asked = |method: &str, uri: &str, version| {
+        let request = Request::builder().method(method).uri(uri).version(version);
+        let request = if version == Version::HTTP_10 { request } else { request.header("host", "web") };
+        canonical(&request.body(()).unwrap().into_parts().0).unwrap()
+    };
+    let mut nobody = way(prefix("/"), "/");
+    nobody.canonical = asked("GET", "//example.org/", Version::HTTP_10);
+    assert_eq!(nobody.apply(&[Filter::Redirect(keep.clone())]), Err(Broken::NoHost));
+    let mut all = way(PathMatch::Any, "/");
+    all.canonical = asked("OPTIONS", "*", Version::HTTP_11);
+    assert_eq!(location(all.apply(&[Filter::Redirect(keep)])), "http://web:8080/");
+    assert_eq!(all.apply(&[Filter::Rewrite(rewrite.clone())]), Ok(Next::Forward));
+    assert_eq!((all.canonical.path(), all.canonical.host()), ("*", "db"));
+    let mut tunnel = way(PathMatch::Any, "/");
+    tunnel.canonical = asked("CONNECT", "web:443", Version::HTTP_11);
+    assert_eq!(tunnel.apply(&[Filter::Rewrite(rewrite)]), Ok(Next::Forward));
+    assert_eq!(tunnel.canonical.authority().to_string(), "db:443");
+}
+
+proptest! {
+    #[test]
+    fn a_rewritten_path_is_canonical(
+        old in "(/[ab]{1,2}){0,2}/?",
+        new in "(/[xy]{1,2}){0,2}/?",
+        rest in "(/[a.%2e]{0,3}){0,3}",
+    ) {
+        let Ok(uri) = format!("http://web{old}{rest}").parse::<http::Uri>() else { return Ok(()) };
+        let parts = Request::builder().version(Version::HTTP_2).uri(uri).body(()).unwrap().into_parts().0;
+        let Ok(asked) = canonical(&parts) else { return Ok(()) };
+        let mut forwarded = way(prefix(&old), "/");
+        forwarded.canonical = asked;
+        let path = Some(PathRewrite::Prefix(PathPrefix::new(&new)));
+        if forwarded.apply(&[Filter::Rewrite(Rewrite { hostname: None, path })]) == Ok(Next::Forward) {
+            let written = forwarded.canonical.path();
+            let again = canonical_path(written);
+            prop_assert_eq!(again.as_deref(), Ok(written));
+        }
     }
 }
 
