@@ -49,7 +49,7 @@ pub const RETRY_CODES: usize = 64;
 /// one would refuse every request to the port.
 pub const EXPRESSION_BYTES: usize = 64 << 10;
 pub const EXPRESSION_DEPTH: u32 = 32;
-/// Regular expressions of all routes of one Service port for one audience: 4 MiB of every agent's memory.
+/// Regular expressions of one route, and of all routes of one Service port for one audience: 4 MiB of every agent's memory.
 pub const EXPRESSIONS_PER_PORT: usize = 64;
 /// Characters of a sentence about what is wrong in a rule. Agents read sentences of 4 KiB.
 pub const PROBLEM_CHARACTERS: usize = 512;
@@ -59,6 +59,9 @@ pub const PROBLEMS_TOLD: usize = 5;
 pub const MATCHES_PER_PORT: usize = 1_024;
 /// Bytes of all routes of one Service port for one audience, which every agent holds.
 pub const ROUTES_BYTES_PER_PORT: usize = 1 << 20;
+/// What one route may take at all of its ports together: it names up to 32 Services of 64 ports, and is copied to each.
+pub const ROUTE_BYTES_EVERYWHERE: usize = 4 << 20;
+pub const ROUTE_EXPRESSIONS_EVERYWHERE: usize = 256;
 
 /// Changes remembered for agents that are a little behind; one further behind is compared resource by resource.
 pub const REMEMBERED_CHANGES: usize = 64;

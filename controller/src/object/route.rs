@@ -131,12 +131,14 @@ impl Route {
         if rules.is_empty() {
             return Err(FieldError::new("spec.rules", "it has no rule", "add one, or leave the list out"));
         }
+        few_expressions(rules.iter().map(raw::RawHttpRule::expressions).sum())?;
         let rules = rules.into_iter().enumerate().map(|(index, rule)| http::rule(&path(index), rule));
         Self::new(metadata, RouteKind::Http, raw.parent_refs, &raw.hostnames, rules.collect::<Result<_, _>>()?)
     }
 
     pub fn grpc(metadata: Metadata, raw: RawGrpcRoute) -> Result<Self, FieldError> {
         let rules = raw.rules.unwrap_or_default();
+        few_expressions(rules.iter().map(raw::RawGrpcRule::expressions).sum())?;
         let rules = rules.into_iter().enumerate().map(|(index, rule)| grpc::rule(&path(index), rule));
         Self::new(metadata, RouteKind::Grpc, raw.parent_refs, &raw.hostnames, rules.collect::<Result<_, _>>()?)
     }
@@ -172,6 +174,12 @@ impl Route {
 
 fn path(rule: usize) -> String {
     format!("spec.rules[{rule}]")
+}
+
+/// Before any is compiled.
+fn few_expressions(count: usize) -> Result<(), FieldError> {
+    at_most("spec.rules", count, limits::EXPRESSIONS_PER_PORT)
+        .map_err(|error| FieldError { problem: format!("its rules have {count} regular expressions"), ..error })
 }
 
 fn rule_name(path: &str, name: Option<String>) -> Result<String, FieldError> {

@@ -47,15 +47,10 @@ pub struct Losses(BTreeMap<Key, BTreeMap<Place, (Reason, String)>>);
 
 pub fn share(world: &World<'_>, elected: &Elected<'_>, out: &mut Translation) {
     let routes = world.objects.grpc_routes.values().chain(world.objects.http_routes.values());
+    let routes = routes.filter(|route| !route.parents.is_empty());
     let attached: Vec<Attached<'_>> = routes.map(|route| attach(world, route)).collect();
-    let mut places: BTreeMap<&Place, Vec<&Resolved<'_>>> = BTreeMap::new();
-    for one in attached.iter().filter(|one| !verdict::is_dropped(one.resolved.route)) {
-        let own: BTreeSet<&Place> = one.bound.iter().flatten().flatten().collect();
-        for place in own {
-            places.entry(place).or_default().push(&one.resolved);
-        }
-    }
     let mut losses = Losses::default();
+    let places = places(&attached, &mut losses);
     for (place, routes) in places {
         let kind = winner(place, &routes, &mut losses);
         let winners: Vec<&Resolved<'_>> = routes.into_iter().filter(|one| one.route.kind == kind).collect();
@@ -86,6 +81,26 @@ pub fn share(world: &World<'_>, elected: &Elected<'_>, out: &mut Translation) {
             out.conditions.insert(key(one.resolved.route), conditions);
         }
     }
+}
+
+/// Who is attached where.
+fn places<'a, 'b>(attached: &'b [Attached<'a>], losses: &mut Losses) -> BTreeMap<&'b Place, Vec<&'b Resolved<'a>>> {
+    let mut places: BTreeMap<&Place, Vec<&Resolved<'_>>> = BTreeMap::new();
+    for one in attached.iter().filter(|one| !verdict::is_dropped(one.resolved.route)) {
+        let own: BTreeSet<&Place> = one.bound.iter().flatten().flatten().collect();
+        let fits = one.resolved.fits_everywhere(own.len());
+        for place in &own {
+            if fits {
+                places.entry(place).or_default().push(&one.resolved);
+            } else {
+                let ports = own.len();
+                let message =
+                    format!("at {ports} ports the route is more than agents can hold; name fewer, or write less");
+                losses.add(one.resolved.route, place, (Reason::UnsupportedValue, message));
+            }
+        }
+    }
+    places
 }
 
 fn attach<'a>(world: &World<'_>, route: &'a Route) -> Attached<'a> {

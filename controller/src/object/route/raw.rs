@@ -205,3 +205,27 @@ pub struct RawPathModifier {
     pub replace_full_path: Option<String>,
     pub replace_prefix_match: Option<String>,
 }
+
+const EXPRESSION: &str = "RegularExpression";
+
+impl RawHttpRule {
+    /// Regular expressions, which cost their readers more than all else.
+    pub fn expressions(&self) -> usize {
+        let of = |one: &RawHttpMatch| {
+            usize::from(one.path.kind.as_deref() == Some(EXPRESSION)) + count(&one.headers) + count(&one.query_params)
+        };
+        self.matches.iter().flatten().map(of).sum()
+    }
+}
+
+impl RawGrpcRule {
+    pub fn expressions(&self) -> usize {
+        let method =
+            |one: &RawGrpcMatch| one.method.as_ref().and_then(|method| method.kind.as_deref()) == Some(EXPRESSION);
+        self.matches.iter().flatten().map(|one| usize::from(method(one)) + count(&one.headers)).sum()
+    }
+}
+
+fn count(values: &[RawValueMatch]) -> usize {
+    values.iter().filter(|value| value.kind.as_deref() == Some(EXPRESSION)).count()
+}

@@ -43,6 +43,12 @@ fn a_rule_that_an_api_server_would_refuse_names_its_field() {
         (many(17, json!({})), "spec.rules", "16 are allowed"),
         (many(3, json!({ "matches": many(64, json!({})) })), "spec.rules", "192 matches"),
         (json!([{ "matches": many(65, json!({})) }]), "spec.rules[0].matches", "64 are allowed"),
+        (
+            json!([{ "matches": many(64, json!({ "path": { "type": "RegularExpression", "value": "/" } })) },
+                   { "matches": [{ "headers": [{ "type": "RegularExpression", "name": "a", "value": "b" }] }] }]),
+            "spec.rules",
+            "65 regular expressions",
+        ),
         (json!([{ "name": "a" }, { "name": "a" }]), "spec.rules[1].name", "its own name"),
         (json!([{ "backendRefs": many(17, json!({ "name": "v1" })) }]), "spec.rules[0].backendRefs", "16 are allowed"),
         (

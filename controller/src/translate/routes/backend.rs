@@ -6,6 +6,7 @@ use weft_proto::v1::{self, route_filter};
 use super::super::World;
 use super::super::protocol::Protocol;
 use super::verdict::told;
+use crate::limits;
 use crate::object::{Backend, BackendReference, Filter, Refusal, Route, Rule};
 use crate::status::Reason;
 
@@ -98,7 +99,7 @@ fn usable(world: &World<'_>, namespace: &str, reference: &BackendReference) -> R
     let Some(number) = reference.port else {
         return Err((Reason::BackendNotFound, format!("it does not say which port of {title}")));
     };
-    let Some(port) = service.ports.iter().find(|port| port.port == number) else {
+    let Some(port) = service.ports.iter().take(limits::PORTS_PER_SERVICE).find(|port| port.port == number) else {
         return Err((Reason::BackendNotFound, format!("{title} has no TCP port {number}")));
     };
     if !Protocol::of(port).may_be_routed() {

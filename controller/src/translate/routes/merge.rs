@@ -53,7 +53,7 @@ pub fn merge<'a>(routes: &[&'a Resolved<'a>], silent: Silent, into: &mut v1::Rou
     let mut left_out = Vec::new();
     let mut taken = Size::default();
     for resolved in oldest_first {
-        let with = resolved.rules.iter().fold(taken, |sum, (rule, body)| sum.with(rule, body));
+        let with = taken.and(resolved);
         if !with.fits() {
             left_out.push(resolved.route);
             continue;
@@ -92,7 +92,20 @@ struct Size {
     bytes: usize,
 }
 
+impl Resolved<'_> {
+    /// Copied to that many ports, it is not more than one route may take.
+    pub fn fits_everywhere(&self, ports: usize) -> bool {
+        let size = Size::default().and(self);
+        size.bytes * ports <= limits::ROUTE_BYTES_EVERYWHERE
+            && size.expressions * ports <= limits::ROUTE_EXPRESSIONS_EVERYWHERE
+    }
+}
+
 impl Size {
+    fn and(self, resolved: &Resolved<'_>) -> Self {
+        resolved.rules.iter().fold(self, |sum, (rule, body)| sum.with(rule, body))
+    }
+
     fn with(self, rule: &Rule, body: &v1::RouteRule) -> Self {
         let conditions = || rule.matches.iter().map(|one| &one.condition);
         Self {

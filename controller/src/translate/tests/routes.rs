@@ -335,6 +335,23 @@ fn routes_that_find_no_room_are_told_and_disturb_no_older_ones() {
 }
 
 #[test]
+fn a_route_is_not_copied_to_more_ports_than_agents_can_hold() {
+    let ports: Vec<String> = (1..=60).map(|port| format!("{{name: p{port}, port: {port}}}")).collect();
+    let wide = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: wide, namespace: shop}}\nspec:\n  clusterIP: 10.96.0.9\n  ports: [{}]\n",
+        ports.join(", ")
+    );
+    let expression = "{headers: [{name: a, value: 'x.*', type: RegularExpression}]}";
+    for (count, reason) in [(4, "Accepted/Accepted"), (5, "Accepted/UnsupportedValue")] {
+        let rules = format!("[{{matches: [{}]}}]", vec![expression; count].join(", "));
+        let parent = "{group: '', kind: Service, name: wide}";
+        let out = with(&[&wide, &route_of("HTTPRoute", "namespace: shop, name: mine", parent, &rules)]);
+        assert_eq!(out.verdict("mine")[0], reason, "{count}");
+        assert_eq!(out.has_routes("routes/shop/wide/60"), reason == "Accepted/Accepted", "{count}");
+    }
+}
+
+#[test]
 fn a_mirror_that_leads_nowhere_is_told_and_harms_no_request() {
     let rule = format!(
         "[{{filters: [{{type: RequestMirror, requestMirror: {{backendRef: {{name: absent, port: 80}}, percent: 5}}}}], {TO_V1}}}]"
