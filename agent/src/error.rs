@@ -106,6 +106,20 @@ reasons! {
     NoClientRecord = "no_client_record",
     /// Nothing moved for longer than the idle bound.
     IdleTimeout = "idle_timeout",
+    /// A request that could be read in more than one way, or in none.
+    BadRequest = "bad_request",
+    /// Bytes that are no HTTP, where a route or a rule about requests leaves room for nothing else.
+    ProtocolRefused = "protocol_refused",
+    /// Routes speak of the Service port, and none of them fits the request.
+    NoRoute = "no_route",
+    /// The route has no usable backend for the request's share, or a filter that cannot be applied.
+    BrokenRoute = "broken_route",
+    /// A route answered the request itself.
+    Redirected = "redirected",
+    /// The answer did not come within the route's time.
+    RequestTimeout = "request_timeout",
+    /// It failed, and the budget for retries was spent.
+    RetryBudgetSpent = "retry_budget_spent",
     /// The operating system refused something that this agent needs (descriptors, memory, ports).
     ResourceExhausted = "resource_exhausted",
 }

@@ -1,15 +1,18 @@
 //! The journey of a connection that reached a pod of this node.
 //!
-//! accept (from whom, to which port?) → open (is it mesh TLS, and whose?) → authorize → connect (the
-//! application, which sees the real client) → relay. It is decided on one snapshot; identity comes from
-//! the certificate alone, the address decides at most how long to wait. Everything refused is reset.
+//! accept (from whom, to which port?) → open (is it mesh TLS, and whose?) → authorize → connect (the application, which
+//! sees the real client) → relay, or, where rules are about requests, speech (is it HTTP?) → `requests`. It is decided on one
+//! snapshot; identity comes from the certificate alone, the address decides at most how long to wait. Everything refused is
+//! reset, a refused request is answered.
 
 mod accept;
 mod authorize;
 mod connect;
 mod open;
 mod plaintext;
+mod requests;
 mod secure;
+mod speech;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,8 +50,8 @@ pub async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, place: Option<Place>, down
 }
 
 async fn carry(
-    worker: &Worker,
-    pod: &Pod,
+    worker: &Rc<Worker>,
+    pod: &Arc<Pod>,
     snapshot: Arc<Snapshot>,
     downstream: TcpStream,
     started: Instant,
@@ -71,10 +74,10 @@ async fn carry(
     drop(snapshot);
     match opening {
         Opening::Mesh { stream, application } => {
-            secure::carry(worker, pod, &arrival, (stream, application), started, record).await
+            secure::carry(worker, pod, arrival, (stream, application), started, record).await
         }
         Opening::Plaintext { stream, application } => {
-            plaintext::carry(worker, pod, &arrival, (stream, application), started, record).await
+            plaintext::carry(worker, pod, arrival, (stream, application), started, record).await
         }
     }
 }

@@ -37,7 +37,7 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// One relay buffer, shared by all connections of a worker: a read takes what is there, up to this.
 pub const RELAY_BUFFER: usize = 64 * 1024;
 /// Of a server's greeting, what is read before anybody knows that it is one: the rest is relayed.
-pub const GREETING_FIRST: usize = 512;
+pub const GREETING_FIRST: usize = 64;
 /// Longest preamble or status, in bytes: names are at most 253 characters each.
 pub const WIRE_MESSAGE_MAXIMUM: usize = 4096;
 /// Bytes of a connection's beginning that are looked at to tell mesh TLS from plaintext: a `ClientHello` with ML-KEM is
@@ -100,6 +100,12 @@ pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 pub const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 /// A request's body up to this many bytes is kept in memory where a policy asks for retries; a longer one is sent once.
 pub const RETRY_BODY_MAXIMUM: usize = 64 * 1024;
+/// Copies of requests for mirrors that one worker has under way; above that, requests go without.
+pub const MIRRORS: usize = 256;
+/// A mirror's copy and its answer have this long: a slow mirror holds no more than its share.
+pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of a mirror's answer, what is read so that its connection can serve again.
+pub const MIRROR_ANSWER_MAXIMUM: usize = 1024 * 1024;
 /// Attempts of one request, of every kind together: first ones, retries, and endpoints that took no byte of it.
 pub const REQUEST_ATTEMPTS: u32 = 8;
 /// Endpoints tried for one request of which no byte has left.
@@ -123,10 +129,8 @@ pub const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The successor must serve within this time, or the old agent goes on.
 pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often memory is looked at that the allocator keeps without use.
-pub const MEMORY_INTERVAL: Duration = Duration::from_secs(5);
-/// Free memory, in bytes, that is kept for the next connections: some hundred of them.
-pub const MEMORY_SPARE: usize = 1024 * 1024;
+/// An agent to which no connection came, and which none left, for this long gives back the memory of its code.
+pub const QUIET_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Connection records kept for `weft why`, of those that were carried and again of those that were not: some 700 bytes
 /// each, a megabyte and a half of an agent that has served many.

@@ -5,6 +5,10 @@ use weft_agent::config::{Command, CommandLine, RemoveSettings};
 use weft_agent::node::{originals, self_test};
 use weft_agent::{app, bpf, supervise, telemetry};
 
+/// Keeps what lives long apart from what is short-lived, so that handshakes leave no holes among connections.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> anyhow::Result<()> {
     match CommandLine::parse().command {
         Command::Run(settings) => {

@@ -1,99 +1,75 @@
-//! Gives memory back to the system that the start of the agent or its connections have left behind.
+//! Gives back the memory of code that a quiet agent does not need.
 //!
-//! The allocator keeps what was freed for the next allocation, in arenas of each thread, and an agent that once carried
-//! thousands of connections would look like one that still does. Invariant: what is given back was of no use for a whole
-//! interval, so a steady load is not slowed down. Absent: allocators other than glibc's, which are left alone.
+//! What its connections have left behind is given back by the allocator by itself, within some seconds: its settings are in
+//! .cargo/config.toml. Invariant: an agent whose connections come and go keeps its code, so a steady load is not slowed down.
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits;
+use crate::telemetry::Telemetry;
 
-/// Looks now and then, until `stop`. For the control side: giving back takes milliseconds.
-pub async fn give_back(stop: CancellationToken) {
-    let mut tick = interval(limits::MEMORY_INTERVAL);
+/// Looks now and then whether connections came or went, until `stop`: code that was needed to start, or by a crowd that came
+/// or left, is not needed by those who stay.
+pub async fn give_back(telemetry: Telemetry, stop: CancellationToken) {
+    let mut tick = interval(limits::QUIET_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut free_before = 0;
-    let mut started = false;
     // The first one is at once, when the agent has only begun to start.
     tick.tick().await;
+    let mut before = telemetry.connections();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let free = allocator::free();
-        if free.min(free_before) <= limits::MEMORY_SPARE && started {
-            free_before = free;
-            continue;
+        let now = telemetry.connections();
+        // Again and again, because an agent's upkeep brings some of it back: a few dozen page faults each time.
+        if now == before {
+            code::release();
         }
-        started = true;
-        allocator::trim();
-        code::release();
-        free_before = allocator::free();
-        tracing::debug!(before = free, after = free_before, "memory was given back");
+        before = now;
     }
 }
 
-/// The program's own code: most of what is resident in an idle agent, and most of that was needed to start alone. What is
-/// still needed comes back from the page cache, page by page.
+/// The program's own code and constants: most of what is resident in an idle agent, and most of that was needed to start
+/// alone. What is still needed comes back from the page cache, page by page.
 mod code {
     use std::ops::Range;
 
     pub(super) fn release() {
         let Ok(program) = std::fs::read_link("/proc/self/exe") else { return };
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-        for range in maps.lines().filter_map(|line| executable(line, &program.to_string_lossy())) {
+        for range in maps.lines().filter_map(|line| unchanged(line, &program.to_string_lossy())) {
             // SAFETY: it is a private mapping of a file that is executed and cannot be written, neither the mapping nor,
             // while it runs, the file; so every page that is dropped here is read again as it was.
             let _ = unsafe { libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED) };
         }
     }
 
-    /// The addresses of a line of /proc/self/maps, if these are the code of `program`: read-only pages too may have been
-    /// changed before they became so, by the dynamic linker, but never code.
-    pub(super) fn executable(line: &str, program: &str) -> Option<Range<usize>> {
+    /// The addresses of a line of /proc/self/maps, if they are as in the file of `program`: its code, and the segment that
+    /// the file begins with. The dynamic linker has changed other read-only pages before they became so.
+    pub(super) fn unchanged(line: &str, program: &str) -> Option<Range<usize>> {
         let mut fields = line.splitn(6, ' ');
         let (start, end) = fields.next()?.split_once('-')?;
-        let permissions = fields.next()?;
-        let path = fields.nth(3)?.trim_start();
+        let (permissions, offset) = (fields.next()?, fields.next()?);
+        let path = fields.nth(2)?.trim_start();
         let address = |text| usize::from_str_radix(text, 16).ok();
-        (permissions == "r-xp" && path == program).then_some(address(start)?..address(end)?)
+        let whole = permissions == "r-xp" || (permissions == "r--p" && address(offset)? == 0);
+        (whole && path == program).then_some(address(start)?..address(end)?)
     }
-}
-
-#[cfg(target_env = "gnu")]
-mod allocator {
-    /// Bytes that are neither in use nor given back.
-    pub(super) fn free() -> usize {
-        // SAFETY: mallinfo2 has no preconditions; it takes each arena's lock in turn.
-        unsafe { libc::mallinfo2() }.fordblks
-    }
-
-    pub(super) fn trim() {
-        // SAFETY: malloc_trim has no preconditions; it takes each arena's lock in turn and touches free chunks alone.
-        unsafe { libc::malloc_trim(0) };
-    }
-}
-
-#[cfg(not(target_env = "gnu"))]
-mod allocator {
-    pub(super) fn free() -> usize {
-        0
-    }
-
-    pub(super) fn trim() {}
 }
 
 #[cfg(test)]
 mod tests {
-    use super::code::executable;
+    use super::code::unchanged;
 
     #[test]
-    fn only_the_programs_own_code_is_dropped() {
+    fn only_what_is_as_in_the_programs_file_is_dropped() {
         let code = "55d0c8a00000-55d0c9100000 r-xp 00260000 fe:00 1234                       /opt/weft/weft-agent";
-        assert_eq!(executable(code, "/opt/weft/weft-agent"), Some(0x55d0_c8a0_0000..0x55d0_c910_0000));
-        assert_eq!(executable(code, "/opt/weft/weft"), None);
+        assert_eq!(unchanged(code, "/opt/weft/weft-agent"), Some(0x55d0_c8a0_0000..0x55d0_c910_0000));
+        assert_eq!(unchanged(code, "/opt/weft/weft"), None);
+        let constants = "55d0c87a0000-55d0c8a00000 r--p 00000000 fe:00 1234                       /opt/weft/weft-agent";
+        assert_eq!(unchanged(constants, "/opt/weft/weft-agent"), Some(0x55d0_c87a_0000..0x55d0_c8a0_0000));
         for other in [
             "55d0c9100000-55d0c9140000 r--p 00960000 fe:00 1234 /opt/weft/weft-agent",
             "55d0c9140000-55d0c9150000 rw-p 009a0000 fe:00 1234 /opt/weft/weft-agent",
@@ -101,14 +77,13 @@ mod tests {
             "7f0000000000-7f0000001000 rwxp 00000000 00:00 0 ",
             "",
         ] {
-            assert_eq!(executable(other, "/opt/weft/weft-agent"), None, "{other}");
+            assert_eq!(unchanged(other, "/opt/weft/weft-agent"), None, "{other}");
         }
     }
 
     #[test]
     fn a_program_goes_on_without_its_resident_code() {
         super::code::release();
-        super::allocator::trim();
         assert_eq!(std::hint::black_box([1, 2, 3]).iter().sum::<i32>(), 6);
     }
 }

@@ -1,31 +1,44 @@
 //! The journey of a connection that a pod of this node opened.
 //!
-//! accept (where was it going?) → route (which endpoints may serve it?) → connect (one of them, under
-//! mTLS where the other side can) → relay. It is decided on one snapshot. Until the relay begins no
-//! byte of the application has left, so every step before it may try again somewhere else; a failure
-//! becomes a reset of the application's socket, never an orderly end.
+//! accept (where was it going?) → route (what does that mean?) → connect (an endpoint, under mTLS where the other side can) →
+//! speech (who speaks first, and what?) → relay, or, where requests are spoken, `request` for each of them. Until the relay
+//! begins no byte of the application has left, so every step before it may try again somewhere else; a failure becomes a
+//! reset of the application's socket, never an orderly end.
 
 mod accept;
 mod attempt;
 mod connect;
+mod conversation;
+mod line;
+mod mirror;
+mod request;
 mod route;
+mod send;
+mod speech;
+mod way;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::error::{ConnectionError, Reason, Side};
-use crate::model::Snapshot;
+use crate::http::Version;
+use crate::http::detect::Speech;
+use crate::model::{Snapshot, Workload};
 use crate::node::pod::{Place, Pod};
 use crate::node::socket;
 use crate::relay::{FirstByte, relay};
 use crate::telemetry::{ConnectionRecord, Direction};
+use crate::wire::{Prefixed, Protocol};
 use crate::worker::Worker;
 
-use connect::Upstream;
+use connect::{Connected, Upstream};
+use conversation::{Conversation, Seed};
+use speech::Said;
 
 /// Carries one accepted connection to its end and records it.
 pub async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, place: Option<Place>, mut downstream: TcpStream) {
@@ -41,59 +54,110 @@ pub async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, place: Option<Place>, mut 
     let mut record = Box::new(ConnectionRecord::begin(Direction::Outbound, snapshot.version.clone()));
     record.source.address = downstream.peer_addr().ok().map(socket::canonical);
     record.source.workload = snapshot.workloads.get(&pod.uid).cloned();
-    let result = match &place {
-        Some(_) => carry(&worker, &pod, snapshot, (&mut downstream, asked), started, &mut record).await,
-        None => Err(ConnectionError::new(Side::Local, Reason::Overloaded)),
+    let result = if place.is_some() {
+        carry(&worker, &pod, snapshot, (downstream, asked), started, &mut record).await
+    } else {
+        socket::reset_on_close(&downstream);
+        Err(ConnectionError::new(Side::Local, Reason::Overloaded))
     };
     if let Err(error) = result {
         record.fail(&error);
-        socket::reset_on_close(&downstream);
     }
-    drop(downstream);
     record.duration = started.elapsed();
     worker.shared.telemetry.record(*record);
 }
 
+/// On an error the downstream has been reset.
 async fn carry(
-    worker: &Worker,
-    pod: &Pod,
+    worker: &Rc<Worker>,
+    pod: &Arc<Pod>,
     snapshot: Arc<Snapshot>,
-    (downstream, asked): (&mut TcpStream, Result<SocketAddr, ConnectionError>),
+    (downstream, asked): (TcpStream, Result<SocketAddr, ConnectionError>),
     started: Instant,
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
-    let asked = asked?;
-    record.original_destination = Some(asked);
-    let route = route::choose(&snapshot, &pod.enrolment(&snapshot), asked)?;
-    record.service.clone_from(&route.service);
-    let connected = Box::pin(connect::connect(worker, pod, &snapshot, &route, record)).await?;
-    drop(snapshot);
+    let reset = |_: &ConnectionError| socket::reset_on_close(&downstream);
+    let asked = asked.inspect_err(reset)?;
+    let client = record.source.workload.as_deref().and_then(Workload::namespace);
+    let route = route::choose(&snapshot, &pod.enrolment(&snapshot), client.as_ref(), asked).inspect_err(reset)?;
+    record.service.clone_from(&route.target.service);
+    if route.by_request {
+        drop(snapshot);
+        let spoken = speech::declared_http(worker, pod, &downstream).await.inspect_err(reset)?;
+        let Some((version, seen)) = spoken else { return Ok(()) };
+        let conversation = Conversation::new(worker, pod, record, asked, version, None);
+        return Box::pin(conversation.hold(Prefixed::new(seen, downstream))).await;
+    }
+    let connected = Box::pin(connect::connect(worker, pod, &snapshot, &route, record)).await.inspect_err(reset)?;
+    let protocol = route.target.protocol;
+    drop((snapshot, route));
     record.connect = Some(started.elapsed());
-    let _outstanding = connected.outstanding;
-    match connected.upstream {
-        Upstream::Plaintext(mut upstream) => {
-            relay_to_end(worker, pod, downstream, &mut upstream, FirstByte::AsIs, record).await.inspect_err(|_| {
-                socket::reset_on_close(&upstream);
-            })
+    let Connected { mut upstream, outstanding, endpoint } = connected;
+    let said = match protocol {
+        Protocol::Undeclared => speech::first(worker, pod, &downstream, &mut upstream).await.inspect_err(|_| {
+            socket::reset_on_close(&downstream);
+        })?,
+        Protocol::Opaque | Protocol::Http1 | Protocol::Http2 => Said::nothing(),
+    };
+    let mut downstream = Prefixed::new(said.client, downstream);
+    let upstream = upstream.preceded_by(said.greeting);
+    match said.speech {
+        Speech::Other => {
+            let _outstanding = outstanding;
+            relay_to_end(worker, pod, &mut downstream, upstream, record).await
         }
-        Upstream::Mesh(mut upstream, first) => {
-            relay_to_end(worker, pod, downstream, &mut *upstream, first, record).await.inspect_err(|_| {
-                socket::reset_on_close(upstream.get_ref().0);
-            })
+        Speech::Http(version) => {
+            let dialled = Connected { upstream, outstanding, endpoint };
+            let seed = Box::pin(seed(worker, pod, record, version, dialled)).await?;
+            let conversation = Conversation::new(worker, pod, record, asked, version, Some(seed));
+            Box::pin(conversation.hold(downstream)).await
         }
     }
 }
 
-async fn relay_to_end<U>(
+/// What was dialled for the connection as a whole carries its first request.
+async fn seed(
     worker: &Worker,
     pod: &Pod,
-    downstream: &mut TcpStream,
+    record: &ConnectionRecord,
+    version: Version,
+    dialled: Connected,
+) -> Result<Seed, ConnectionError> {
+    let key = dialled.line_key(pod, record, version);
+    let line = line::open(worker, version, dialled.upstream).await?;
+    Ok(Seed::new(dialled.endpoint, dialled.outstanding, key, line, record.clone()))
+}
+
+async fn relay_to_end(
+    worker: &Worker,
+    pod: &Pod,
+    downstream: &mut Prefixed<TcpStream>,
+    upstream: Upstream,
+    record: &mut ConnectionRecord,
+) -> Result<(), ConnectionError> {
+    match upstream {
+        Upstream::Plaintext(mut upstream) => {
+            let ended = relay_between(worker, pod, downstream, &mut upstream, FirstByte::AsIs, record).await;
+            ended.inspect_err(|_| socket::reset_on_close(upstream.get_ref()))
+        }
+        Upstream::Mesh(mut upstream, first) => {
+            let ended = relay_between(worker, pod, downstream, &mut upstream, first, record).await;
+            ended.inspect_err(|_| socket::reset_on_close(upstream.get_ref().get_ref().0))
+        }
+    }
+    .inspect_err(|_| socket::reset_on_close(downstream.get_ref()))
+}
+
+async fn relay_between<U>(
+    worker: &Worker,
+    pod: &Pod,
+    downstream: &mut Prefixed<TcpStream>,
     upstream: &mut U,
     first: FirstByte,
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError>
 where
-    U: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
 {
     let (moved, end) = relay(downstream, upstream, first, worker.cut(pod)).await;
     record.bytes_sent = moved.to_upstream;

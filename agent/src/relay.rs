@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::{ConnectionError, Reason, Side};
 use crate::limits;
+use crate::wire::Protocol;
 
 /// What precedes the first payload of the source (see `wire.proto`, undeclared protocol).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +29,10 @@ pub enum FirstByte {
 }
 
 /// The tag for bytes that nobody parses.
-pub const TAG_OPAQUE: u8 = 0;
+const TAG_OPAQUE: u8 = match Protocol::Opaque.tag() {
+    Some(tag) => tag,
+    None => 0,
+};
 
 /// Payload bytes moved so far, without tags.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -247,7 +251,7 @@ impl Direction {
                 tag[0] = TAG_OPAQUE;
                 &buffer[..=length]
             }
-            FirstByte::TakeTag if room[0] == TAG_OPAQUE => &buffer[2..=length],
+            FirstByte::TakeTag if Protocol::of_tag(room[0]).is_some() => &buffer[2..=length],
             FirstByte::TakeTag => {
                 let unknown = io::Error::new(io::ErrorKind::InvalidData, "the peer's protocol tag is unknown");
                 return Poll::Ready(Err(Failure::Reading(unknown)));

@@ -10,9 +10,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,8 @@ use crate::balance::Balancer;
 use crate::bpf::{Heartbeat, SocketFacts};
 use crate::discovery::Snapshots;
 use crate::error::Reason;
+use crate::http::budgets::Budgets;
+use crate::http::pool::Pool;
 use crate::identity::Credentials;
 use crate::node::pod::{Pod, Role};
 use crate::telemetry::Telemetry;
@@ -51,6 +54,14 @@ pub struct Shared {
 pub struct Worker {
     pub shared: Shared,
     pub balancer: RefCell<Balancer>,
+    /// Upstream HTTP connections between two requests.
+    pub pool: RefCell<Pool>,
+    /// What retries of each Service port may still cost, on this worker.
+    pub budgets: RefCell<Budgets>,
+    /// Room for copies of requests.
+    pub mirrors: Arc<Semaphore>,
+    /// The tasks that drive HTTP connections. They end when nobody sends or answers on them any more.
+    pub lines: TaskTracker,
     connections: TaskTracker,
     accepting: TaskTracker,
     load: Arc<Load>,
@@ -81,6 +92,10 @@ pub fn start(index: u32, shared: Shared, heartbeat: Heartbeat, load: Arc<Load>) 
         let worker = Rc::new(Worker {
             shared,
             balancer: RefCell::default(),
+            pool: RefCell::default(),
+            budgets: RefCell::default(),
+            mirrors: Arc::new(Semaphore::new(limits::MIRRORS)),
+            lines: TaskTracker::new(),
             connections: TaskTracker::new(),
             accepting: TaskTracker::new(),
             load,
@@ -99,6 +114,7 @@ async fn run(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, heartbeat: H
             biased;
             _ = beat.tick() => {
                 heartbeat.beat();
+                worker.pool.borrow_mut().sweep(Instant::now());
                 worker.load.0.store(worker.connections.len() as u64, Ordering::Relaxed);
             }
             () = worker.shared.stopping.cancelled() => break,
@@ -110,9 +126,15 @@ async fn run(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, heartbeat: H
     }
     worker.accepting.close();
     worker.accepting.wait().await;
+    worker.pool.borrow_mut().close();
     worker.connections.close();
+    worker.lines.close();
+    let ended = async {
+        worker.connections.wait().await;
+        worker.lines.wait().await;
+    };
     tokio::select! {
-        () = worker.connections.wait() => {}
+        () = ended => {}
         () = worker.shared.cutting.cancelled() => {
             // Each connection sees the same token and ends by itself; the bound is for one that does not.
             let _ = timeout(limits::CUT_TIMEOUT, worker.connections.wait()).await;
@@ -127,6 +149,11 @@ impl Worker {
             () = pod.gone.cancelled() => Reason::WorkloadGone,
             () = self.shared.cutting.cancelled() => Reason::Draining,
         }
+    }
+
+    /// Runs something that lives as long as a connection and ends by itself.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.connections.spawn_local(task);
     }
 
     fn obey(self: &Rc<Self>, order: Order) {

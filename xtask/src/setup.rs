@@ -77,6 +77,7 @@ const BPF: &[Need] = &[
 ];
 
 const DEMO: &[Need] = &[
+    MAKE,
     Need { package: "iproute2", evidence: Evidence::Program("ip") },
     Need { package: "nftables", evidence: Evidence::Program("nft") },
     Need { package: "socat", evidence: Evidence::Program("socat") },
@@ -95,7 +96,10 @@ const KERNELS: &[Need] = &[
     Need { package: "xz-utils", evidence: Evidence::Program("xz") },
 ];
 
-const LINT: &[Need] = &[Need { package: "python3-venv", evidence: Evidence::Check(tools::python_is_here) }];
+const LINT: &[Need] = &[MAKE, Need { package: "python3-venv", evidence: Evidence::Check(tools::python_is_here) }];
+
+/// Builds the agent's allocator, as cargo's own C compiler builds the rest.
+const MAKE: Need = Need { package: "make", evidence: Evidence::Program("make") };
 
 /// LLVM is for building the linker only; one that runs needs no more of it.
 fn llvm_is_here() -> bool {

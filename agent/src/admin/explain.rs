@@ -171,6 +171,39 @@ pub const fn explain(reason: Reason) -> Explanation {
             "The record's duration.",
             "Let the application send keep-alives more often than that.",
         ),
+        Reason::BadRequest => told(
+            "The request could be read in more than one way, or in none, and was answered 400: policy and application must see the same.",
+            "The record's detail names what is ambiguous.",
+            "Correct the client; the detail says which part of its request to look at.",
+        ),
+        Reason::ProtocolRefused => told(
+            "Something else than HTTP was spoken on a port that a route or a rule about requests has declared to be HTTP.",
+            "The record's detail; the routes of the Service and the policies of the pod.",
+            "Speak HTTP there, or take the route or the rule away from this port.",
+        ),
+        Reason::NoRoute => told(
+            "Routes are attached to the Service's port and none of their matches fits the request, so it was answered 404.",
+            "The record's method, host and path beside the routes in weft config dump.",
+            "Add a rule for this request, or a last one that fits everything.",
+        ),
+        Reason::BrokenRoute => told(
+            "The route that fits the request has no usable backend for its share, or a filter that cannot be applied: it was answered 500.",
+            "The record's detail has the controller's sentence; the route's conditions say the same.",
+            "Correct the backendRef or the filter that the detail names.",
+        ),
+        Reason::Redirected => {
+            told("The route answered the request with a redirect.", "The record's route.", "Nothing to do.")
+        }
+        Reason::RequestTimeout => told(
+            "No answer came within the time that the route or the traffic policy allows: it was answered 504.",
+            "The record's duration, attempts and route.",
+            "Look why the backend is slow, or allow more time in the route.",
+        ),
+        Reason::RetryBudgetSpent => told(
+            "The request failed and was not tried again, because retries have already had their share of this Service's requests.",
+            "The record's detail; the metric weft_retries_total.",
+            "Find out why so many requests fail; a larger budget in a TrafficPolicy only adds load to a sick backend.",
+        ),
         Reason::ResourceExhausted => told(
             "The operating system refused the agent something: descriptors, memory or ports.",
             "The record's detail has the system's words; the agent's log has more.",

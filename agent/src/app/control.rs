@@ -69,7 +69,7 @@ impl Control {
         tasks.spawn_local(discovery.follow(channels.clone(), stop.clone()));
         tasks.spawn_local(report.run(channels, stop.clone()));
         tasks.spawn_local(report_enrolled(side.clone(), enrolled, stop.clone()));
-        tasks.spawn_local(memory::give_back(stop.clone()));
+        tasks.spawn_local(memory::give_back(telemetry.clone(), stop.clone()));
         let status = watch::Sender::new(NodeStatus::default());
         Ok(Self {
             snapshots,

@@ -65,6 +65,8 @@ pub enum Refused {
     Percent,
     #[error("the path has a dot segment with parameters (/..;/), which servers understand differently")]
     DotParameters,
+    #[error("the path has an empty segment (//), which servers understand differently, and rules judge this port")]
+    EmptySegment,
     #[error("the path is longer than a request's target may be")]
     Length,
     #[error("the request has both Content-Length and Transfer-Encoding")]
@@ -93,20 +95,34 @@ impl Refused {
             | Self::Control
             | Self::Percent
             | Self::DotParameters
+            | Self::EmptySegment
             | Self::TwoLengths
             | Self::ContentLength => StatusCode::BAD_REQUEST,
         }
     }
 }
 
-/// The canonical form of a request as it was received.
+/// The canonical form of a request that somebody judges: a route, or a rule about requests.
 pub fn canonical(parts: &Parts) -> Result<Canonical, Refused> {
     check_method(&parts.method)?;
+    read(parts, canonical_path)
+}
+
+/// The same with method and path as they were received, for a request that nobody judges by them: applications have their
+/// own use for encoded slashes. Whom it is addressed to and where it ends has one meaning here too.
+pub fn as_received(parts: &Parts) -> Result<Canonical, Refused> {
+    read(parts, |path| Ok(Cow::Borrowed(path)))
+}
+
+fn read(parts: &Parts, path_form: PathForm) -> Result<Canonical, Refused> {
     check_length(&parts.headers, parts.version)?;
     let authority = authority_of(parts)?;
-    let target = target_of(parts, &authority)?;
+    let target = target_of(parts, &authority, path_form)?;
     Ok(Canonical { method: parts.method.clone(), authority, target })
 }
+
+/// Makes of a path what is judged and forwarded.
+type PathForm = fn(&str) -> Result<Cow<'_, str>, Refused>;
 
 impl Canonical {
     #[must_use]
@@ -128,6 +144,12 @@ impl Canonical {
     #[must_use]
     pub const fn port(&self) -> Option<u16> {
         self.authority.port()
+    }
+
+    /// Whether the path has an empty segment (`//`), which some servers fold and others do not.
+    #[must_use]
+    pub fn has_empty_segment(&self) -> bool {
+        self.path().contains("//")
     }
 
     /// "*" for `OPTIONS *`, empty for CONNECT; otherwise it begins with '/'.
@@ -257,7 +279,7 @@ fn authority_of(parts: &Parts) -> Result<Authority, Refused> {
     }
 }
 
-fn target_of(parts: &Parts, authority: &Authority) -> Result<Target, Refused> {
+fn target_of(parts: &Parts, authority: &Authority, path_form: PathForm) -> Result<Target, Refused> {
     let uri = &parts.uri;
     let path = uri.path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
     if parts.method == Method::CONNECT {
@@ -277,7 +299,7 @@ fn target_of(parts: &Parts, authority: &Authority) -> Result<Target, Refused> {
     if received.query().is_some_and(|query| query.bytes().any(|byte| byte.is_ascii_control())) {
         return Err(Refused::Control);
     }
-    let path = canonical_path(received.path())?;
+    let path = path_form(received.path())?;
     // An absolute target without a path has a query alone.
     if matches!(path, Cow::Borrowed(_)) && received.as_str().starts_with('/') {
         return Ok(Target::Path(received.clone()));

@@ -1,8 +1,22 @@
-//! Requests: their one canonical form, which route takes them, and how they are carried.
+//! HTTP on the data path.
 //!
-//! What decides is pure (`canonical`, `matching`, `filter`, `split`, `retry`): values in, a value out.
+//! Pure steps (`canonical`, `matching`, `filter`, `split`, `retry`, `detect`), the engine behind its seam, the connections that
+//! rest between two requests, and this agent's own answers. The journeys of a request are `outbound/request.rs` and
+//! `inbound/requests.rs`. Absent: sockets, and decisions about them.
 
+pub mod answer;
+pub mod budgets;
 pub mod canonical;
+pub mod detect;
+pub mod engine;
 pub mod filter;
 pub mod matching;
+pub mod pool;
+pub mod retry;
 pub mod split;
+pub mod upgrade;
+
+pub use engine::{Body, Version};
+
+pub type Request = ::http::Request<Body>;
+pub type Response = ::http::Response<Body>;

@@ -1,5 +1,7 @@
 //! A connection without identity: let in where the port accepts it, refused with a reason where not.
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::net::TcpStream;
@@ -9,24 +11,41 @@ use crate::node::pod::Pod;
 use crate::node::socket;
 use crate::relay::{FirstByte, relay};
 use crate::telemetry::{ConnectionRecord, Security};
-use crate::wire::Prefixed;
+use crate::wire::{FirstBytes, Prefixed};
 use crate::worker::Worker;
 
 use super::accept::Arrival;
 use super::authorize::authorize;
-use super::{connect, open};
+use super::speech::{self, Brought};
+use super::{authorize, connect, open, requests};
 
 pub async fn carry(
-    worker: &Worker,
-    pod: &Pod,
-    arrival: &Arrival,
+    worker: &Rc<Worker>,
+    pod: &Arc<Pod>,
+    arrival: Arrival,
     (mut downstream, application): (Prefixed<TcpStream>, Option<TcpStream>),
     started: Instant,
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
     record.security = Security::Plaintext;
-    let connected = match admit(arrival, record) {
-        Ok(()) => dialled(worker, pod, arrival, application).await,
+    let connected = match admit(&arrival, record) {
+        Ok(()) if authorize::judges_requests(&arrival) => {
+            let (seen, stream) = downstream.into_parts();
+            let mut first = FirstBytes::beginning_with(seen);
+            let brought = brought(worker, pod, &arrival, (&mut first, &stream), application.as_ref(), record);
+            let brought = Box::pin(brought).await;
+            let brought = brought.inspect_err(|_| socket::reset_on_close(&stream))?;
+            downstream = Prefixed::new(first.take(), stream);
+            match brought {
+                Brought::Requests(version) => {
+                    let streams = (downstream, application);
+                    return Box::pin(requests::hold(worker, pod, arrival, version, streams, record)).await;
+                }
+                Brought::Other(_) => dialled(worker, pod, &arrival, application).await,
+                Brought::Nothing => return Ok(()),
+            }
+        }
+        Ok(()) => dialled(worker, pod, &arrival, application).await,
         Err(error) => Err(error),
     };
     let mut upstream = connected.inspect_err(|_| socket::reset_on_close(downstream.get_ref()))?;
@@ -38,6 +57,22 @@ pub async fn carry(
         socket::reset_on_close(&upstream);
         socket::reset_on_close(downstream.get_ref());
     })
+}
+
+/// Requests without identity, which rules may still let in, or other bytes that nothing forbids.
+async fn brought(
+    worker: &Worker,
+    pod: &Pod,
+    arrival: &Arrival,
+    (first, downstream): (&mut FirstBytes, &TcpStream),
+    application: Option<&TcpStream>,
+    record: &mut ConnectionRecord,
+) -> Result<Brought, ConnectionError> {
+    let brought = speech::from_client(worker, pod, first, downstream, application).await?;
+    if matches!(brought, Brought::Other(_)) {
+        authorize::authorize_opaque(arrival, None, record)?;
+    }
+    Ok(brought)
 }
 
 fn admit(arrival: &Arrival, record: &mut ConnectionRecord) -> Result<(), ConnectionError> {

@@ -1,5 +1,7 @@
 //! A mesh connection: its identity proven, its preamble answered by one status, its bytes relayed.
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,28 +21,47 @@ use crate::worker::Worker;
 
 use super::accept::Arrival;
 use super::authorize::authorize;
-use super::connect;
+use super::speech::{self, Brought};
+use super::{authorize, connect, requests};
 
 pub async fn carry(
-    worker: &Worker,
-    pod: &Pod,
-    arrival: &Arrival,
+    worker: &Rc<Worker>,
+    pod: &Arc<Pod>,
+    arrival: Arrival,
     (downstream, application): (Prefixed<TcpStream>, Option<TcpStream>),
     started: Instant,
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
     let mut secured = Box::pin(greet(worker, pod, downstream, record)).await?;
-    let answered = answer(worker, pod, arrival, application, &mut secured, record).await;
-    let downstream = &mut *secured.tls;
+    let answered = answer(worker, pod, &arrival, application, &mut secured, record).await;
     let mut upstream = match answered {
         Ok(upstream) => upstream,
         Err(error) => {
-            bid_farewell(downstream).await;
+            bid_farewell(&mut secured.tls).await;
             return Err(error);
         }
     };
     record.connect = Some(started.elapsed());
-    let first = first_byte(&secured.preamble);
+    let mut first = first_byte(&secured.preamble);
+    if authorize::judges_requests(&arrival) {
+        let brought = speech::from_peer(worker, pod, secured.preamble.protocol, &mut secured.tls, &upstream);
+        let brought = Box::pin(brought).await;
+        let brought = brought.and_then(|brought| {
+            if matches!(brought, Brought::Other(_)) {
+                authorize::authorize_opaque(&arrival, Some(&secured.identity), record)?;
+            }
+            Ok(brought)
+        });
+        match brought.inspect_err(|_| socket::reset_on_close(secured.tls.get_ref().0.get_ref()))? {
+            Brought::Requests(version) => {
+                let streams = (secured.tls, Some(upstream));
+                return Box::pin(requests::hold(worker, pod, arrival, version, streams, record)).await;
+            }
+            Brought::Other(other) => first = other,
+            Brought::Nothing => return Ok(()),
+        }
+    }
+    let downstream = &mut *secured.tls;
     let (moved, end) = relay(downstream, &mut upstream, first, worker.cut(pod)).await;
     record.bytes_sent = moved.to_upstream;
     record.bytes_received = moved.to_downstream;
@@ -130,7 +151,11 @@ async fn judge(
     secured: &Secured,
     record: &mut ConnectionRecord,
 ) -> Result<TcpStream, ConnectionError> {
-    authorize(arrival, Some(&secured.identity), record)?;
+    let identity = Some(&secured.identity);
+    match secured.preamble.protocol {
+        Protocol::Opaque => authorize::authorize_opaque(arrival, identity, record)?,
+        Protocol::Undeclared | Protocol::Http1 | Protocol::Http2 => authorize(arrival, identity, record)?,
+    }
     match application {
         Some(application) => {
             socket::end_in_order(&application);

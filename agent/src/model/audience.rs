@@ -35,6 +35,12 @@ impl<T> PerPort<T> {
         }
     }
 
+    /// Whether anybody has said something about this port.
+    #[must_use]
+    pub fn has(&self, service: &NamespacedName, port: u16) -> bool {
+        self.services.get(service).is_some_and(|ports| ports.contains_key(&port))
+    }
+
     /// The client namespace's own, else the producer's; the two are never merged. In the Service's own namespace there is
     /// no consumer.
     #[must_use]

@@ -61,7 +61,7 @@ pub struct Snapshot {
 }
 
 /// What an original destination means.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub enum Destination<'a> {
     Service {
         service: &'a Service,
@@ -74,6 +74,17 @@ pub enum Destination<'a> {
     Workload(&'a Arc<Workload>),
     /// Nothing that the mesh knows.
     Foreign,
+}
+
+impl<'a> Destination<'a> {
+    /// The Service that was asked for.
+    #[must_use]
+    pub const fn service(self) -> Option<&'a NamespacedName> {
+        match self {
+            Self::Service { service, .. } | Self::UnknownPort { service } => Some(&service.name),
+            Self::Workload(_) | Self::Foreign => None,
+        }
+    }
 }
 
 /// The parts that a snapshot is made of, each already validated.
@@ -204,13 +215,14 @@ impl Snapshot {
         self.workloads.get(endpoint.workload.as_ref()?)
     }
 
-    /// Service addresses and ports without a usable endpoint: the kernel refuses these at once.
+    /// Service addresses and ports without a usable endpoint: the kernel refuses these at once. Not those of routes, which
+    /// may lead elsewhere, and answer each request.
     pub fn empty_service_ports(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.services.iter().flat_map(|service| {
             service
                 .ports
                 .iter()
-                .filter(|port| port.endpoints.is_empty())
+                .filter(|port| port.endpoints.is_empty() && !self.routes.has(&service.name, port.port))
                 .flat_map(move |port| service.addresses.iter().map(move |address| SocketAddr::new(*address, port.port)))
         })
     }

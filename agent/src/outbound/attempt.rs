@@ -24,7 +24,7 @@ use crate::wire::{self, ConnectionName, Outcome, Preamble, Protocol, Status};
 use crate::worker::Worker;
 
 use super::connect::Upstream;
-use super::route::Route;
+use super::route::Target;
 
 pub struct Failure {
     pub error: ConnectionError,
@@ -57,7 +57,7 @@ enum Way<'a> {
 pub async fn reach(
     worker: &Worker,
     pod: &Pod,
-    route: &Route,
+    target: &Target,
     endpoint: &Endpoint,
     record: &mut ConnectionRecord,
 ) -> Result<Upstream, Failure> {
@@ -65,11 +65,11 @@ pub async fn reach(
     if is_itself(pod, workload.as_ref()) {
         return plaintext(pod, endpoint.address, record).await;
     }
-    match way(route, endpoint, workload.as_ref())? {
+    match way(target, endpoint, workload.as_ref())? {
         Way::Plaintext => plaintext(pod, endpoint.address, record).await,
         Way::Mesh { workload, identity } => {
-            match mesh(worker, pod, route, endpoint, (workload, identity), record).await {
-                Err(failure) if failure.unanswered && may_fall_back(route, workload) => {
+            match mesh(worker, pod, target, endpoint, (workload, identity), record).await {
+                Err(failure) if failure.unanswered && may_fall_back(target, workload) => {
                     plaintext(pod, endpoint.address, record).await
                 }
                 result => result,
@@ -78,7 +78,23 @@ pub async fn reach(
     }
 }
 
-fn way<'a>(route: &Route, endpoint: &Endpoint, workload: Option<&'a Arc<Workload>>) -> Result<Way<'a>, Failure> {
+/// What an endpoint would be spoken to in, before anybody has tried.
+pub fn intended(
+    pod: &Pod,
+    target: &Target,
+    endpoint: &Endpoint,
+    workload: Option<&Arc<Workload>>,
+) -> Result<Security, Failure> {
+    if is_itself(pod, workload) {
+        return Ok(Security::Plaintext);
+    }
+    way(target, endpoint, workload).map(|way| match way {
+        Way::Mesh { .. } => Security::Mtls,
+        Way::Plaintext => Security::Plaintext,
+    })
+}
+
+fn way<'a>(target: &Target, endpoint: &Endpoint, workload: Option<&'a Arc<Workload>>) -> Result<Way<'a>, Failure> {
     let port = endpoint.address.port();
     if let (Some(uid), None) = (&endpoint.workload, workload) {
         // A workload whose row could not be read is no foreign host: it may be strict.
@@ -92,7 +108,7 @@ fn way<'a>(route: &Route, endpoint: &Endpoint, workload: Option<&'a Arc<Workload
     {
         return Ok(Way::Mesh { workload, identity });
     }
-    if route.require_mesh_tls {
+    if target.require_mesh_tls {
         let error = ConnectionError::new(Side::Local, Reason::MeshTlsRequired)
             .with_detail(format!("{} does not speak mesh TLS", endpoint.address));
         return Err(error.into());
@@ -101,8 +117,8 @@ fn way<'a>(route: &Route, endpoint: &Endpoint, workload: Option<&'a Arc<Workload
 }
 
 /// The lease rule (ARCHITECTURE.md, Who counts as mesh-capable).
-fn may_fall_back(route: &Route, workload: &Workload) -> bool {
-    workload.plaintext_permitted && workload.mtls == MtlsMode::Permissive && !route.require_mesh_tls
+fn may_fall_back(target: &Target, workload: &Workload) -> bool {
+    workload.plaintext_permitted && workload.mtls == MtlsMode::Permissive && !target.require_mesh_tls
 }
 
 /// A pod that reaches itself through its own Service: the connection never leaves the pod.
@@ -112,7 +128,7 @@ fn is_itself(pod: &Pod, workload: Option<&Arc<Workload>>) -> bool {
 
 async fn plaintext(pod: &Pod, address: SocketAddr, record: &mut ConnectionRecord) -> Result<Upstream, Failure> {
     record.security = Security::Plaintext;
-    Ok(Upstream::Plaintext(dial(pod, address).await?))
+    Ok(Upstream::plaintext(dial(pod, address).await?))
 }
 
 async fn dial(pod: &Pod, address: SocketAddr) -> Result<TcpStream, ConnectionError> {
@@ -126,7 +142,7 @@ async fn dial(pod: &Pod, address: SocketAddr) -> Result<TcpStream, ConnectionErr
 async fn mesh(
     worker: &Worker,
     pod: &Pod,
-    route: &Route,
+    target: &Target,
     endpoint: &Endpoint,
     (workload, identity): (&Arc<Workload>, &Identity),
     record: &mut ConnectionRecord,
@@ -150,15 +166,15 @@ async fn mesh(
     record.resumed = wire::client::resumed(&tls);
     record.source.identity = Some(credential.identity.clone());
     record.destination.identity = Some(identity.clone());
-    let preamble = preamble(pod, route, record);
+    let preamble = preamble(pod, target, record);
     let status =
         timeout(limits::STATUS_TIMEOUT, wire::client::ask(&mut tls, &preamble)).await.unwrap_or_else(|_| {
             Err(ConnectionError::new(Side::Upstream, Reason::PeerAgentDown)
                 .with_detail("no status followed the preamble"))
         })?;
     judge(status)?;
-    let first = if route.declared { FirstByte::AsIs } else { FirstByte::AddTag };
-    Ok(Upstream::Mesh(tls, first))
+    let first = if target.protocol == Protocol::Undeclared { FirstByte::AddTag } else { FirstByte::AsIs };
+    Ok(Upstream::mesh(tls, first))
 }
 
 fn too_slow(endpoint: &Endpoint) -> ConnectionError {
@@ -178,12 +194,12 @@ async fn secure(
     Ok(Box::new(wire::client::handshake(stream, credential, identity, &workload.uid).await?))
 }
 
-fn preamble(pod: &Pod, route: &Route, record: &ConnectionRecord) -> Preamble {
+fn preamble(pod: &Pod, target: &Target, record: &ConnectionRecord) -> Preamble {
     Preamble {
         source: Some(pod.uid.clone()),
-        service: route.service.clone(),
-        port: route.port,
-        protocol: if route.declared { Protocol::Opaque } else { Protocol::Undeclared },
+        service: target.service.clone(),
+        port: target.port,
+        protocol: target.protocol,
         connection: ConnectionName::new(&record.id.to_string()),
         requires: Vec::new(),
     }

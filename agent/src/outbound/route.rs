@@ -1,51 +1,81 @@
-//! Which endpoints may serve a connection. Pure.
+//! What a destination means, and which endpoints may serve a connection to it. Pure.
 
 use std::net::SocketAddr;
 
-use weft_proto::names::NamespacedName;
+use weft_proto::names::{Namespace, NamespacedName};
 
 use crate::error::{ConnectionError, Reason, Side};
 use crate::model::{Destination, Endpoint, Enrolment, Snapshot};
+use crate::wire::Protocol;
 
-/// The candidates for one connection.
+/// What every endpoint of a destination is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
+pub struct Target {
     /// None for a pod's own address and for what the mesh does not know.
     pub service: Option<NamespacedName>,
     pub port: u16,
-    /// The port declares a protocol, so nobody has to find out which side speaks first.
-    pub declared: bool,
-    pub endpoints: Vec<Endpoint>,
+    /// What travels on the connection; undeclared where whoever speaks first decides.
+    pub protocol: Protocol,
     /// The source pod's policy forbids plaintext.
     pub require_mesh_tls: bool,
 }
 
-/// Decides what `asked` means for a pod that is enrolled like this.
-pub fn choose(snapshot: &Snapshot, source: &Enrolment, asked: SocketAddr) -> Result<Route, ConnectionError> {
-    let route = |service, declared, endpoints| Route {
-        service,
-        port: asked.port(),
-        declared,
-        endpoints,
-        require_mesh_tls: source.require_mesh_tls,
+/// The candidates for one connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    pub target: Target,
+    pub endpoints: Vec<Endpoint>,
+    /// Each request has a way of its own: routes say so, or the port is declared to be HTTP.
+    pub by_request: bool,
+}
+
+/// Decides what `asked` means for a pod of `client`'s namespace that is enrolled like this.
+pub fn choose(
+    snapshot: &Snapshot,
+    source: &Enrolment,
+    client: Option<&Namespace>,
+    asked: SocketAddr,
+) -> Result<Route, ConnectionError> {
+    let target =
+        |service, protocol| Target { service, port: asked.port(), protocol, require_mesh_tls: source.require_mesh_tls };
+    let direct = |workload| Route {
+        target: target(None, Protocol::Undeclared),
+        endpoints: vec![Endpoint { address: asked, workload }],
+        by_request: false,
     };
-    let direct = |workload| vec![Endpoint { address: asked, workload }];
     match snapshot.destination(asked) {
-        Destination::Service { service, port } if port.endpoints.is_empty() => Err(no_endpoint(&service.name, asked)),
         Destination::Service { service, port } => {
-            Ok(route(Some(service.name.clone()), !port.app_protocol.is_empty(), port.endpoints.clone()))
+            let routed = client.is_some_and(|client| snapshot.routes(&service.name, port.port, client).is_some());
+            let protocol = declared(&port.app_protocol);
+            let by_request = routed || matches!(protocol, Protocol::Http1 | Protocol::Http2);
+            if port.endpoints.is_empty() && !by_request {
+                return Err(no_endpoint(&service.name, asked));
+            }
+            let target = target(Some(service.name.clone()), protocol);
+            Ok(Route { target, endpoints: port.endpoints.clone(), by_request })
         }
         Destination::UnknownPort { service } => Err(no_endpoint(&service.name, asked).with_detail(format!(
             "Service {} has no port {}",
             service.name,
             asked.port()
         ))),
-        Destination::Workload(workload) => Ok(route(None, false, direct(Some(workload.uid.clone())))),
-        Destination::Foreign => Ok(route(None, false, direct(None))),
+        Destination::Workload(workload) => Ok(direct(Some(workload.uid.clone()))),
+        Destination::Foreign => Ok(direct(None)),
     }
 }
 
-fn no_endpoint(service: &NamespacedName, asked: SocketAddr) -> ConnectionError {
+/// The words of a Service port's `appProtocol`, as the controller writes them.
+#[must_use]
+pub fn declared(app_protocol: &str) -> Protocol {
+    match app_protocol {
+        "" => Protocol::Undeclared,
+        "http" => Protocol::Http1,
+        "http2" | "grpc" => Protocol::Http2,
+        _ => Protocol::Opaque,
+    }
+}
+
+pub fn no_endpoint(service: &NamespacedName, asked: SocketAddr) -> ConnectionError {
     ConnectionError::new(Side::Local, Reason::NoEndpoint)
         .with_detail(format!("no endpoint of Service {service} is ready for port {}", asked.port()))
 }
@@ -111,23 +141,24 @@ mod tests {
             services: vec![Arc::new(web)],
             ..Parts::empty()
         });
-        choose(&snapshot, &source(), asked.parse().unwrap()).map_err(|error| error.reason)
+        choose(&snapshot, &source(), Some(&"shop".parse().unwrap()), asked.parse().unwrap())
+            .map_err(|error| error.reason)
     }
 
     #[test]
     fn a_service_port_leads_to_its_endpoints() {
         let route = chosen("10.96.0.1:80").unwrap();
-        assert_eq!(route.service, Some("shop/web".parse().unwrap()));
+        assert_eq!(route.target.service, Some("shop/web".parse().unwrap()));
         assert_eq!(route.endpoints[0].address, "10.1.0.1:8080".parse().unwrap());
-        assert!(!route.declared);
-        assert!(chosen("10.96.0.1:25").unwrap().declared);
+        assert_eq!(route.target.protocol, Protocol::Undeclared);
+        assert_eq!(chosen("10.96.0.1:25").unwrap().target.protocol, Protocol::Opaque);
     }
 
     #[test]
     fn a_pod_address_leads_to_that_pod_and_a_foreign_one_to_itself() {
         let route = chosen("10.1.0.1:9999").unwrap();
         assert_eq!(route.endpoints[0].workload, Some("web".parse().unwrap()));
-        assert_eq!(route.service, None);
+        assert_eq!(route.target.service, None);
         assert_eq!(chosen("10.1.0.9:1").unwrap().endpoints[0].workload, None);
     }
 

@@ -1,4 +1,4 @@
-//! The access log: one JSON object per connection end and line, appended.
+//! The access log: one JSON object per ended connection or request and line, appended.
 //!
 //! A file that was renamed or removed (rotation) is noticed by its inode at the next write and opened
 //! anew; a file that was truncated in place goes on at its end, since every write appends.
@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::ConnectionRecord;
+use serde::Serialize;
 
 /// Where the access log goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +36,8 @@ impl AccessLog {
     }
 
     /// Writes a batch in one call, so that lines of several writers never mix.
-    pub(super) fn write<'a>(&mut self, records: impl Iterator<Item = &'a ConnectionRecord>) -> io::Result<()> {
-        if matches!(self, Self::Off) {
+    pub(super) fn write<R: Serialize>(&mut self, records: &[R]) -> io::Result<()> {
+        if matches!(self, Self::Off) || records.is_empty() {
             return Ok(());
         }
         let mut lines = Vec::new();
@@ -76,7 +76,7 @@ fn was_rotated(path: &Path, file: &File) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Direction;
+    use super::super::{ConnectionRecord, Direction};
     use super::*;
     use crate::model::SnapshotVersion;
 
@@ -86,13 +86,13 @@ mod tests {
         let path = directory.path().join("access.log");
         let mut log = AccessLog::open(&AccessLogTarget::File(path.clone())).unwrap();
         let record = ConnectionRecord::begin(Direction::Inbound, SnapshotVersion("v".into()));
-        log.write([&record, &record].into_iter()).unwrap();
+        log.write(&[&record, &record]).unwrap();
         std::fs::rename(&path, directory.path().join("access.log.1")).unwrap();
-        log.write([&record].into_iter()).unwrap();
+        log.write(&[&record]).unwrap();
         let lines = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap().lines().count();
         assert_eq!((lines("access.log.1"), lines("access.log")), (2, 1));
         File::create(&path).unwrap();
-        log.write([&record].into_iter()).unwrap();
+        log.write(&[&record]).unwrap();
         assert_eq!(lines("access.log"), 1);
     }
 }

@@ -120,6 +120,11 @@ impl Metrics {
         self.active.of(direction).inc();
     }
 
+    pub(super) fn connections(&self) -> (u64, i64) {
+        let (opened, active) = (&self.opened, &self.active);
+        (opened.inbound.get() + opened.outbound.get(), active.inbound.get() + active.outbound.get())
+    }
+
     pub(super) fn ended(&self, direction: Direction) {
         self.active.of(direction).dec();
     }

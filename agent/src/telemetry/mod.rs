@@ -5,6 +5,7 @@
 //! no log field is longer than its bound; nothing that a client sends becomes a label.
 
 mod access_log;
+mod account;
 mod kept;
 mod logs;
 mod metrics;
@@ -12,16 +13,19 @@ mod names;
 mod node_metrics;
 mod record;
 mod recorder;
+mod request;
 mod series;
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use access_log::AccessLogTarget;
+pub use account::Account;
 pub use kept::RecordFilter;
 pub use logs::{LogError, start_logs};
 pub use record::{ConnectionId, ConnectionRecord, Direction, Party, Security, Verdict};
 pub use recorder::Recorder;
+pub use request::RequestRecord;
 
 pub(crate) use record::namespace_of;
 
@@ -63,9 +67,22 @@ impl Telemetry {
         OpenConnection { shared: Arc::clone(&self.shared), direction }
     }
 
+    /// Connections that were ever opened, and those that still are.
+    #[must_use]
+    pub fn connections(&self) -> (u64, i64) {
+        self.shared.metrics.connections()
+    }
+
     /// Takes the record of an ended connection. Never waits: a record that finds the queue full is counted and dropped.
     pub fn record(&self, record: ConnectionRecord) {
         if self.shared.queue.try_send(Message::Record(Box::new(record))).is_err() {
+            self.shared.metrics.record_dropped();
+        }
+    }
+
+    /// Takes the record of an ended request, as [`Self::record`] does.
+    pub fn request(&self, record: Box<RequestRecord>) {
+        if self.shared.queue.try_send(Message::Request(record)).is_err() {
             self.shared.metrics.record_dropped();
         }
     }

@@ -123,7 +123,7 @@ impl Verdict {
     #[must_use]
     pub const fn of(reason: Reason) -> Self {
         match reason {
-            Reason::Completed => Self::Allow,
+            Reason::Completed | Reason::Redirected => Self::Allow,
             Reason::IdentityMismatch
             | Reason::CertificateExpired
             | Reason::CertificateUntrusted
@@ -133,6 +133,7 @@ impl Verdict {
             | Reason::MeshTlsRequired
             | Reason::DeniedByRule
             | Reason::NoAllowMatched
+            | Reason::ProtocolRefused
             | Reason::NoClientRecord => Self::Deny,
             Reason::NoOriginalDestination
             | Reason::UnknownWorkload
@@ -152,6 +153,11 @@ impl Verdict {
             | Reason::Overloaded
             | Reason::WorkloadGone
             | Reason::IdleTimeout
+            | Reason::BadRequest
+            | Reason::NoRoute
+            | Reason::BrokenRoute
+            | Reason::RequestTimeout
+            | Reason::RetryBudgetSpent
             | Reason::ResourceExhausted => Self::Fail,
         }
     }
@@ -265,7 +271,7 @@ impl ConnectionRecord {
     }
 }
 
-fn truncate(text: &mut String, maximum: usize) {
+pub(super) fn truncate(text: &mut String, maximum: usize) {
     if text.len() > maximum {
         let end = (0..=maximum).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0);
         text.truncate(end);
@@ -323,7 +329,7 @@ impl Serialize for ConnectionRecord {
 }
 
 /// Seconds with microseconds: more digits are noise in a log.
-fn seconds(duration: Duration) -> f64 {
+pub(super) fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e6
 }
 

@@ -9,13 +9,14 @@ use std::time::Instant;
 use super::access_log::{AccessLog, AccessLogTarget};
 use super::names::Names;
 use super::series::SeriesBudgets;
-use super::{ConnectionRecord, Telemetry};
+use super::{ConnectionRecord, RequestRecord, Telemetry};
 use crate::limits;
 
 #[derive(Debug)]
 pub(super) enum Message {
     /// Boxed: the queue's slots are made at start, and eight thousand whole records would be megabytes of an idle agent.
     Record(Box<ConnectionRecord>),
+    Request(Box<RequestRecord>),
     Stop,
 }
 
@@ -38,7 +39,7 @@ impl Recorder {
             let mut budgets = SeriesBudgets::new();
             let mut names = Names::default();
             while let Some(batch) = next_batch(&arrivals, &mut names) {
-                settle(&telemetry, &mut log, &mut budgets, &batch.records);
+                settle(&telemetry, &mut log, &mut budgets, &batch);
                 telemetry.keep(batch.records);
                 if batch.last {
                     return;
@@ -60,17 +61,18 @@ impl Recorder {
 
 struct Batch {
     records: Vec<Arc<ConnectionRecord>>,
+    requests: Vec<RequestRecord>,
     last: bool,
 }
 
 /// Waits for a record, then lets a burst gather, so that workers wake this thread once for all of them.
 fn next_batch(arrivals: &Receiver<Message>, names: &mut Names) -> Option<Batch> {
-    let mut batch = Batch { records: Vec::new(), last: false };
+    let mut batch = Batch { records: Vec::new(), requests: Vec::new(), last: false };
     batch.take(arrivals.recv().ok()?, names);
     if !batch.last {
         sleep(limits::RECORD_BATCH);
     }
-    while batch.records.len() < limits::ACCESS_LOG_QUEUE {
+    while batch.records.len() + batch.requests.len() < limits::ACCESS_LOG_QUEUE {
         match arrivals.try_recv() {
             Ok(message) => batch.take(message, names),
             Err(_) => break,
@@ -87,18 +89,24 @@ impl Batch {
                 names.settle(&mut record);
                 self.records.push(Arc::from(record));
             }
+            Message::Request(mut request) => {
+                request.bounded();
+                self.requests.push(*request);
+            }
             Message::Stop => self.last = true,
         }
     }
 }
 
-fn settle(telemetry: &Telemetry, log: &mut AccessLog, budgets: &mut SeriesBudgets, records: &[Arc<ConnectionRecord>]) {
+fn settle(telemetry: &Telemetry, log: &mut AccessLog, budgets: &mut SeriesBudgets, batch: &Batch) {
     let now = Instant::now();
-    for record in records {
+    for record in &batch.records {
         telemetry.metrics().closed(record, budgets, now);
     }
-    if let Err(error) = log.write(records.iter().map(|record| &**record)) {
-        telemetry.metrics().access_log_failed(records.len());
-        tracing::warn!(%error, records = records.len(), "the access log cannot be written");
+    let written = log.write(&batch.records).and_then(|()| log.write(&batch.requests));
+    if let Err(error) = written {
+        let records = batch.records.len() + batch.requests.len();
+        telemetry.metrics().access_log_failed(records);
+        tracing::warn!(%error, records, "the access log cannot be written");
     }
 }

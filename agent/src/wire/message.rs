@@ -12,6 +12,7 @@ use weft_proto::names::{NamespacedName, WorkloadUid};
 use weft_proto::{FEATURES, PROTOCOL_VERSION, v1};
 
 use crate::error::{ConnectionError, Reason, Side};
+use crate::http::Version;
 use crate::limits;
 
 /// Names a connection in both agents' logs: printable ASCII, at most `limits::CONNECTION_NAME_MAXIMUM` characters.
@@ -41,6 +42,39 @@ pub enum Protocol {
     Opaque,
     Http1,
     Http2,
+}
+
+impl Protocol {
+    /// The byte that goes before the first payload where the protocol was undeclared (`wire.proto`). None: there is no such
+    /// byte for it.
+    #[must_use]
+    pub const fn tag(self) -> Option<u8> {
+        match self {
+            Self::Undeclared => None,
+            Self::Opaque => Some(0),
+            Self::Http1 => Some(1),
+            Self::Http2 => Some(2),
+        }
+    }
+
+    #[must_use]
+    pub const fn of_tag(tag: u8) -> Option<Self> {
+        match tag {
+            0 => Some(Self::Opaque),
+            1 => Some(Self::Http1),
+            2 => Some(Self::Http2),
+            _ => None,
+        }
+    }
+}
+
+impl From<Version> for Protocol {
+    fn from(version: Version) -> Self {
+        match version {
+            Version::Http1 => Self::Http1,
+            Version::Http2 => Self::Http2,
+        }
+    }
 }
 
 /// The source agent's first message.
@@ -110,6 +144,14 @@ impl Status {
             | Reason::DeniedByRule
             | Reason::NoAllowMatched
             | Reason::NoClientRecord
+            // Of requests, which no connection is refused for.
+            | Reason::BadRequest
+            | Reason::ProtocolRefused
+            | Reason::NoRoute
+            | Reason::BrokenRoute
+            | Reason::Redirected
+            | Reason::RequestTimeout
+            | Reason::RetryBudgetSpent
             | Reason::IdleTimeout => Outcome::Denied,
         };
         Self { outcome, reason: Some(error.reason), rule: error.rule.clone() }

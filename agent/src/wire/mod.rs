@@ -15,7 +15,7 @@ mod sniff;
 pub use held::Held;
 pub use message::{ConnectionName, Outcome, Preamble, Protocol, Status};
 pub use prefixed::Prefixed;
-pub use sniff::{Sniffed, Sniffer};
+pub use sniff::{FirstBytes, Sniffed, Sniffer};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Reads just enough of an accepted connection to tell mesh TLS from plaintext.
 //!
-//! Invariant: every byte read is in `Sniffer` until it is handed out to be replayed, also when a wait is given up, so the
+//! Invariant: every byte read is in `FirstBytes` until it is handed out to be replayed, also when a wait is given up, so the
 //! caller may wait for the application's greeting at the same time. Absent: the decision what plaintext may do.
 
 use std::io;
@@ -22,15 +22,15 @@ pub enum Sniffed {
     Closed,
 }
 
+/// Bytes read from a connection's beginning, kept until somebody takes them to be replayed.
 #[derive(Debug, Default)]
-pub struct Sniffer {
+pub struct FirstBytes {
     seen: Vec<u8>,
 }
 
-impl Sniffer {
-    /// Waits until the first bytes decide. Cancel-safe: what was read is kept for the next call or `into_seen`.
-    /// Unbounded in time: the caller has the timeout, and on a strict port it is the handshake's.
-    pub async fn sniff(&mut self, stream: &TcpStream) -> Result<Sniffed, ConnectionError> {
+impl FirstBytes {
+    /// Reads what is there next; false when the peer has ended its sending. Cancel-safe, unbounded in time.
+    pub async fn more(&mut self, stream: &TcpStream) -> Result<bool, ConnectionError> {
         loop {
             stream.readable().await.map_err(|error| failed(&error))?;
             let room = limits::SNIFF_MAXIMUM.saturating_sub(self.seen.len());
@@ -41,30 +41,60 @@ impl Sniffer {
                 stream.try_read_buf(&mut limited)
             };
             match read {
-                Ok(0) if self.seen.is_empty() => return Ok(Sniffed::Closed),
-                // The end cuts a possible ClientHello short: it can only be plaintext.
-                Ok(0) => return Ok(Sniffed::Plaintext(std::mem::take(&mut self.seen))),
-                Ok(_) => match judge(&self.seen) {
-                    Beginning::Mesh => return Ok(Sniffed::MeshTls(std::mem::take(&mut self.seen))),
-                    Beginning::Plaintext => return Ok(Sniffed::Plaintext(std::mem::take(&mut self.seen))),
-                    Beginning::Undecided => {}
-                },
+                Ok(count) => return Ok(count > 0),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(failed(&error)),
             }
         }
     }
 
+    /// Goes on after bytes that were read before.
+    #[must_use]
+    pub const fn beginning_with(seen: Vec<u8>) -> Self {
+        Self { seen }
+    }
+
+    #[must_use]
+    pub fn seen(&self) -> &[u8] {
+        &self.seen
+    }
+
+    #[must_use]
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.seen)
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Sniffer {
+    first: FirstBytes,
+}
+
+impl Sniffer {
+    /// Waits until the first bytes decide. Cancel-safe: what was read is kept for the next call or `into_seen`.
+    /// Unbounded in time: the caller has the timeout, and on a strict port it is the handshake's.
+    pub async fn sniff(&mut self, stream: &TcpStream) -> Result<Sniffed, ConnectionError> {
+        while self.first.more(stream).await? {
+            match judge(self.first.seen()) {
+                Beginning::Mesh => return Ok(Sniffed::MeshTls(self.first.take())),
+                Beginning::Plaintext => return Ok(Sniffed::Plaintext(self.first.take())),
+                Beginning::Undecided => {}
+            }
+        }
+        // The end cuts a possible ClientHello short: it can only be plaintext.
+        Ok(if self.has_seen() { Sniffed::Plaintext(self.first.take()) } else { Sniffed::Closed })
+    }
+
     /// Whether the peer has said something that does not decide yet.
     #[must_use]
     pub fn has_seen(&self) -> bool {
-        !self.seen.is_empty()
+        !self.first.seen().is_empty()
     }
 
     /// What was read so far, for a caller that decides without waiting on.
     #[must_use]
-    pub fn into_seen(self) -> Vec<u8> {
-        self.seen
+    pub fn into_seen(mut self) -> Vec<u8> {
+        self.first.take()
     }
 }
 

@@ -7,6 +7,7 @@ mod controller;
 mod failure;
 mod faults;
 mod hostile;
+mod http;
 mod load;
 mod seeing;
 mod upgrade;
@@ -24,6 +25,7 @@ pub fn all() -> Vec<Promise> {
         upgrade::promises(),
         controller::promises(),
         hostile::promises(),
+        http::promises(),
         seeing::promises(),
         load::promises(),
     ]

@@ -97,7 +97,7 @@ proptest! {
     }
 
     #[test]
-    fn a_pause_is_at_least_the_policys_and_bounded(wanted in 0_u64..5000, number in 1_u32..1000) {
+    fn a_pause_is_at_least_what_the_policy_says_and_bounded(wanted in 0_u64..5000, number in 1_u32..1000) {
         let policy = policy(wanted);
         let least = policy.backoff.unwrap_or(limits::RETRY_BACKOFF);
         let pause = backoff(&policy, number, &mut rand::rng());

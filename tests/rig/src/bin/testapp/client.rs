@@ -205,7 +205,7 @@ async fn greeting(to: &str) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-async fn resolve(to: &str) -> Result<String> {
+pub async fn resolve(to: &str) -> Result<String> {
     let mut addresses = tokio::net::lookup_host(to).await.with_context(|| format!("cannot resolve {to}"))?;
     Ok(addresses.next().with_context(|| format!("{to} has no address"))?.to_string())
 }

@@ -4,6 +4,8 @@
 //! failure when anything went wrong. Clients never retry: what they count is what an application feels.
 
 mod client;
+mod http;
+mod requests;
 mod server;
 mod transfer;
 mod websocket;
@@ -29,6 +31,10 @@ enum Application {
         #[arg(long)]
         port: u16,
     },
+    /// Answers HTTP of either version with what it saw.
+    Http(http::Http),
+    /// Sends requests and tells who answered what.
+    Requests(requests::Requests),
     /// Answers HTTP/1.1 with its own name and the client's address, as `accept()` and `getpeername()` give it.
     Identify {
         #[arg(long)]
@@ -110,6 +116,8 @@ fn main() -> ExitCode {
 async fn run(application: Application) -> Result<()> {
     match application {
         Application::Echo { port } => server::echo(port).await,
+        Application::Http(plan) => http::serve(plan).await,
+        Application::Requests(plan) => requests::send(plan).await,
         Application::Identify { port, name } => server::identify(port, &name).await,
         Application::Greet { port, banner } => server::greet(port, &banner).await,
         Application::Reset { port } => server::reset(port).await,

@@ -1,0 +1,213 @@
+//! The body of a request or an answer, wherever it comes from.
+//!
+//! Invariant: who asked to be told of its end is told exactly once, also when the body is dropped half-read.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// How a body's journey ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// Every byte and the trailers were handed on.
+    Whole,
+    /// The side that sent it failed.
+    Failed,
+    /// The side that received it was gone first.
+    Dropped,
+}
+
+/// What is known of a body when nothing more comes of it.
+#[derive(Debug)]
+pub struct Finished {
+    pub how: BodyEnd,
+    /// Bytes that were handed on.
+    pub bytes: u64,
+    pub trailers: Option<HeaderMap>,
+}
+
+/// Why a body ended too early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("{0}")]
+    Received(#[from] hyper::Error),
+    #[error("the body is longer than {0} bytes")]
+    TooLong(usize),
+}
+
+type Ended = Box<dyn FnOnce(Finished)>;
+
+pub struct Body {
+    content: Content,
+    moved: u64,
+    trailers: Option<HeaderMap>,
+    ended: Option<Ended>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Empty,
+    Whole(Bytes),
+    Received(Incoming),
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Body")
+            .field("content", &self.content)
+            .field("moved", &self.moved)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Body {
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { content: Content::Empty, moved: 0, trailers: None, ended: None }
+    }
+
+    #[must_use]
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self { content: Content::Whole(bytes.into()), moved: 0, trailers: None, ended: None }
+    }
+
+    pub(super) const fn received(incoming: Incoming) -> Self {
+        Self { content: Content::Received(incoming), moved: 0, trailers: None, ended: None }
+    }
+
+    /// Calls `ended` when the body has ended or is dropped.
+    #[must_use]
+    pub fn observed(mut self, ended: impl FnOnce(Finished) + 'static) -> Self {
+        self.ended = Some(Box::new(ended));
+        self
+    }
+
+    /// The exact length, where it is known before the first byte.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.size_hint().exact()
+    }
+
+    /// A second one with the same content, where it is in memory.
+    #[must_use]
+    pub fn again(&self) -> Option<Self> {
+        match &self.content {
+            Content::Empty => Some(Self::empty()),
+            Content::Whole(bytes) => Some(Self::whole(bytes.clone())),
+            Content::Received(incoming) if incoming.is_end_stream() => Some(Self::empty()),
+            Content::Received(_) => None,
+        }
+    }
+
+    /// Reads all of it into memory, at most `maximum` bytes. Trailers are left out.
+    pub async fn collected(mut self, maximum: usize) -> Result<Bytes, BodyError> {
+        let mut bytes = bytes::BytesMut::new();
+        while let Some(frame) = std::future::poll_fn(|task| Pin::new(&mut self).poll_frame(task)).await {
+            if let Ok(piece) = frame?.into_data() {
+                if bytes.len() + piece.len() > maximum {
+                    return Err(BodyError::TooLong(maximum));
+                }
+                bytes.extend_from_slice(&piece);
+            }
+        }
+        Ok(bytes.freeze())
+    }
+
+    fn end(&mut self, how: BodyEnd) {
+        if let Some(ended) = self.ended.take() {
+            ended(Finished { how, bytes: self.moved, trailers: self.trailers.take() });
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match &mut self.content {
+            Content::Empty => None,
+            Content::Whole(bytes) if bytes.is_empty() => None,
+            Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+            Content::Received(incoming) => ready!(Pin::new(incoming).poll_frame(task)),
+        };
+        match &frame {
+            None => self.end(BodyEnd::Whole),
+            Some(Err(_)) => self.end(BodyEnd::Failed),
+            Some(Ok(frame)) => {
+                self.moved += frame.data_ref().map_or(0, |piece| piece.len() as u64);
+                if self.ended.is_some() {
+                    self.trailers = frame.trailers_ref().cloned();
+                }
+                // Nobody polls a body again that says its end beforehand.
+                if self.is_end_stream() {
+                    self.end(BodyEnd::Whole);
+                }
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Received(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Received(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        let how = if self.is_end_stream() { BodyEnd::Whole } else { BodyEnd::Dropped };
+        self.end(how);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    type Told = Rc<RefCell<Vec<(BodyEnd, u64)>>>;
+
+    fn told() -> (Told, impl FnOnce(Finished) + 'static) {
+        let told = Rc::new(RefCell::new(Vec::new()));
+        let teller = Rc::clone(&told);
+        (told, move |finished| teller.borrow_mut().push((finished.how, finished.bytes)))
+    }
+
+    #[tokio::test]
+    async fn its_end_is_told_once_with_its_bytes() {
+        let (seen, tell) = told();
+        assert_eq!(Body::whole("abc").observed(tell).collected(10).await.unwrap(), "abc");
+        assert_eq!(*seen.borrow(), [(BodyEnd::Whole, 3)]);
+        let (seen, tell) = told();
+        drop(Body::whole("abc").observed(tell));
+        assert_eq!(*seen.borrow(), [(BodyEnd::Dropped, 0)]);
+        let (seen, tell) = told();
+        drop(Body::empty().observed(tell));
+        assert_eq!(*seen.borrow(), [(BodyEnd::Whole, 0)]);
+    }
+
+    #[tokio::test]
+    async fn it_is_not_collected_beyond_its_bound() {
+        assert!(matches!(Body::whole("abcd").collected(3).await, Err(BodyError::TooLong(3))));
+    }
+}

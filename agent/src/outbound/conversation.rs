@@ -1,0 +1,100 @@
+//! A downstream connection that carries requests: what all of them have in common, and their serving.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use weft_proto::names::Namespace;
+
+use crate::balance::Outstanding;
+use crate::error::{ConnectionError, Reason, Side};
+use crate::http::engine::{self, Line, Served};
+use crate::http::pool::{LineKey, OpenLine};
+use crate::http::{Request, Response, Version};
+use crate::model::{Endpoint, Workload};
+use crate::node::pod::Pod;
+use crate::telemetry::{ConnectionId, ConnectionRecord};
+use crate::wire::Prefixed;
+use crate::worker::Worker;
+
+use super::request;
+
+/// What a request needs to know of the connection that it came on.
+pub struct Conversation {
+    pub worker: Rc<Worker>,
+    pub pod: Arc<Pod>,
+    pub id: ConnectionId,
+    pub client: Option<SocketAddr>,
+    pub source: Option<Arc<Workload>>,
+    /// The client's namespace, for consumer routes.
+    pub namespace: Option<Namespace>,
+    pub asked: SocketAddr,
+    pub version: Version,
+    /// Made while nobody knew yet that requests would come: the first request travels on it.
+    pub seed: RefCell<Option<Seed>>,
+    requests: Cell<u64>,
+}
+
+/// A line that was dialled for the connection as a whole.
+pub struct Seed {
+    pub endpoint: Endpoint,
+    pub outstanding: Outstanding,
+    pub key: LineKey,
+    pub line: OpenLine,
+}
+
+impl Seed {
+    pub fn new(endpoint: Endpoint, outstanding: Outstanding, key: LineKey, line: Line, made: ConnectionRecord) -> Self {
+        Self { endpoint, outstanding, key, line: OpenLine { line, made: Rc::new(made), reused: false } }
+    }
+}
+
+impl Conversation {
+    pub fn new(
+        worker: &Rc<Worker>,
+        pod: &Arc<Pod>,
+        record: &ConnectionRecord,
+        asked: SocketAddr,
+        version: Version,
+        seed: Option<Seed>,
+    ) -> Self {
+        let source = record.source.workload.clone();
+        let namespace = source.as_deref().and_then(Workload::namespace);
+        Self {
+            worker: Rc::clone(worker),
+            pod: Arc::clone(pod),
+            id: record.id,
+            client: record.source.address,
+            source,
+            namespace,
+            asked,
+            version,
+            seed: RefCell::new(seed),
+            requests: Cell::new(0),
+        }
+    }
+
+    /// Answers every request until the client has ended or the agent drains.
+    pub async fn hold(self, downstream: Prefixed<TcpStream>) -> Result<(), ConnectionError> {
+        let conversation = Rc::new(self);
+        let worker = Rc::clone(&conversation.worker);
+        let pod = Arc::clone(&conversation.pod);
+        let answer = |request: Request| -> std::pin::Pin<Box<dyn Future<Output = Response>>> {
+            conversation.requests.set(conversation.requests.get() + 1);
+            Box::pin(request::carry(Rc::clone(&conversation), request))
+        };
+        let drain = worker.shared.stopping.cancelled();
+        let serving = engine::serve(conversation.version, downstream, &worker.lines, drain, answer);
+        tokio::select! {
+            served = serving => match served {
+                Served::Ended => Ok(()),
+                Served::Failed(why) => {
+                    Err(ConnectionError::new(Side::Downstream, Reason::DownstreamReset).with_detail(why))
+                }
+            },
+            reason = worker.cut(&pod) => Err(ConnectionError::new(Side::Local, reason)),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A connection to one endpoint for one request: one that rests, or a new one.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use tokio::io::AsyncWriteExt as _;
+
+use crate::error::{ConnectionError, Reason, Side};
+use crate::http::Version;
+use crate::http::engine::{self, Line};
+use crate::http::pool::{LineKey, OpenLine};
+use crate::model::{Endpoint, Snapshot};
+use crate::relay::FirstByte;
+use crate::telemetry::{ConnectionRecord, Direction, Security};
+use crate::wire::Protocol;
+use crate::worker::Worker;
+
+use super::attempt::{self, Failure};
+use super::connect::Upstream;
+use super::conversation::Conversation;
+use super::route::Target;
+
+/// A failure has sent no byte of the request.
+pub async fn to(
+    conversation: &Conversation,
+    snapshot: &Snapshot,
+    target: &Target,
+    endpoint: &Endpoint,
+    version: Version,
+) -> Result<(LineKey, OpenLine), Failure> {
+    let (worker, pod) = (&conversation.worker, &conversation.pod);
+    let workload = snapshot.workload_of(endpoint);
+    let security = attempt::intended(pod, target, endpoint, workload)?;
+    let key = LineKey { pod: pod.uid.clone(), endpoint: endpoint.clone(), version, security };
+    let resting = worker.pool.borrow_mut().take(&key, Instant::now());
+    if let Some(line) = resting {
+        return Ok((key, line));
+    }
+    let mut made = Box::new(ConnectionRecord::begin(Direction::Outbound, snapshot.version.clone()));
+    made.source.address = conversation.client;
+    made.source.workload.clone_from(&conversation.source);
+    made.destination.address = Some(endpoint.address);
+    made.destination.workload = workload.cloned();
+    made.service.clone_from(&target.service);
+    let upstream = Box::pin(attempt::reach(worker, pod, target, endpoint, &mut made)).await?;
+    let line = open(worker, version, upstream).await?;
+    let made = Rc::from(made);
+    if let Some(shared) = line.share() {
+        keep(worker, key.clone(), shared, Rc::clone(&made));
+    }
+    Ok((key, OpenLine { line, made, reused: false }))
+}
+
+/// Speaks HTTP on what was dialled. Where the peer still has to be told what comes, it is told first.
+pub async fn open(worker: &Worker, version: Version, upstream: Upstream) -> Result<Line, ConnectionError> {
+    let opened = match upstream {
+        Upstream::Plaintext(stream) => engine::open(version, stream, &worker.lines).await,
+        Upstream::Mesh(mut stream, first) => {
+            if first == FirstByte::AddTag {
+                tell(&mut stream, version).await.map_err(|error| {
+                    ConnectionError::new(Side::Upstream, Reason::UpstreamReset).with_detail(error.to_string())
+                })?;
+            }
+            engine::open(version, stream, &worker.lines).await
+        }
+    };
+    opened.map_err(|error| ConnectionError::new(Side::Upstream, Reason::UpstreamReset).with_detail(error.to_string()))
+}
+
+async fn tell(stream: &mut (impl tokio::io::AsyncWrite + Unpin), version: Version) -> std::io::Result<()> {
+    let tag = Protocol::from(version).tag();
+    stream.write_all(tag.as_slice()).await
+}
+
+/// Gives a line back after a request. One that is not what it was meant to be (plaintext after a lease) serves once.
+pub fn keep(worker: &Worker, key: LineKey, line: Line, made: Rc<ConnectionRecord>) {
+    if made.security == key.security || key.security == Security::Plaintext {
+        worker.pool.borrow_mut().put(key, line, made, Instant::now());
+    }
+}

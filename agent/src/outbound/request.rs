@@ -1,0 +1,157 @@
+//! The journey of one request of a pod of this node.
+//!
+//! canonical (what does it say, in one form?) → way (which rule, which backend?) → filter → send (to one endpoint, again where
+//! that is safe) → answer. It is decided on one snapshot; the next request of the connection may be decided on another one.
+//! However it ends, the client gets an answer with a reason and one record is written.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::request::Parts;
+use tokio::time::timeout;
+
+use crate::error::{ConnectionError, Reason, Side};
+use crate::http::answer::{self, Asker, REQUEST_ID};
+use crate::http::canonical::{self, Canonical};
+use crate::http::engine::{self, Finished};
+use crate::http::upgrade::{self, Upgrade};
+use crate::http::{Body, Request, Response, filter};
+use crate::limits;
+use crate::model::Snapshot;
+use crate::telemetry::{Account, Direction, RequestRecord};
+
+use super::conversation::Conversation;
+use super::send::{self, Answered, Plan};
+use super::way::{self, Way};
+use super::{line, mirror};
+
+/// What is done when an answer's body has ended.
+type Then = Box<dyn FnOnce(&Finished)>;
+
+pub async fn carry(conversation: Rc<Conversation>, request: Request) -> Response {
+    let snapshot = conversation.worker.shared.snapshots.current();
+    let mut account = open(&conversation, &snapshot, &request);
+    let asker = Asker::of(&request);
+    let name = account.name();
+    let carried = Box::pin(journey(&conversation, &snapshot, request, &mut account)).await;
+    let (mut response, then) = carried.unwrap_or_else(|error| {
+        account.note(|record| record.fail(&error));
+        (answer::refusal(asker, &error), None)
+    });
+    response.headers_mut().insert(REQUEST_ID, name);
+    account.answered(response, |finished| {
+        if let Some(then) = then {
+            then(finished);
+        }
+    })
+}
+
+fn open(conversation: &Conversation, snapshot: &Snapshot, request: &Request) -> Account {
+    let mut record = RequestRecord::begin(conversation.id, Direction::Outbound, snapshot.version.clone());
+    record.source.address = conversation.client;
+    record.source.workload.clone_from(&conversation.source);
+    record.service = snapshot.destination(conversation.asked).service().cloned();
+    record.read(request);
+    Account::open(&conversation.worker.shared.telemetry, record)
+}
+
+async fn journey(
+    conversation: &Rc<Conversation>,
+    snapshot: &Arc<Snapshot>,
+    request: Request,
+    account: &mut Account,
+) -> Result<(Response, Option<Then>), ConnectionError> {
+    let (mut head, body) = request.into_parts();
+    let routes = way::routes(conversation, snapshot);
+    let read = if routes.is_some() { canonical::canonical(&head) } else { canonical::as_received(&head) };
+    let mut canonical = read.map_err(|refused| {
+        ConnectionError::new(Side::Downstream, Reason::BadRequest).with_detail(refused.to_string())
+    })?;
+    let upgrade = Upgrade::begin(&mut head);
+    let mut way = way::choose(conversation, snapshot, routes, &canonical, &head)?;
+    account.note(|record| way.describe(record));
+    way.lead(snapshot, conversation.namespace.as_ref())?;
+    account.note(|record| way.describe(record));
+    if let Some(redirect) = filter_request(&way, conversation, &mut canonical, &mut head)? {
+        account.note(|record| record.reason = Reason::Redirected);
+        return Ok((redirect, None));
+    }
+    head.headers.insert(REQUEST_ID, account.name());
+    let upgrading = upgrade.ask(&mut head);
+    canonical
+        .write(&mut head, way.version.into())
+        .map_err(|refused| ConnectionError::new(Side::Local, Reason::BadRequest).with_detail(refused.to_string()))?;
+    let mirrors = mirror::wanted(&way);
+    let again = way.retry().is_some() || !mirrors.is_empty();
+    let body = if again { kept(body, account).await? } else { account.counted(body) };
+    let mut request = Request::from_parts(head, body);
+    mirror::begin(conversation, snapshot, mirrors, (&canonical, &request), account);
+    let tunnel = upgrading.then(|| engine::tunnel(&mut request));
+    let plan = way.plan(snapshot);
+    let mut answered = sent_in_time(conversation, &way, &plan, request, account).await?;
+    upgrade::finish(&conversation.worker, &conversation.pod, &mut answered.response, tunnel);
+    let (mut head, body) = answered.response.into_parts();
+    for filters in way.filters() {
+        filter::apply_response(filters, &mut head);
+    }
+    Ok((Response::from_parts(head, body), Some(and_then(conversation, answered.rest))))
+}
+
+/// Applies the rule's filters and then the backend's. An answer: the request is redirected and goes no further.
+fn filter_request(
+    way: &Way<'_>,
+    conversation: &Conversation,
+    canonical: &mut Canonical,
+    head: &mut Parts,
+) -> Result<Option<Response>, ConnectionError> {
+    for filters in way.filters() {
+        let dialled = conversation.asked.port();
+        match filter::apply_request(filters, way.chosen.as_ref(), dialled, canonical, &mut head.headers) {
+            Ok(filter::Next::Forward) => {}
+            Ok(filter::Next::Redirect(redirect)) => return Ok(Some(answer::redirect(&redirect))),
+            Err(why) => {
+                return Err(ConnectionError::new(Side::Local, Reason::BrokenRoute).with_detail(why.to_string()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// A body that a retry or a mirror may need again, in memory where it is short. A longer one is sent once.
+async fn kept(body: Body, account: &Account) -> Result<Body, ConnectionError> {
+    let short = body.length().is_some_and(|length| length <= limits::RETRY_BODY_MAXIMUM as u64);
+    if !short {
+        return Ok(account.counted(body));
+    }
+    let bytes = account.counted(body).collected(limits::RETRY_BODY_MAXIMUM).await.map_err(|error| {
+        ConnectionError::new(Side::Downstream, Reason::DownstreamReset).with_detail(error.to_string())
+    })?;
+    Ok(Body::whole(bytes))
+}
+
+async fn sent_in_time(
+    conversation: &Conversation,
+    way: &Way<'_>,
+    plan: &Plan<'_>,
+    request: Request,
+    account: &mut Account,
+) -> Result<Answered, ConnectionError> {
+    let sending = Box::pin(send::send(conversation, plan, request, account));
+    let Some(limit) = way.request_timeout() else { return sending.await };
+    timeout(limit, sending).await.unwrap_or_else(|_| {
+        Err(ConnectionError::new(Side::Upstream, Reason::RequestTimeout)
+            .with_detail(format!("no answer came within {limit:?}, retries included")))
+    })
+}
+
+/// Once the answer has ended, its line serves the next request, and its endpoint has one less to do.
+fn and_then(conversation: &Rc<Conversation>, rest: send::Rest) -> Then {
+    let worker = Rc::clone(&conversation.worker);
+    Box::new(move |finished| {
+        let send::Rest { outstanding, key, line } = rest;
+        drop(outstanding);
+        if finished.how == engine::BodyEnd::Whole {
+            line::keep(&worker, key, line.line, line.made);
+        }
+    })
+}

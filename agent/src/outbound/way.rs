@@ -1,0 +1,230 @@
+//! Where one request goes, and what is done to it on the way there. Pure, but for the backend that chance names.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::request::Parts;
+use weft_proto::names::{Namespace, NamespacedName, WorkloadUid};
+
+use crate::error::{ConnectionError, Reason, Side};
+use crate::http::answer::is_grpc;
+use crate::http::canonical::Canonical;
+use crate::http::matching::Chosen;
+use crate::http::{Version, split};
+use crate::model::{
+    Backend, BackendTarget, Destination, Endpoint, Filter, RetryPolicy, RouteKind, RouteRule, Routes, ServicePort,
+    Snapshot, Traffic,
+};
+use crate::telemetry::RequestRecord;
+use crate::wire::Protocol;
+
+use super::conversation::Conversation;
+use super::route::{Target, declared, no_endpoint};
+use super::send::Plan;
+
+/// The decision about one request.
+pub struct Way<'a> {
+    pub chosen: Option<Chosen<'a>>,
+    /// What the client has asked for.
+    destination: Destination<'a>,
+    backend: Option<&'a Backend>,
+    /// The Service and port that the endpoints are of; None for an address without one.
+    of: Option<(&'a NamespacedName, u16)>,
+    endpoints: Cow<'a, [Endpoint]>,
+    traffic: &'a Traffic,
+    pub version: Version,
+    grpc: bool,
+    require_mesh_tls: bool,
+    asked: SocketAddr,
+}
+
+/// The routes of the port that was asked for, as the client's namespace sees them.
+pub fn routes<'a>(conversation: &Conversation, snapshot: &'a Snapshot) -> Option<&'a Routes> {
+    match snapshot.destination(conversation.asked) {
+        Destination::Service { service, port } => {
+            snapshot.routes(&service.name, port.port, conversation.namespace.as_ref()?).map(AsRef::as_ref)
+        }
+        Destination::UnknownPort { .. } | Destination::Workload(_) | Destination::Foreign => None,
+    }
+}
+
+/// The rule of the routes that fits, if there are routes. Nothing has been sent anywhere yet: [`Way::lead`] says where to.
+pub fn choose<'a>(
+    conversation: &Conversation,
+    snapshot: &'a Snapshot,
+    routes: Option<&'a Routes>,
+    canonical: &Canonical,
+    head: &Parts,
+) -> Result<Way<'a>, ConnectionError> {
+    let grpc = is_grpc(&head.headers) || routes.is_some_and(|routes| routes.kind == RouteKind::Grpc);
+    let chosen = match routes {
+        Some(routes) => {
+            let chosen = routes.choose(canonical, &head.headers);
+            Some(chosen.ok_or_else(|| no_route(&routes.service, canonical))?)
+        }
+        None => None,
+    };
+    Ok(Way::begin(conversation, snapshot, chosen, grpc))
+}
+
+/// Where a copy of a request goes.
+pub fn to_mirror<'a>(
+    conversation: &Conversation,
+    snapshot: &'a Snapshot,
+    target: &'a BackendTarget,
+    headers: &HeaderMap,
+) -> Result<Way<'a>, ConnectionError> {
+    let mut way = Way::begin(conversation, snapshot, None, is_grpc(headers));
+    way.target(snapshot, target, "its mirror")?;
+    Ok(way)
+}
+
+fn direct<'a>(asked: SocketAddr, workload: Option<WorkloadUid>) -> Cow<'a, [Endpoint]> {
+    Cow::Owned(vec![Endpoint { address: asked, workload }])
+}
+
+fn no_route(service: &NamespacedName, canonical: &Canonical) -> ConnectionError {
+    ConnectionError::new(Side::Local, Reason::NoRoute).with_detail(format!(
+        "no rule of the routes of Service {service} fits {} {}",
+        canonical.method(),
+        canonical.path()
+    ))
+}
+
+fn broken(why: impl Into<String>) -> ConnectionError {
+    ConnectionError::new(Side::Local, Reason::BrokenRoute).with_detail(why)
+}
+
+impl<'a> Way<'a> {
+    fn begin(conversation: &Conversation, snapshot: &'a Snapshot, chosen: Option<Chosen<'a>>, grpc: bool) -> Self {
+        Self {
+            chosen,
+            destination: snapshot.destination(conversation.asked),
+            backend: None,
+            of: None,
+            endpoints: Cow::Borrowed(&[]),
+            traffic: Traffic::unsaid(),
+            version: if grpc { Version::Http2 } else { conversation.version },
+            grpc,
+            require_mesh_tls: conversation.pod.enrolment(snapshot).require_mesh_tls,
+            asked: conversation.asked,
+        }
+    }
+
+    /// The endpoints that may serve the request: of one backend of the rule, by its weight, or of what was asked for.
+    pub fn lead(&mut self, snapshot: &'a Snapshot, client: Option<&Namespace>) -> Result<(), ConnectionError> {
+        match (self.destination, self.chosen) {
+            (Destination::Service { service, port }, chosen) => {
+                if let Some(client) = client {
+                    self.traffic = snapshot.traffic(&service.name, port.port, client);
+                }
+                match chosen {
+                    Some(chosen) => self.follow(snapshot, chosen),
+                    None => self.lead_to(&service.name, port),
+                }
+            }
+            (Destination::UnknownPort { service }, _) => Err(no_endpoint(&service.name, self.asked)),
+            (Destination::Workload(workload), _) => {
+                self.endpoints = direct(self.asked, Some(workload.uid.clone()));
+                Ok(())
+            }
+            (Destination::Foreign, _) => {
+                self.endpoints = direct(self.asked, None);
+                Ok(())
+            }
+        }
+    }
+
+    /// The endpoints of a Service port, in the protocol that it declares.
+    fn lead_to(&mut self, service: &'a NamespacedName, port: &'a ServicePort) -> Result<(), ConnectionError> {
+        if port.endpoints.is_empty() {
+            return Err(ConnectionError::new(Side::Local, Reason::NoEndpoint)
+                .with_detail(format!("no endpoint of Service {service} is ready for port {}", port.port)));
+        }
+        self.of = Some((service, port.port));
+        self.endpoints = Cow::Borrowed(&port.endpoints);
+        match declared(&port.app_protocol) {
+            Protocol::Http2 => self.version = Version::Http2,
+            // gRPC has no other form than HTTP/2, whatever a port is called.
+            Protocol::Http1 if !self.grpc => self.version = Version::Http1,
+            Protocol::Http1 | Protocol::Opaque | Protocol::Undeclared => {}
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, snapshot: &'a Snapshot, chosen: Chosen<'a>) -> Result<(), ConnectionError> {
+        if chosen.rule.filters.iter().any(|filter| matches!(filter, Filter::Redirect(_))) {
+            return Ok(());
+        }
+        let backend = split::pick(&chosen.rule.backends, &mut rand::rng()).map_err(|why| broken(why.to_string()))?;
+        self.backend = Some(backend);
+        self.target(snapshot, &backend.target, chosen.rule)
+    }
+
+    fn target(
+        &mut self,
+        snapshot: &'a Snapshot,
+        target: &'a BackendTarget,
+        who: impl Display,
+    ) -> Result<(), ConnectionError> {
+        match target {
+            BackendTarget::Invalid(why) => Err(broken(&**why)),
+            BackendTarget::Service { service, port } => {
+                let row = snapshot
+                    .service_port(service, *port)
+                    .ok_or_else(|| broken(format!("{who} leads to Service {service}, which has no port {port}")))?;
+                self.lead_to(service, row)
+            }
+        }
+    }
+
+    /// The Service and port that the endpoints are of.
+    pub fn backend_port(&self) -> Option<(NamespacedName, u16)> {
+        self.of.map(|(service, port)| (service.clone(), port))
+    }
+
+    pub fn filters(&self) -> impl Iterator<Item = &'a [Filter]> + use<'a> {
+        let rule = self.chosen.map(|chosen| chosen.rule.filters.as_slice());
+        rule.into_iter().chain(self.backend.map(|backend| backend.filters.as_slice()))
+    }
+
+    fn rule(&self) -> Option<&'a RouteRule> {
+        self.chosen.map(|chosen| &**chosen.rule)
+    }
+
+    pub fn retry(&self) -> Option<&'a RetryPolicy> {
+        self.rule().and_then(|rule| rule.retry.as_ref()).or(self.traffic.retry.as_ref())
+    }
+
+    /// For the whole request.
+    pub fn request_timeout(&self) -> Option<Duration> {
+        self.rule().and_then(|rule| rule.request_timeout).or(self.traffic.request_timeout)
+    }
+
+    pub fn plan(&'a self, snapshot: &'a Snapshot) -> Plan<'a> {
+        Plan {
+            snapshot,
+            target: Target {
+                service: self.of.map(|(service, _)| service.clone()),
+                port: self.of.map_or(self.asked.port(), |(_, port)| port),
+                protocol: self.version.into(),
+                require_mesh_tls: self.require_mesh_tls,
+            },
+            endpoints: &self.endpoints,
+            version: self.version,
+            traffic: self.traffic,
+            retry: self.retry(),
+            attempt_timeout: self.rule().and_then(|rule| rule.backend_timeout),
+        }
+    }
+
+    pub fn describe(&self, record: &mut RequestRecord) {
+        record.route = self.rule().map(|rule| rule.to_string().into());
+        if self.chosen.is_some() {
+            record.backend = self.backend_port();
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The open record of one request. However the request ends, it is recorded once.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::HeaderValue;
+
+use super::{RequestRecord, Telemetry};
+use crate::error::{Reason, Side};
+use crate::http::answer::grpc_status;
+use crate::http::engine::{BodyEnd, Finished};
+use crate::http::{Body, Response};
+
+/// Dropped before an answer was given: the client has gone away.
+#[derive(Debug)]
+pub struct Account {
+    record: Option<Box<RequestRecord>>,
+    started: Instant,
+    sent: Rc<Cell<u64>>,
+    telemetry: Telemetry,
+}
+
+impl Account {
+    #[must_use]
+    pub fn open(telemetry: &Telemetry, record: RequestRecord) -> Self {
+        Self {
+            record: Some(Box::new(record)),
+            started: Instant::now(),
+            sent: Rc::default(),
+            telemetry: telemetry.clone(),
+        }
+    }
+
+    /// The request's name, as a header's value.
+    #[must_use]
+    pub fn name(&self) -> HeaderValue {
+        HeaderValue::try_from(self.id()).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.record.as_ref().map(|record| record.id.to_string()).unwrap_or_default()
+    }
+
+    /// Closes the record of a request whose answer nobody gets.
+    pub fn ended(mut self) {
+        self.close();
+    }
+
+    /// Writes into the record, which is there until the answer's body has ended.
+    pub fn note(&mut self, note: impl FnOnce(&mut RequestRecord)) {
+        if let Some(record) = &mut self.record {
+            note(record);
+        }
+    }
+
+    /// Counts the bytes of the request's body.
+    #[must_use]
+    pub fn counted(&self, body: Body) -> Body {
+        let sent = Rc::clone(&self.sent);
+        body.observed(move |finished| sent.set(sent.get() + finished.bytes))
+    }
+
+    /// The answer's head is on its way; the record is closed when its body has ended, and `then` is called.
+    pub fn answered(mut self, response: Response, then: impl FnOnce(&Finished) + 'static) -> Response {
+        let first_byte = self.started.elapsed();
+        self.note(|record| {
+            record.first_byte = Some(first_byte);
+            record.status = Some(response.status().as_u16());
+            record.grpc_status = grpc_status(response.headers());
+        });
+        response.map(|body| {
+            body.observed(move |finished| {
+                self.note(|record| {
+                    record.bytes_received = finished.bytes;
+                    let trailing = finished.trailers.as_ref().and_then(grpc_status);
+                    record.grpc_status = trailing.or(record.grpc_status);
+                    match finished.how {
+                        BodyEnd::Whole => {}
+                        BodyEnd::Failed => fail(record, Side::Upstream, Reason::UpstreamReset),
+                        BodyEnd::Dropped => fail(record, Side::Downstream, Reason::DownstreamReset),
+                    }
+                });
+                self.close();
+                then(&finished);
+            })
+        })
+    }
+
+    fn close(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.duration = self.started.elapsed();
+            record.bytes_sent = self.sent.get();
+            self.telemetry.request(record);
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.note(|record| fail(record, Side::Downstream, Reason::DownstreamReset));
+        self.close();
+    }
+}
+
+/// What was decided before stays the reason.
+fn fail(record: &mut RequestRecord, side: Side, reason: Reason) {
+    if record.reason == Reason::Completed {
+        record.reason = reason;
+        record.side = Some(side);
+    }
+}
