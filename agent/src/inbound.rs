@@ -36,8 +36,8 @@ pub async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, place: Option<Place>, down
     let snapshot = worker.shared.snapshots.current();
     let mut record = Box::new(ConnectionRecord::begin(Direction::Inbound, snapshot.version.clone()));
     record.destination.workload = snapshot.workloads.get(&pod.uid).cloned();
-    let result = if place.is_some() {
-        carry(&worker, &pod, snapshot, downstream, started, &mut record).await
+    let result = if let Some(place) = place {
+        carry(&worker, &pod, snapshot, downstream, (started, place), &mut record).await
     } else {
         socket::reset_on_close(&downstream);
         Err(ConnectionError::new(Side::Local, Reason::Overloaded))
@@ -54,7 +54,7 @@ async fn carry(
     pod: &Arc<Pod>,
     snapshot: Arc<Snapshot>,
     downstream: TcpStream,
-    started: Instant,
+    began: (Instant, Place),
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
     let mut arrival = match accept::arrival(&snapshot, pod, &downstream) {
@@ -74,10 +74,10 @@ async fn carry(
     drop(snapshot);
     match opening {
         Opening::Mesh { stream, application } => {
-            secure::carry(worker, pod, arrival, (stream, application), started, record).await
+            secure::carry(worker, pod, arrival, (stream, application), began, record).await
         }
         Opening::Plaintext { stream, application } => {
-            plaintext::carry(worker, pod, arrival, (stream, application), started, record).await
+            plaintext::carry(worker, pod, arrival, (stream, application), began, record).await
         }
     }
 }

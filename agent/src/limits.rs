@@ -98,6 +98,9 @@ pub const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
 pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Bytes of one HTTP/2 stream that wait for the peer's window.
 pub const HTTP2_SEND_BUFFER: usize = 64 * 1024;
+/// An HTTP/2 peer that is silent is asked whether it still lives this often, and has this long to say so.
+pub const HTTP2_PING: Duration = Duration::from_mins(1);
+pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// A request's body up to this many bytes is kept in memory where a policy asks for retries; a longer one is sent once.
 pub const RETRY_BODY_MAXIMUM: usize = 64 * 1024;
 /// Copies of requests for mirrors that one worker has under way; above that, requests go without.

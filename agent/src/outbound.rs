@@ -54,8 +54,8 @@ pub async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, place: Option<Place>, mut 
     let mut record = Box::new(ConnectionRecord::begin(Direction::Outbound, snapshot.version.clone()));
     record.source.address = downstream.peer_addr().ok().map(socket::canonical);
     record.source.workload = snapshot.workloads.get(&pod.uid).cloned();
-    let result = if place.is_some() {
-        carry(&worker, &pod, snapshot, (downstream, asked), started, &mut record).await
+    let result = if let Some(place) = place {
+        carry(&worker, &pod, snapshot, (downstream, asked), (started, place), &mut record).await
     } else {
         socket::reset_on_close(&downstream);
         Err(ConnectionError::new(Side::Local, Reason::Overloaded))
@@ -73,7 +73,7 @@ async fn carry(
     pod: &Arc<Pod>,
     snapshot: Arc<Snapshot>,
     (downstream, asked): (TcpStream, Result<SocketAddr, ConnectionError>),
-    started: Instant,
+    (started, place): (Instant, Place),
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
     let reset = |_: &ConnectionError| socket::reset_on_close(&downstream);
@@ -85,7 +85,7 @@ async fn carry(
         drop(snapshot);
         let spoken = speech::declared_http(worker, pod, &downstream).await.inspect_err(reset)?;
         let Some((version, seen)) = spoken else { return Ok(()) };
-        let conversation = Conversation::new(worker, pod, record, asked, version, None);
+        let conversation = Conversation::new(worker, (pod, place), record, asked, version, None);
         return Box::pin(conversation.hold(Prefixed::new(seen, downstream))).await;
     }
     let connected = Box::pin(connect::connect(worker, pod, &snapshot, &route, record)).await.inspect_err(reset)?;
@@ -108,8 +108,9 @@ async fn carry(
         }
         Speech::Http(version) => {
             let dialled = Connected { upstream, outstanding, endpoint };
-            let seed = Box::pin(seed(worker, pod, record, version, dialled)).await?;
-            let conversation = Conversation::new(worker, pod, record, asked, version, Some(seed));
+            let seed = Box::pin(seed(worker, pod, record, version, dialled)).await;
+            let seed = seed.inspect_err(|_| socket::reset_on_close(downstream.get_ref()))?;
+            let conversation = Conversation::new(worker, (pod, place), record, asked, version, Some(seed));
             Box::pin(conversation.hold(downstream)).await
         }
     }

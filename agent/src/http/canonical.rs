@@ -67,6 +67,8 @@ pub enum Refused {
     DotParameters,
     #[error("the path has an empty segment (//), which servers understand differently, and rules judge this port")]
     EmptySegment,
+    #[error("the path has parameters (;), which servers understand differently, and rules judge this port")]
+    Parameters,
     #[error("the path is longer than a request's target may be")]
     Length,
     #[error("the request has both Content-Length and Transfer-Encoding")]
@@ -96,6 +98,7 @@ impl Refused {
             | Self::Percent
             | Self::DotParameters
             | Self::EmptySegment
+            | Self::Parameters
             | Self::TwoLengths
             | Self::ContentLength => StatusCode::BAD_REQUEST,
         }
@@ -146,10 +149,13 @@ impl Canonical {
         self.authority.port()
     }
 
-    /// Whether the path has an empty segment (`//`), which some servers fold and others do not.
-    #[must_use]
-    pub fn has_empty_segment(&self) -> bool {
-        self.path().contains("//")
+    /// What some servers take out of a path before they use it and others do not: empty segments and parameters (RFC 3986,
+    /// section 3.3). A rule about paths could be walked around with them.
+    pub fn check_for_rules(&self) -> Result<(), Refused> {
+        if self.path().contains("//") {
+            return Err(Refused::EmptySegment);
+        }
+        if self.path().contains(';') { Err(Refused::Parameters) } else { Ok(()) }
     }
 
     /// "*" for `OPTIONS *`, empty for CONNECT; otherwise it begins with '/'.

@@ -31,6 +31,8 @@ pub struct OpenLine {
     pub made: Rc<ConnectionRecord>,
     /// It has carried a request before: its peer may be closing it at this moment.
     pub reused: bool,
+    /// Both agents know that it carries requests, so that each is judged.
+    pub declared: bool,
 }
 
 #[derive(Debug, Default)]
@@ -55,11 +57,11 @@ impl Pool {
         resting.retain(|resting| !resting.line.is_closed());
         let taken = match key.version {
             Version::Http1 => {
-                let ready = resting.iter().rposition(|resting| resting.line.waiting() == 0);
+                let ready = resting.iter().rposition(|resting| resting.line.under_way() == 0);
                 ready.map(|place| resting.remove(place)).map(|resting| (resting.line, resting.made))
             }
             Version::Http2 => {
-                let free = |resting: &&mut Resting| resting.line.waiting() < limits::HTTP2_STREAMS as usize;
+                let free = |resting: &&mut Resting| resting.line.under_way() < limits::HTTP2_STREAMS as usize;
                 resting.iter_mut().find(free).and_then(|resting| {
                     resting.since = now;
                     Some((resting.line.share()?, Rc::clone(&resting.made)))
@@ -70,15 +72,22 @@ impl Pool {
         if resting.is_empty() {
             self.lines.remove(key);
         }
-        taken.map(|(line, made)| OpenLine { line, made, reused: true })
+        taken.map(|(line, made)| OpenLine { line, made, reused: true, declared: true })
     }
 
     /// Keeps a line for the next request, if there is room.
     pub fn put(&mut self, key: LineKey, line: Line, made: Rc<ConnectionRecord>, now: Instant) {
-        if self.closed || line.is_closed() || self.count >= limits::LINES_PER_WORKER {
+        if self.closed || line.is_closed() {
             return;
         }
         let resting = self.lines.entry(key).or_default();
+        if let Some(known) = resting.iter_mut().find(|known| known.line.is_same(&line)) {
+            known.since = now;
+            return;
+        }
+        if self.count >= limits::LINES_PER_WORKER {
+            return;
+        }
         if resting.len() < limits::LINES_PER_ENDPOINT {
             resting.push(Resting { line, made, since: now });
             self.count += 1;
@@ -89,7 +98,7 @@ impl Pool {
     pub fn sweep(&mut self, now: Instant) {
         self.lines.retain(|_, resting| {
             resting.retain(|resting| {
-                let busy = resting.line.waiting() > 0;
+                let busy = resting.line.under_way() > 0;
                 !resting.line.is_closed() && (busy || now.duration_since(resting.since) < limits::LINE_IDLE)
             });
             !resting.is_empty()

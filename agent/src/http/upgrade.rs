@@ -6,9 +6,10 @@ use std::sync::Arc;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, StatusCode, request};
 
-use super::Response;
 use super::canonical::{is_upgrade, strip_hop_by_hop};
 use super::engine::{self, Tunnel};
+use super::{Request, Response};
+use crate::error::{ConnectionError, Reason, Side};
 use crate::node::pod::Pod;
 use crate::relay::{FirstByte, relay};
 use crate::worker::Worker;
@@ -24,30 +25,54 @@ impl Upgrade {
         Self(wanted)
     }
 
-    /// Asks the next hop for it. False: nothing was wanted.
-    pub fn ask(self, head: &mut request::Parts) -> bool {
-        let Some(protocol) = self.0 else { return false };
-        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        head.headers.insert(UPGRADE, protocol);
-        true
+    /// Asks the next hop for it.
+    pub fn ask(&self, head: &mut request::Parts) {
+        if let Some(protocol) = &self.0 {
+            head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            head.headers.insert(UPGRADE, protocol.clone());
+        }
     }
-}
 
-/// Takes what is meant for one hop out of an answer; where it grants the upgrade, joins the two connections.
-pub fn finish<D>(worker: &Rc<Worker>, pod: &Arc<Pod>, response: &mut Response, downstream: Option<D>)
-where
-    D: Future<Output = Option<Tunnel>> + 'static,
-{
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        strip_hop_by_hop(response.headers_mut());
-        return;
+    /// What the client's connection becomes; nothing is awaited here.
+    pub fn tunnel(&self, request: &mut Request) -> Option<impl Future<Output = Option<Tunnel>> + 'static> {
+        self.0.is_some().then(|| engine::tunnel(request))
     }
-    let Some(downstream) = downstream else { return };
-    let upstream = engine::tunnel(response);
-    let (own, pod) = (Rc::clone(worker), Arc::clone(pod));
-    worker.spawn(async move {
-        // Neither comes where the other side went away before the answer was written.
-        let (Some(mut downstream), Some(mut upstream)) = tokio::join!(downstream, upstream) else { return };
-        let _ = relay(&mut downstream, &mut upstream, FirstByte::AsIs, own.cut(&pod)).await;
-    });
+
+    /// Takes what is meant for one hop out of an answer. Where it grants what was asked for, and nothing else, the two
+    /// connections are joined, and `held` lives as long as they do.
+    ///
+    /// # Errors
+    /// The application changes to a protocol that nobody has asked for.
+    pub fn finish<D>(
+        self,
+        (worker, pod): (&Rc<Worker>, &Arc<Pod>),
+        response: &mut Response,
+        downstream: Option<D>,
+        held: impl Sized + 'static,
+    ) -> Result<(), ConnectionError>
+    where
+        D: Future<Output = Option<Tunnel>> + 'static,
+    {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            strip_hop_by_hop(response.headers_mut());
+            return Ok(());
+        }
+        let granted = response.headers().get(UPGRADE);
+        let as_asked = granted
+            .zip(self.0.as_ref())
+            .is_some_and(|(granted, asked)| granted.as_bytes().eq_ignore_ascii_case(asked.as_bytes()));
+        let (true, Some(downstream)) = (as_asked, downstream) else {
+            return Err(ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
+                .with_detail("the application changes to a protocol that was not asked for"));
+        };
+        let upstream = engine::tunnel(response);
+        let (own, pod) = (Rc::clone(worker), Arc::clone(pod));
+        worker.spawn(async move {
+            let _held = held;
+            // Neither comes where the other side went away before the answer was written.
+            let (Some(mut downstream), Some(mut upstream)) = tokio::join!(downstream, upstream) else { return };
+            let _ = relay(&mut downstream, &mut upstream, FirstByte::AsIs, own.cut(&pod)).await;
+        });
+        Ok(())
+    }
 }

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::error::{ConnectionError, Reason, Side};
 use crate::limits;
-use crate::model::MtlsMode;
+use crate::model::{Enrolment, MtlsMode};
 use crate::node::pod::Pod;
 use crate::node::socket;
 use crate::wire::{Prefixed, Sniffed, Sniffer};
@@ -33,7 +33,7 @@ pub async fn open(
     arrival: &Arrival,
     downstream: TcpStream,
 ) -> Result<Opening, ConnectionError> {
-    let found = if accepts_plaintext(arrival) && authorize::admits_plaintext(arrival) {
+    let found = if accepts_plaintext(arrival, &arrival.enrolment) && authorize::admits_plaintext(arrival) {
         first_speaker(worker, pod, arrival, &downstream).await
     } else {
         first_bytes(worker, pod, &downstream).await.map(|beginning| (beginning, None))
@@ -46,10 +46,16 @@ pub async fn open(
     })
 }
 
-pub(super) fn accepts_plaintext(arrival: &Arrival) -> bool {
+pub(super) fn accepts_plaintext(arrival: &Arrival, enrolment: &Enrolment) -> bool {
     let port = arrival.destination.port();
-    let authentication = &arrival.enrolment.authentication;
+    let authentication = &enrolment.authentication;
     authentication.mode(port) == MtlsMode::Permissive || authentication.exempts(port, arrival.client.ip()).is_some()
+}
+
+pub(super) fn plaintext_refused(arrival: &Arrival, enrolment: &Enrolment) -> ConnectionError {
+    ConnectionError::new(Side::Downstream, Reason::PlaintextRefused)
+        .with_rule(enrolment.authentication.decided_by.to_string())
+        .with_detail(format!("port {} is strict: it accepts mesh TLS alone", arrival.destination.port()))
 }
 
 async fn first_bytes(worker: &Worker, pod: &Pod, downstream: &TcpStream) -> Result<Sniffed, ConnectionError> {

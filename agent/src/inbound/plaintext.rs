@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 
-use crate::error::{ConnectionError, Reason, Side};
-use crate::node::pod::Pod;
+use crate::error::ConnectionError;
+use crate::node::pod::{Place, Pod};
 use crate::node::socket;
 use crate::relay::{FirstByte, relay};
 use crate::telemetry::{ConnectionRecord, Security};
@@ -24,7 +24,7 @@ pub async fn carry(
     pod: &Arc<Pod>,
     arrival: Arrival,
     (mut downstream, application): (Prefixed<TcpStream>, Option<TcpStream>),
-    started: Instant,
+    (started, place): (Instant, Place),
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
     record.security = Security::Plaintext;
@@ -39,7 +39,7 @@ pub async fn carry(
             match brought {
                 Brought::Requests(version) => {
                     let streams = (downstream, application);
-                    return Box::pin(requests::hold(worker, pod, arrival, version, streams, record)).await;
+                    return Box::pin(requests::hold(worker, pod, arrival, version, streams, (record, place))).await;
                 }
                 Brought::Other(_) => dialled(worker, pod, &arrival, application).await,
                 Brought::Nothing => return Ok(()),
@@ -76,10 +76,8 @@ async fn brought(
 }
 
 fn admit(arrival: &Arrival, record: &mut ConnectionRecord) -> Result<(), ConnectionError> {
-    if !open::accepts_plaintext(arrival) {
-        return Err(ConnectionError::new(Side::Downstream, Reason::PlaintextRefused)
-            .with_rule(arrival.enrolment.authentication.decided_by.to_string())
-            .with_detail(format!("port {} is strict: it accepts mesh TLS alone", arrival.destination.port())));
+    if !open::accepts_plaintext(arrival, &arrival.enrolment) {
+        return Err(open::plaintext_refused(arrival, &arrival.enrolment));
     }
     authorize(arrival, None, record)
 }

@@ -11,23 +11,24 @@ use std::sync::Arc;
 use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 use weft_policy::Asked;
 use weft_proto::names::Identity;
 
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{self, Asker as Speaker};
 use crate::http::canonical::{self, Canonical};
-use crate::http::engine::{self, Line, Served};
-use crate::http::upgrade::{self, Upgrade};
+use crate::http::engine::{self, Line, Served, Unsent};
+use crate::http::upgrade::Upgrade;
 use crate::http::{Request, Response, Version};
 use crate::model::Enrolment;
-use crate::node::pod::Pod;
+use crate::node::pod::{Place, Pod};
 use crate::telemetry::{Account, ConnectionId, ConnectionRecord, Direction, Party, RequestRecord, Security};
 use crate::worker::Worker;
 
 use super::accept::Arrival;
 use super::authorize::{self, Asker};
-use super::connect;
+use super::{connect, open};
 
 /// What all requests of one connection have in common.
 struct Gate {
@@ -41,6 +42,11 @@ struct Gate {
     security: Security,
     version: Version,
     application: RefCell<Option<Line>>,
+    /// The application has ended its connection: then this one takes no further request, so that the source's agent finds
+    /// out before it sends one.
+    ended: CancellationToken,
+    /// Of the pod's budget: an upgraded connection keeps it.
+    place: Rc<Place>,
 }
 
 /// Judges and forwards until the client has ended or the agent drains.
@@ -50,7 +56,7 @@ pub async fn hold<S>(
     arrival: Arrival,
     version: Version,
     (downstream, application): (S, Option<TcpStream>),
-    record: &ConnectionRecord,
+    (record, place): (&ConnectionRecord, Place),
 ) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -66,6 +72,8 @@ where
         arrival,
         version,
         application: RefCell::new(None),
+        ended: CancellationToken::new(),
+        place: Rc::new(place),
     });
     if let Some(application) = application {
         let line = gate.open(application).await?;
@@ -74,7 +82,13 @@ where
     let answer = |request: Request| -> std::pin::Pin<Box<dyn Future<Output = Response>>> {
         Box::pin(judged(Rc::clone(&gate), request))
     };
-    let serving = engine::serve(version, downstream, &worker.lines, worker.shared.stopping.cancelled(), answer);
+    let drain = async {
+        tokio::select! {
+            () = worker.shared.stopping.cancelled() => {}
+            () = gate.ended.cancelled() => {}
+        }
+    };
+    let serving = engine::serve(version, downstream, &worker.lines, drain, answer);
     tokio::select! {
         served = serving => match served {
             Served::Ended => Ok(()),
@@ -127,21 +141,30 @@ impl Gate {
         let (mut head, body) = request.into_parts();
         let snapshot = self.worker.shared.snapshots.current();
         let enrolment = self.pod.enrolment(&snapshot);
+        if self.identity.is_none() && !open::accepts_plaintext(&self.arrival, &enrolment) {
+            return Err(open::plaintext_refused(&self.arrival, &enrolment));
+        }
         let canonical = self.read(&head, &enrolment).map_err(refused)?;
         let upgrade = Upgrade::begin(&mut head);
         self.authorize(&enrolment, &canonical, &head.headers, account)?;
         drop(snapshot);
-        let upgrading = upgrade.ask(&mut head);
+        upgrade.ask(&mut head);
         canonical.write(&mut head, self.version.into()).map_err(refused)?;
         let mut taken = Request::from_parts(head, account.counted(body));
-        let tunnel = upgrading.then(|| engine::tunnel(&mut taken));
+        let tunnel = upgrade.tunnel(&mut taken);
         let mut line = self.line().await?;
-        let mut response = line.send(taken).await.map_err(|unsent| {
+        let mut answered = line.send(taken).await;
+        if let Err(Unsent { request: Some(untouched), .. }) = answered {
+            // The connection was just ending, and the application has seen nothing of it.
+            line = self.dial().await?;
+            answered = line.send(untouched).await;
+        }
+        let mut response = answered.map_err(|unsent| {
             ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
                 .with_detail(format!("the application ended the connection before an answer: {}", unsent.error))
         })?;
         account.note(|record| record.attempts = 1);
-        upgrade::finish(&self.worker, &self.pod, &mut response, tunnel);
+        upgrade.finish((&self.worker, &self.pod), &mut response, tunnel, Rc::clone(&self.place))?;
         Ok((response, Some(line)))
     }
 
@@ -151,11 +174,7 @@ impl Gate {
         if !authorize::refuses_opaque(enrolment, self.arrival.destination.port()) {
             return canonical.or_else(|_| canonical::as_received(head));
         }
-        canonical.and_then(
-            |read| {
-                if read.has_empty_segment() { Err(canonical::Refused::EmptySegment) } else { Ok(read) }
-            },
-        )
+        canonical.and_then(|read| read.check_for_rules().map(|()| read))
     }
 
     fn authorize(
@@ -192,13 +211,17 @@ impl Gate {
         {
             return Ok(line);
         }
+        self.dial().await
+    }
+
+    async fn dial(&self) -> Result<Line, ConnectionError> {
         let line = self.open(connect::application(&self.worker, &self.pod, &self.arrival).await?).await?;
         self.application.replace(line.share());
         Ok(line)
     }
 
     async fn open(&self, application: TcpStream) -> Result<Line, ConnectionError> {
-        engine::open(self.version, application, &self.worker.lines)
+        engine::open(self.version, application, &self.worker.lines, self.ended.clone())
             .await
             .map_err(|error| ConnectionError::new(Side::Upstream, Reason::UpstreamReset).with_detail(error.to_string()))
     }

@@ -11,9 +11,9 @@ use weft_proto::names::Identity;
 
 use crate::error::{ConnectionError, Reason, Side};
 use crate::limits;
-use crate::node::pod::Pod;
+use crate::node::pod::{Place, Pod};
 use crate::node::socket;
-use crate::relay::{FirstByte, relay};
+use crate::relay::relay;
 use crate::telemetry::{ConnectionRecord, Security};
 use crate::wire::server::{self, ServerTls};
 use crate::wire::{Preamble, Prefixed, Protocol, Status};
@@ -29,7 +29,7 @@ pub async fn carry(
     pod: &Arc<Pod>,
     arrival: Arrival,
     (downstream, application): (Prefixed<TcpStream>, Option<TcpStream>),
-    started: Instant,
+    (started, place): (Instant, Place),
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
     let mut secured = Box::pin(greet(worker, pod, downstream, record)).await?;
@@ -42,25 +42,25 @@ pub async fn carry(
         }
     };
     record.connect = Some(started.elapsed());
-    let mut first = first_byte(&secured.preamble);
-    if authorize::judges_requests(&arrival) {
-        let brought = speech::from_peer(worker, pod, secured.preamble.protocol, &mut secured.tls, &upstream);
-        let brought = Box::pin(brought).await;
-        let brought = brought.and_then(|brought| {
-            if matches!(brought, Brought::Other(_)) {
-                authorize::authorize_opaque(&arrival, Some(&secured.identity), record)?;
-            }
-            Ok(brought)
-        });
-        match brought.inspect_err(|_| socket::reset_on_close(secured.tls.get_ref().0.get_ref()))? {
-            Brought::Requests(version) => {
-                let streams = (secured.tls, Some(upstream));
-                return Box::pin(requests::hold(worker, pod, arrival, version, streams, record)).await;
-            }
-            Brought::Other(other) => first = other,
-            Brought::Nothing => return Ok(()),
+    // Where other bytes are refused, what the application says first is for nobody.
+    let refuses = authorize::refuses_opaque(&arrival.enrolment, arrival.destination.port());
+    let greeter = if refuses { None } else { Some(&upstream) };
+    let brought = speech::from_peer(worker, pod, secured.preamble.protocol, &mut secured.tls, greeter);
+    let brought = Box::pin(brought).await.and_then(|brought| {
+        if matches!(brought, Brought::Other(_)) && authorize::judges_requests(&arrival) {
+            authorize::authorize_opaque(&arrival, Some(&secured.identity), record)?;
         }
-    }
+        Ok(brought)
+    });
+    let first = match brought.inspect_err(|_| socket::reset_on_close(secured.tls.get_ref().0.get_ref()))? {
+        // Each is judged on its own: the source's agent uses the connection again long after a policy has changed.
+        Brought::Requests(version) => {
+            let streams = (secured.tls, Some(upstream));
+            return Box::pin(requests::hold(worker, pod, arrival, version, streams, (record, place))).await;
+        }
+        Brought::Other(first) => first,
+        Brought::Nothing => return Ok(()),
+    };
     let downstream = &mut *secured.tls;
     let (moved, end) = relay(downstream, &mut upstream, first, worker.cut(pod)).await;
     record.bytes_sent = moved.to_upstream;
@@ -177,12 +177,5 @@ fn describe(worker: &Worker, secured: &Secured, record: &mut ConnectionRecord) {
     let believed = row.filter(|workload| workload.identity.as_ref() == Some(&secured.identity));
     if believed.is_some() {
         record.source.workload = believed;
-    }
-}
-
-fn first_byte(preamble: &Preamble) -> FirstByte {
-    match preamble.protocol {
-        Protocol::Undeclared => FirstByte::TakeTag,
-        Protocol::Opaque | Protocol::Http1 | Protocol::Http2 => FirstByte::AsIs,
     }
 }

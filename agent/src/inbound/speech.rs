@@ -1,4 +1,4 @@
-//! What a connection brings to a port whose requests are judged: requests, or other bytes.
+//! What a connection brings: requests, or other bytes.
 //!
 //! A server that greets waits for nobody: what it says first is no answer to a request. Invariant: every byte that was read
 //! is replayed.
@@ -25,13 +25,14 @@ pub enum Brought {
     Nothing,
 }
 
-/// What a peer's agent says that comes.
+/// What a peer's agent says that comes. `greeter`: an application that may speak first; HTTP/2 servers do so too, which
+/// tells nothing.
 pub async fn from_peer(
     worker: &Worker,
     pod: &Pod,
     protocol: Protocol,
     downstream: &mut ServerTls,
-    application: &TcpStream,
+    greeter: Option<&TcpStream>,
 ) -> Result<Brought, ConnectionError> {
     let said = match protocol {
         Protocol::Undeclared => {
@@ -46,7 +47,7 @@ pub async fn from_peer(
                             .with_detail(error.to_string()));
                     }
                 },
-                _ = application.readable() => return Ok(Brought::Other(FirstByte::TakeTag)),
+                () = greeting(greeter) => return Ok(Brought::Other(FirstByte::TakeTag)),
                 () = sleep(limits::IDLE_TIMEOUT) => {
                     return Err(ConnectionError::new(Side::Local, Reason::IdleTimeout));
                 }
@@ -72,13 +73,6 @@ pub async fn from_client(
     downstream: &TcpStream,
     application: Option<&TcpStream>,
 ) -> Result<Brought, ConnectionError> {
-    let greeting = async {
-        match application {
-            // Also ready when the application has ended already; the relay finds out.
-            Some(application) => drop(application.readable().await),
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         biased;
         speech = detect::client_speech(first, downstream) => Ok(match speech? {
@@ -86,8 +80,16 @@ pub async fn from_client(
             Speech::Other if first.seen().is_empty() && application.is_none() => Brought::Nothing,
             Speech::Other => Brought::Other(FirstByte::AsIs),
         }),
-        () = greeting => Ok(Brought::Other(FirstByte::AsIs)),
+        () = greeting(application) => Ok(Brought::Other(FirstByte::AsIs)),
         () = sleep(limits::IDLE_TIMEOUT) => Err(ConnectionError::new(Side::Local, Reason::IdleTimeout)),
         reason = worker.cut(pod) => Err(ConnectionError::new(Side::Local, reason)),
+    }
+}
+
+/// Also ready when the application has ended already; the relay finds out.
+async fn greeting(application: Option<&TcpStream>) {
+    match application {
+        Some(application) => drop(application.readable().await),
+        None => std::future::pending().await,
     }
 }

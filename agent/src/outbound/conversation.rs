@@ -1,6 +1,6 @@
 //! A downstream connection that carries requests: what all of them have in common, and their serving.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::http::engine::{self, Line, Served};
 use crate::http::pool::{LineKey, OpenLine};
 use crate::http::{Request, Response, Version};
 use crate::model::{Endpoint, Workload};
-use crate::node::pod::Pod;
+use crate::node::pod::{Place, Pod};
 use crate::telemetry::{ConnectionId, ConnectionRecord};
 use crate::wire::Prefixed;
 use crate::worker::Worker;
@@ -34,7 +34,8 @@ pub struct Conversation {
     pub version: Version,
     /// Made while nobody knew yet that requests would come: the first request travels on it.
     pub seed: RefCell<Option<Seed>>,
-    requests: Cell<u64>,
+    /// Of the pod's budget: an upgraded connection keeps it.
+    _place: Place,
 }
 
 /// A line that was dialled for the connection as a whole.
@@ -47,14 +48,19 @@ pub struct Seed {
 
 impl Seed {
     pub fn new(endpoint: Endpoint, outstanding: Outstanding, key: LineKey, line: Line, made: ConnectionRecord) -> Self {
-        Self { endpoint, outstanding, key, line: OpenLine { line, made: Rc::new(made), reused: false } }
+        Self {
+            endpoint,
+            outstanding,
+            key,
+            line: OpenLine { line, made: Rc::new(made), reused: false, declared: false },
+        }
     }
 }
 
 impl Conversation {
     pub fn new(
         worker: &Rc<Worker>,
-        pod: &Arc<Pod>,
+        (pod, place): (&Arc<Pod>, Place),
         record: &ConnectionRecord,
         asked: SocketAddr,
         version: Version,
@@ -72,7 +78,7 @@ impl Conversation {
             asked,
             version,
             seed: RefCell::new(seed),
-            requests: Cell::new(0),
+            _place: place,
         }
     }
 
@@ -82,7 +88,6 @@ impl Conversation {
         let worker = Rc::clone(&conversation.worker);
         let pod = Arc::clone(&conversation.pod);
         let answer = |request: Request| -> std::pin::Pin<Box<dyn Future<Output = Response>>> {
-            conversation.requests.set(conversation.requests.get() + 1);
             Box::pin(request::carry(Rc::clone(&conversation), request))
         };
         let drain = worker.shared.stopping.cancelled();

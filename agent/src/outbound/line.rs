@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use tokio::io::AsyncWriteExt as _;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::Version;
@@ -46,22 +47,24 @@ pub async fn to(
     let line = open(worker, version, upstream).await?;
     let made = Rc::from(made);
     if let Some(shared) = line.share() {
-        keep(worker, key.clone(), shared, Rc::clone(&made));
+        keep(worker, key.clone(), OpenLine { line: shared, made: Rc::clone(&made), reused: false, declared: true });
     }
-    Ok((key, OpenLine { line, made, reused: false }))
+    Ok((key, OpenLine { line, made, reused: false, declared: true }))
 }
 
 /// Speaks HTTP on what was dialled. Where the peer still has to be told what comes, it is told first.
 pub async fn open(worker: &Worker, version: Version, upstream: Upstream) -> Result<Line, ConnectionError> {
+    // A pool looks for itself whether a line has ended.
+    let ended = CancellationToken::new();
     let opened = match upstream {
-        Upstream::Plaintext(stream) => engine::open(version, stream, &worker.lines).await,
+        Upstream::Plaintext(stream) => engine::open(version, stream, &worker.lines, ended).await,
         Upstream::Mesh(mut stream, first) => {
             if first == FirstByte::AddTag {
                 tell(&mut stream, version).await.map_err(|error| {
                     ConnectionError::new(Side::Upstream, Reason::UpstreamReset).with_detail(error.to_string())
                 })?;
             }
-            engine::open(version, stream, &worker.lines).await
+            engine::open(version, stream, &worker.lines, ended).await
         }
     };
     opened.map_err(|error| ConnectionError::new(Side::Upstream, Reason::UpstreamReset).with_detail(error.to_string()))
@@ -72,9 +75,11 @@ async fn tell(stream: &mut (impl tokio::io::AsyncWrite + Unpin), version: Versio
     stream.write_all(tag.as_slice()).await
 }
 
-/// Gives a line back after a request. One that is not what it was meant to be (plaintext after a lease) serves once.
-pub fn keep(worker: &Worker, key: LineKey, line: Line, made: Rc<ConnectionRecord>) {
-    if made.security == key.security || key.security == Security::Plaintext {
-        worker.pool.borrow_mut().put(key, line, made, Instant::now());
+/// Gives a line back after a request. One that is not what it was meant to be (plaintext after a lease) serves once, and so
+/// does one that began undeclared: where the server greeted first, its agent may take it for other bytes.
+pub fn keep(worker: &Worker, key: LineKey, open: OpenLine) {
+    let as_meant = open.made.security == key.security || key.security == Security::Plaintext;
+    if as_meant && open.declared {
+        worker.pool.borrow_mut().put(key, open.line, open.made, Instant::now());
     }
 }

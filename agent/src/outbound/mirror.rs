@@ -84,11 +84,11 @@ async fn carry(
     let backend: Option<(NamespacedName, u16)> = way.backend_port();
     account.note(|record| record.backend = backend);
     let plan = way.plan(snapshot);
-    let answered = send::send(conversation, &plan, copy, account).await?;
+    let answered = Box::pin(send::send(conversation, &plan, copy, account)).await?;
     account.note(|record| record.status = Some(answered.response.status().as_u16()));
     let send::Rest { key, line, outstanding } = answered.rest;
     match answered.response.into_body().collected(limits::MIRROR_ANSWER_MAXIMUM).await {
-        Ok(_) => line::keep(&conversation.worker, key, line.line, line.made),
+        Ok(_) => line::keep(&conversation.worker, key, line),
         Err(BodyError::TooLong(_)) => {}
         Err(BodyError::Received(error)) => {
             return Err(ConnectionError::new(Side::Upstream, Reason::UpstreamReset).with_detail(error.to_string()));

@@ -7,6 +7,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::StatusCode;
 use http::request::Parts;
 use tokio::time::timeout;
 
@@ -14,14 +15,14 @@ use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{self, Asker, REQUEST_ID};
 use crate::http::canonical::{self, Canonical};
 use crate::http::engine::{self, Finished};
-use crate::http::upgrade::{self, Upgrade};
+use crate::http::upgrade::Upgrade;
 use crate::http::{Body, Request, Response, filter};
 use crate::limits;
 use crate::model::Snapshot;
 use crate::telemetry::{Account, Direction, RequestRecord};
 
 use super::conversation::Conversation;
-use super::send::{self, Answered, Plan};
+use super::send;
 use super::way::{self, Way};
 use super::{line, mirror};
 
@@ -77,19 +78,24 @@ async fn journey(
         return Ok((redirect, None));
     }
     head.headers.insert(REQUEST_ID, account.name());
-    let upgrading = upgrade.ask(&mut head);
+    upgrade.ask(&mut head);
     canonical
         .write(&mut head, way.version.into())
         .map_err(|refused| ConnectionError::new(Side::Local, Reason::BadRequest).with_detail(refused.to_string()))?;
     let mirrors = mirror::wanted(&way);
     let again = way.retry().is_some() || !mirrors.is_empty();
-    let body = if again { kept(body, account).await? } else { account.counted(body) };
+    let body = if again { in_time(&way, kept(body, account)).await? } else { account.counted(body) };
     let mut request = Request::from_parts(head, body);
     mirror::begin(conversation, snapshot, mirrors, (&canonical, &request), account);
-    let tunnel = upgrading.then(|| engine::tunnel(&mut request));
+    let tunnel = upgrade.tunnel(&mut request);
     let plan = way.plan(snapshot);
-    let mut answered = sent_in_time(conversation, &way, &plan, request, account).await?;
-    upgrade::finish(&conversation.worker, &conversation.pod, &mut answered.response, tunnel);
+    let mut answered = in_time(&way, Box::pin(send::send(conversation, &plan, request, account))).await?;
+    let ends = (&conversation.worker, &conversation.pod);
+    if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        upgrade.finish(ends, &mut answered.response, tunnel, (Rc::clone(conversation), answered.rest))?;
+        return Ok((answered.response, None));
+    }
+    upgrade.finish(ends, &mut answered.response, tunnel, ())?;
     let (mut head, body) = answered.response.into_parts();
     for filters in way.filters() {
         filter::apply_response(filters, &mut head);
@@ -129,16 +135,13 @@ async fn kept(body: Body, account: &Account) -> Result<Body, ConnectionError> {
     Ok(Body::whole(bytes))
 }
 
-async fn sent_in_time(
-    conversation: &Conversation,
+/// A route's time for a request, or, where none is said, what any connection may be silent for.
+async fn in_time<T>(
     way: &Way<'_>,
-    plan: &Plan<'_>,
-    request: Request,
-    account: &mut Account,
-) -> Result<Answered, ConnectionError> {
-    let sending = Box::pin(send::send(conversation, plan, request, account));
-    let Some(limit) = way.request_timeout() else { return sending.await };
-    timeout(limit, sending).await.unwrap_or_else(|_| {
+    step: impl Future<Output = Result<T, ConnectionError>>,
+) -> Result<T, ConnectionError> {
+    let limit = way.request_timeout().unwrap_or(limits::IDLE_TIMEOUT);
+    timeout(limit, step).await.unwrap_or_else(|_| {
         Err(ConnectionError::new(Side::Upstream, Reason::RequestTimeout)
             .with_detail(format!("no answer came within {limit:?}, retries included")))
     })
@@ -151,7 +154,7 @@ fn and_then(conversation: &Rc<Conversation>, rest: send::Rest) -> Then {
         let send::Rest { outstanding, key, line } = rest;
         drop(outstanding);
         if finished.how == engine::BodyEnd::Whole {
-            line::keep(&worker, key, line.line, line.made);
+            line::keep(&worker, key, line);
         }
     })
 }

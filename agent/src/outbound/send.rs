@@ -22,7 +22,7 @@ use crate::limits;
 use crate::model::{Endpoint, RetryPolicy, Snapshot, Traffic};
 use crate::telemetry::Account;
 
-use super::attempt::Next;
+use super::attempt::{self, Next};
 use super::conversation::{Conversation, Seed};
 use super::line;
 use super::route::Target;
@@ -74,14 +74,16 @@ pub async fn send(
 ) -> Result<Answered, ConnectionError> {
     let mut tried = Vec::new();
     let mut retries = 0;
+    let mut resent = false;
     if plan.retry.is_some() {
         conversation.worker.budgets.borrow_mut().earned(plan.port(), plan.traffic.retry_budget, Instant::now());
     }
     for _ in 0..limits::REQUEST_ATTEMPTS {
         let mut reached = reach(conversation, plan, &mut tried, account).await?;
         let reused = reached.line.reused;
-        let idempotent = retry::is_idempotent(request.method());
-        let spare = if plan.retry.is_some() || (reused && idempotent) { again(&request) } else { None };
+        // A connection that rested may just be ending: once, that is no sign that the request is to blame.
+        let just_ending = reused && !resent && retry::is_idempotent(request.method());
+        let spare = if plan.retry.is_some() || just_ending { again(&request) } else { None };
         let method = request.method().clone();
         let begun = Instant::now();
         account.note(|record| record.attempts += 1);
@@ -101,7 +103,8 @@ pub async fn send(
             }
             Err(failed) => failed,
         };
-        let (error, next) = judge(failed, spare, reused && idempotent);
+        let (error, next) = judge(failed, spare, just_ending);
+        resent |= just_ending;
         match next {
             After::Unsent(unsent) => {
                 // A line that rested too long says nothing about its endpoint.
@@ -207,7 +210,13 @@ async fn reach(
 ) -> Result<Reached, ConnectionError> {
     // What was dialled for the connection may be no endpoint of this request.
     let seed = conversation.seed.take();
-    let fits = |seed: &Seed| seed.key.version == plan.version && plan.endpoints.contains(&seed.endpoint);
+    let fits = |seed: &Seed| {
+        let workload = plan.snapshot.workload_of(&seed.endpoint);
+        let intended = attempt::intended(&conversation.pod, &plan.target, &seed.endpoint, workload);
+        seed.key.version == plan.version
+            && plan.endpoints.contains(&seed.endpoint)
+            && intended.is_ok_and(|security| security == seed.key.security)
+    };
     if let Some(seed) = seed.filter(fits) {
         note(account, plan, &seed.endpoint, &seed.line);
         return Ok(Reached { endpoint: seed.endpoint, outstanding: seed.outstanding, key: seed.key, line: seed.line });

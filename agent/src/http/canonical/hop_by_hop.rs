@@ -41,7 +41,8 @@ pub fn is_upgrade(parts: &Parts) -> Option<HeaderValue> {
         return None;
     }
     let mut wanted = parts.headers.get_all(UPGRADE).iter();
-    let protocol = wanted.next()?;
+    // A value with other bytes is not searched for HTTP/2.
+    let protocol = wanted.next().filter(|protocol| protocol.to_str().is_ok())?;
     let http2 = tokens(&parts.headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("h2c"));
     (!http2 && !protocol.is_empty() && wanted.next().is_none()).then(|| protocol.clone())
 }

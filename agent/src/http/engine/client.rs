@@ -1,22 +1,24 @@
 //! The side that sends requests: one connection as a [`Line`].
 
-use std::cell::Cell;
 use std::rc::Rc;
 
-use http::{Request, Response};
+use http::header::TRANSFER_ENCODING;
+use http::{HeaderValue, Request, Response};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Body, OnWorker, Version, timer};
 use crate::limits;
 
-/// A connection that requests can be sent on. HTTP/1 carries one at a time, HTTP/2 many: a clone shares it.
+/// A connection that requests can be sent on. HTTP/1 carries one at a time, HTTP/2 many: each holder of a share has at most
+/// one request under way, from its head to the end of its answer.
 #[derive(Debug)]
 pub enum Line {
     Http1(http1::SendRequest<Body>),
-    Http2(http2::SendRequest<Body>, Rc<Cell<usize>>),
+    Http2(http2::SendRequest<Body>, Rc<()>),
 }
 
 /// A request without an answer.
@@ -42,11 +44,16 @@ impl Unsent {
     }
 }
 
-/// Speaks `version` on `stream`, whose own task runs where `tasks` counts it.
+/// Speaks `version` on `stream`, whose own task runs where `tasks` counts it and cancels `ended` when the connection is over.
 ///
 /// # Errors
 /// The HTTP/2 preface cannot be sent.
-pub async fn open<S>(version: Version, stream: S, tasks: &TaskTracker) -> Result<Line, hyper::Error>
+pub async fn open<S>(
+    version: Version,
+    stream: S,
+    tasks: &TaskTracker,
+    ended: CancellationToken,
+) -> Result<Line, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -62,6 +69,7 @@ where
             tasks.spawn_local(async move {
                 // How it ended is told to whoever waits for an answer on it.
                 let _ = connection.with_upgrades().await;
+                ended.cancel();
             });
             Ok(Line::Http1(line))
         }
@@ -72,10 +80,13 @@ where
                 .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
                 .max_header_list_size(limits::HTTP2_HEADER_LIST)
                 .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
+                .keep_alive_interval(limits::HTTP2_PING)
+                .keep_alive_timeout(limits::HTTP2_PING_TIMEOUT)
                 .handshake(io)
                 .await?;
             tasks.spawn_local(async move {
                 let _ = connection.await;
+                ended.cancel();
             });
             Ok(Line::Http2(line, Rc::default()))
         }
@@ -84,15 +95,14 @@ where
 
 impl Line {
     /// Sends a request and waits for the head of its answer.
-    pub async fn send(&mut self, request: Request<Body>) -> Result<Response<Body>, Unsent> {
+    pub async fn send(&mut self, mut request: Request<Body>) -> Result<Response<Body>, Unsent> {
+        if matches!(self, Self::Http1(_)) && request.body().length().is_none() {
+            // The engine takes a GET without a length for one without a body.
+            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let answered = match self {
             Self::Http1(line) => line.try_send_request(request).await,
-            Self::Http2(line, streams) => {
-                streams.set(streams.get() + 1);
-                let answered = line.try_send_request(request).await;
-                streams.set(streams.get() - 1);
-                answered
-            }
+            Self::Http2(line, _) => line.try_send_request(request).await,
         };
         answered.map(|response| response.map(Body::received)).map_err(|mut failure| {
             let request = failure.take_message();
@@ -126,12 +136,21 @@ impl Line {
         }
     }
 
-    /// Requests whose answer has not begun.
+    /// Requests under way on the connection, seen from a holder that has none.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub fn under_way(&self) -> usize {
         match self {
             Self::Http1(line) => usize::from(!line.is_ready()),
-            Self::Http2(_, streams) => streams.get(),
+            Self::Http2(_, holders) => Rc::strong_count(holders) - 1,
+        }
+    }
+
+    /// Whether both are shares of one connection.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Http2(_, own), Self::Http2(_, others)) => Rc::ptr_eq(own, others),
+            (Self::Http1(_), _) | (_, Self::Http1(_)) => false,
         }
     }
 }

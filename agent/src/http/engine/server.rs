@@ -72,6 +72,8 @@ where
                     .max_concurrent_streams(limits::HTTP2_STREAMS)
                     .max_header_list_size(limits::HTTP2_HEADER_LIST)
                     .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
+                    .keep_alive_interval(limits::HTTP2_PING)
+                    .keep_alive_timeout(limits::HTTP2_PING_TIMEOUT)
                     .auto_date_header(false)
                     .serve_connection(io, service)
             );

@@ -21,6 +21,8 @@ pub fn promises() -> Vec<Promise> {
         Promise::new("http_matches_filters_and_errors_follow_the_route", routed),
         Promise::new("http_failures_are_retried_as_the_route_says", retried),
         Promise::new("grpc_calls_of_one_connection_are_balanced", grpc),
+        Promise::new("http_policies_reach_connections_that_rest", revoked),
+        Promise::new("http_requests_avoid_an_application_that_died", died),
         Promise::new("http_rules_judge_requests_and_refuse_other_bytes", judged),
     ]
 }
@@ -244,5 +246,34 @@ fn judged(scene: &Scene) -> Result<()> {
     for pod in ["shop/client", "outside/stranger"] {
         cast::expect_refused(&mesh, pod, &to, EFFECT_LIMIT)?;
     }
+    Ok(())
+}
+
+/// The source's agent keeps its connections to web while requests go on: a policy that comes later is about each request.
+fn revoked(scene: &Scene) -> Result<()> {
+    let mut mesh = start(web(scene)?.object(weighted(1, 1)), scene)?;
+    for http2 in [&["--http2"][..], &[]] {
+        let (good, report) = ask(&mesh, &[&["--count", "20"], http2].concat())?;
+        ensure!(good, "{report}");
+    }
+    let mut deny = authorization("no-client", "Deny", &json!([{"from": [{"serviceAccounts": ["shop/client"]}]}]));
+    deny["spec"]["targetRefs"] = json!([{"kind": "Pod", "selector": {"matchLabels": {"app": "web"}}}]);
+    mesh.directory().apply(deny)?;
+    for http2 in [&["--http2"][..], &[]] {
+        expect(&mesh, http2, "403", "denied_by_rule")?;
+        let (_, report) = ask(&mesh, &[&["--count", "40", "--connections", "4"], http2].concat())?;
+        ensure!(report["statuses"] == json!({"403": 40}), "{report}");
+    }
+    Ok(())
+}
+
+/// An application that dies takes the agents' connections to it along: no request is sent into nothing.
+fn died(scene: &Scene) -> Result<()> {
+    let mut mesh = start(web(scene)?, scene)?;
+    let (good, report) = ask(&mesh, &["--count", "40", "--connections", "8"])?;
+    ensure!(good && answers(&report, "web-v1") > 0, "{report}");
+    mesh.pod_mut("shop/web-v1")?.kill_programs();
+    let (good, report) = ask(&mesh, &["--count", "100", "--connections", "8", "--method", "POST", "--bytes", "10"])?;
+    ensure!(good && answers(&report, "web-v2") == 100, "{report}");
     Ok(())
 }
