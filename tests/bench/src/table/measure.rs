@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
+use weft_rig::wait;
 
 use super::Path;
 use crate::cpu;
@@ -19,6 +20,8 @@ pub(super) const MANY: usize = 16;
 pub(super) const CONNECT_RATE: f64 = 400.0;
 /// Where everything runs, and the first node's part of what is spread over two.
 const FIRST_CORE: usize = 0;
+/// Agents give back what their start or a crowd needed after some seconds of rest.
+const REST: Duration = Duration::from_secs(10);
 
 /// A load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,8 +150,11 @@ impl Bench {
         [CLIENT_NODE, SERVER_NODE].into_iter().map(|node| scrape::agent_time(self.ground.mesh.node(node)?)).sum()
     }
 
-    /// Resident memory of the agents of the first and the second node, in bytes; empty without agents.
+    /// Resident memory of the agents of the first and the second node at rest, in bytes; empty without agents.
     pub(super) fn agents_resident(&mut self) -> Result<Vec<u64>> {
+        if !self.ground.mesh.node(CLIENT_NODE)?.serving_pids().is_empty() {
+            wait::throughout("the agents' rest", REST, || Ok(()))?;
+        }
         let mut all = Vec::new();
         for node in [CLIENT_NODE, SERVER_NODE] {
             let node = self.ground.mesh.node(node)?;
