@@ -148,6 +148,12 @@ impl ConnectionError {
         Self { side, reason, detail: None, rule: None }
     }
 
+    /// The connection to the other side broke.
+    #[must_use]
+    pub fn upstream_reset(cause: &impl std::fmt::Display) -> Self {
+        Self::new(Side::Upstream, Reason::UpstreamReset).with_detail(cause.to_string())
+    }
+
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());

@@ -21,7 +21,7 @@ use crate::http::canonical::{self, Canonical};
 use crate::http::engine::{self, Line, Served, Unsent};
 use crate::http::upgrade::Upgrade;
 use crate::http::{Request, Response, Version};
-use crate::model::Enrolment;
+use crate::model::{Enrolment, Snapshot};
 use crate::node::pod::{Place, Pod};
 use crate::telemetry::{Account, ConnectionId, ConnectionRecord, Direction, Party, RequestRecord, Security};
 use crate::worker::Worker;
@@ -102,9 +102,10 @@ where
 
 /// The journey of one request.
 async fn judged(gate: Rc<Gate>, request: Request) -> Response {
-    let mut account = gate.account(&request);
+    let snapshot = gate.worker.shared.snapshots.current();
+    let mut account = gate.account(&snapshot, &request);
     let speaker = Speaker::of(&request);
-    match gate.carry(request, &mut account).await {
+    match gate.carry(snapshot, request, &mut account).await {
         Ok((response, line)) => {
             let keeper = Rc::clone(&gate);
             account.answered(response, move |_| {
@@ -123,8 +124,7 @@ fn refused(why: canonical::Refused) -> ConnectionError {
 }
 
 impl Gate {
-    fn account(&self, request: &Request) -> Account {
-        let snapshot = self.worker.shared.snapshots.current();
+    fn account(&self, snapshot: &Snapshot, request: &Request) -> Account {
         let mut record = RequestRecord::begin(self.connection, Direction::Inbound, snapshot.version.clone());
         record.source = self.source.clone();
         record.destination = self.destination.clone();
@@ -135,11 +135,11 @@ impl Gate {
 
     async fn carry(
         &self,
+        snapshot: Arc<Snapshot>,
         request: Request,
         account: &mut Account,
     ) -> Result<(Response, Option<Line>), ConnectionError> {
         let (mut head, body) = request.into_parts();
-        let snapshot = self.worker.shared.snapshots.current();
         let enrolment = self.pod.enrolment(&snapshot);
         if self.identity.is_none() && !open::accepts_plaintext(&self.arrival, &enrolment) {
             return Err(open::plaintext_refused(&self.arrival, &enrolment));
@@ -223,6 +223,6 @@ impl Gate {
     async fn open(&self, application: TcpStream) -> Result<Line, ConnectionError> {
         engine::open(self.version, application, &self.worker.lines, self.ended.clone())
             .await
-            .map_err(|error| ConnectionError::new(Side::Upstream, Reason::UpstreamReset).with_detail(error.to_string()))
+            .map_err(|error| ConnectionError::upstream_reset(&error))
     }
 }

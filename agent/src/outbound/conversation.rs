@@ -13,9 +13,9 @@ use crate::error::{ConnectionError, Reason, Side};
 use crate::http::engine::{self, Line, Served};
 use crate::http::pool::{LineKey, OpenLine};
 use crate::http::{Request, Response, Version};
-use crate::model::{Endpoint, Workload};
+use crate::model::{Endpoint, Snapshot, Workload};
 use crate::node::pod::{Place, Pod};
-use crate::telemetry::{ConnectionId, ConnectionRecord};
+use crate::telemetry::{ConnectionId, ConnectionRecord, Direction, RequestRecord};
 use crate::wire::Prefixed;
 use crate::worker::Worker;
 
@@ -80,6 +80,15 @@ impl Conversation {
             seed: RefCell::new(seed),
             _place: place,
         }
+    }
+
+    /// The beginning of the record of a request of this connection.
+    pub fn record(&self, snapshot: &Snapshot, request: &Request) -> RequestRecord {
+        let mut record = RequestRecord::begin(self.id, Direction::Outbound, snapshot.version.clone());
+        record.source.address = self.client;
+        record.source.workload.clone_from(&self.source);
+        record.read(request);
+        record
     }
 
     /// Answers every request until the client has ended or the agent drains.

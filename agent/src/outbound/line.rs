@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{ConnectionError, Reason, Side};
+use crate::error::ConnectionError;
 use crate::http::Version;
 use crate::http::engine::{self, Line};
 use crate::http::pool::{LineKey, OpenLine};
@@ -60,14 +60,12 @@ pub async fn open(worker: &Worker, version: Version, upstream: Upstream) -> Resu
         Upstream::Plaintext(stream) => engine::open(version, stream, &worker.lines, ended).await,
         Upstream::Mesh(mut stream, first) => {
             if first == FirstByte::AddTag {
-                tell(&mut stream, version).await.map_err(|error| {
-                    ConnectionError::new(Side::Upstream, Reason::UpstreamReset).with_detail(error.to_string())
-                })?;
+                tell(&mut stream, version).await.map_err(|error| ConnectionError::upstream_reset(&error))?;
             }
             engine::open(version, stream, &worker.lines, ended).await
         }
     };
-    opened.map_err(|error| ConnectionError::new(Side::Upstream, Reason::UpstreamReset).with_detail(error.to_string()))
+    opened.map_err(|error| ConnectionError::upstream_reset(&error))
 }
 
 async fn tell(stream: &mut (impl tokio::io::AsyncWrite + Unpin), version: Version) -> std::io::Result<()> {

@@ -15,7 +15,7 @@ use crate::http::engine::BodyError;
 use crate::http::{Request, filter};
 use crate::limits;
 use crate::model::{Mirror, Snapshot};
-use crate::telemetry::{Account, Direction, RequestRecord};
+use crate::telemetry::Account;
 
 use super::conversation::Conversation;
 use super::line;
@@ -60,10 +60,7 @@ pub fn begin(
 }
 
 fn open(conversation: &Conversation, snapshot: &Snapshot, request: &Request, account: &Account) -> Account {
-    let mut record = RequestRecord::begin(conversation.id, Direction::Outbound, snapshot.version.clone());
-    record.source.address = conversation.client;
-    record.source.workload.clone_from(&conversation.source);
-    record.read(request);
+    let mut record = conversation.record(snapshot, request);
     record.detail = Some(format!("a mirror's copy of {}", account.id()));
     Account::open(&conversation.worker.shared.telemetry, record)
 }
@@ -91,7 +88,7 @@ async fn carry(
         Ok(_) => line::keep(&conversation.worker, key, line),
         Err(BodyError::TooLong(_)) => {}
         Err(BodyError::Received(error)) => {
-            return Err(ConnectionError::new(Side::Upstream, Reason::UpstreamReset).with_detail(error.to_string()));
+            return Err(ConnectionError::upstream_reset(&error));
         }
     }
     drop(outstanding);

@@ -19,7 +19,7 @@ use crate::http::upgrade::Upgrade;
 use crate::http::{Body, Request, Response, filter};
 use crate::limits;
 use crate::model::Snapshot;
-use crate::telemetry::{Account, Direction, RequestRecord};
+use crate::telemetry::Account;
 
 use super::conversation::Conversation;
 use super::send;
@@ -48,11 +48,8 @@ pub async fn carry(conversation: Rc<Conversation>, request: Request) -> Response
 }
 
 fn open(conversation: &Conversation, snapshot: &Snapshot, request: &Request) -> Account {
-    let mut record = RequestRecord::begin(conversation.id, Direction::Outbound, snapshot.version.clone());
-    record.source.address = conversation.client;
-    record.source.workload.clone_from(&conversation.source);
+    let mut record = conversation.record(snapshot, request);
     record.service = snapshot.destination(conversation.asked).service().cloned();
-    record.read(request);
     Account::open(&conversation.worker.shared.telemetry, record)
 }
 

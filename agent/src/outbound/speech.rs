@@ -74,7 +74,7 @@ pub async fn first(
         }
         greeted = read_greeting(upstream, &mut greeting) => {
             let count = greeted.map_err(|error| {
-                ConnectionError::new(Side::Upstream, Reason::UpstreamReset).with_detail(error.to_string())
+                ConnectionError::upstream_reset(&error)
             })?;
             Ok(Said { speech: Speech::Other, client: first.take(), greeting: greeting[..count].to_vec() })
         }
