@@ -24,6 +24,17 @@ pub enum Outcome {
     Failed(Reason),
 }
 
+impl Outcome {
+    /// Whether it says that the endpoint is broken: nothing, a server's error, or gRPC's INTERNAL, UNAVAILABLE or `DATA_LOSS`.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::Answered(status, grpc) => status.is_server_error() || matches!(grpc, Some(13..=15)),
+            Self::Failed(_) => true,
+        }
+    }
+}
+
 /// Doing it twice is doing it once (RFC 9110, section 9.2.2).
 #[must_use]
 pub fn is_idempotent(method: &Method) -> bool {

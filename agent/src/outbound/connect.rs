@@ -4,7 +4,7 @@
 
 use tokio::net::TcpStream;
 
-use crate::balance::Outstanding;
+use crate::balance::{Outstanding, Terms};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::Version;
 use crate::http::pool::LineKey;
@@ -75,7 +75,7 @@ pub async fn connect(
     let mut tried: Vec<Endpoint> = Vec::new();
     let mut last = ConnectionError::new(Side::Local, Reason::NoEndpoint);
     for _ in 0..limits::ENDPOINT_ATTEMPTS {
-        let picked = worker.balancer.borrow_mut().pick(&route.endpoints, &tried, &mut rand::rng());
+        let picked = worker.balancer.borrow_mut().pick(Terms::connection(&route.endpoints), &tried, &mut rand::rng());
         let Some((endpoint, outstanding)) = picked else { break };
         record.attempts += 1;
         record.destination.address = Some(endpoint.address);
@@ -83,7 +83,7 @@ pub async fn connect(
         let begun = std::time::Instant::now();
         match attempt::reach(worker, pod, &route.target, &endpoint, record).await {
             Ok(upstream) => {
-                worker.balancer.borrow_mut().connected(&endpoint, begun.elapsed());
+                worker.balancer.borrow_mut().answered(&endpoint, begun.elapsed());
                 return Ok(Connected { upstream, outstanding, endpoint });
             }
             Err(failure) => {

@@ -11,7 +11,7 @@ use http::Method;
 use tokio::time::{sleep, timeout};
 use weft_proto::names::NamespacedName;
 
-use crate::balance::Outstanding;
+use crate::balance::{Outstanding, Terms};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::grpc_status;
 use crate::http::engine::{Line, Unsent};
@@ -39,6 +39,10 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    fn terms(&self) -> Terms<'_> {
+        Terms { endpoints: self.endpoints, balancing: self.traffic.balancing, ejection: self.traffic.ejection }
+    }
+
     /// Whose retry budget pays.
     fn port(&self) -> Option<(&NamespacedName, u16)> {
         self.target.service.as_ref().map(|service| (service, self.target.port))
@@ -89,8 +93,12 @@ pub async fn send(
         account.note(|record| record.attempts += 1);
         let failed = match attempt(plan, &mut reached.line.line, request).await {
             Ok(response) => {
-                conversation.worker.balancer.borrow_mut().measured(&reached.endpoint, begun.elapsed());
                 let outcome = Outcome::Answered(response.status(), grpc_status(response.headers()));
+                {
+                    let mut balancer = conversation.worker.balancer.borrow_mut();
+                    balancer.answered(&reached.endpoint, begun.elapsed());
+                    balancer.judged(plan.terms(), &reached.endpoint, !outcome.is_failure());
+                }
                 let Some(another) = paid(conversation, plan, &method, outcome, &mut retries, spare, account) else {
                     let Reached { outstanding, key, line, .. } = reached;
                     return Ok(Answered { response, rest: Rest { outstanding, key, line } });
@@ -114,7 +122,7 @@ pub async fn send(
                 request = unsent;
             }
             After::Left(spare) => {
-                conversation.worker.balancer.borrow_mut().failed(&reached.endpoint);
+                failed_at(conversation, plan, &reached.endpoint);
                 tried.push(reached.endpoint);
                 let outcome = Outcome::Failed(error.reason);
                 match paid(conversation, plan, &method, outcome, &mut retries, spare, account) {
@@ -127,6 +135,12 @@ pub async fn send(
     }
     Err(ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
         .with_detail(format!("{} attempts have failed", limits::REQUEST_ATTEMPTS)))
+}
+
+fn failed_at(conversation: &Conversation, plan: &Plan<'_>, endpoint: &Endpoint) {
+    let mut balancer = conversation.worker.balancer.borrow_mut();
+    balancer.failed(endpoint);
+    balancer.judged(plan.terms(), endpoint, false);
 }
 
 /// What may follow an attempt without an answer.
@@ -224,11 +238,11 @@ async fn reach(
     let worker = &conversation.worker;
     let mut last = None;
     for _ in 0..limits::REQUEST_PICKS {
-        let mut picked = worker.balancer.borrow_mut().pick(plan.endpoints, tried, &mut rand::rng());
+        let mut picked = worker.balancer.borrow_mut().pick(plan.terms(), tried, &mut rand::rng());
         if picked.is_none() && last.is_none() && !tried.is_empty() {
             // Every one was tried once: a retry may go where it was before.
             tried.clear();
-            picked = worker.balancer.borrow_mut().pick(plan.endpoints, tried, &mut rand::rng());
+            picked = worker.balancer.borrow_mut().pick(plan.terms(), tried, &mut rand::rng());
         }
         let Some((endpoint, outstanding)) = picked else { break };
         match line::to(conversation, plan.snapshot, &plan.target, &endpoint, plan.version).await {
@@ -242,7 +256,7 @@ async fn reach(
                     record.destination.workload = plan.snapshot.workload_of(&endpoint).cloned();
                 });
                 if failure.error.side == Side::Upstream {
-                    worker.balancer.borrow_mut().failed(&endpoint);
+                    failed_at(conversation, plan, &endpoint);
                 }
                 tried.push(endpoint);
                 let stop = failure.next == Next::Stop;

@@ -1,4 +1,4 @@
-//! Connections counted, as Prometheus reads them.
+//! Connections and requests counted, as Prometheus reads them.
 
 use std::fmt;
 use std::time::Instant;
@@ -10,8 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::series::{self, ConnectionLabels, EdgeLabels, SeriesBudgets};
-use super::{ConnectionRecord, Direction};
+use super::series::{self, ConnectionLabels, EdgeLabels, RequestEdgeLabels, RequestLabels, SeriesBudgets};
+use super::{ConnectionRecord, Direction, RequestRecord};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DirectionLabels {
@@ -29,6 +29,9 @@ pub(super) struct Metrics {
     duration: Family<EdgeLabels, Histogram, fn() -> Histogram>,
     connect: Family<DirectionLabels, Histogram, fn() -> Histogram>,
     resumed: Family<DirectionLabels, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Family<RequestEdgeLabels, Histogram, fn() -> Histogram>,
+    retries: Family<DirectionLabels, Counter>,
     dropped: Counter,
     access_log_failed: Counter,
     overflowed: Counter,
@@ -62,6 +65,9 @@ impl Metrics {
             duration: Family::new_with_constructor(duration_histogram),
             connect: Family::new_with_constructor(connect_histogram),
             resumed: Family::default(),
+            requests: Family::default(),
+            request_duration: Family::new_with_constructor(request_histogram),
+            retries: Family::default(),
             dropped: Counter::default(),
             access_log_failed: Counter::default(),
             overflowed: Counter::default(),
@@ -102,6 +108,17 @@ impl Metrics {
             self.connect.clone(),
         );
         registry.register("tls_resumed", "Connections whose TLS session was resumed", self.resumed.clone());
+        registry.register(
+            "requests",
+            "Requests that ended, with the class of their answer and reason",
+            self.requests.clone(),
+        );
+        registry.register(
+            "request_duration_seconds",
+            "From a request's head to the head of its answer, or to its failure",
+            self.request_duration.clone(),
+        );
+        registry.register("request_retries", "Attempts that a retry budget paid for", self.retries.clone());
         registry.register("records_dropped", "Records that found the queue full", self.dropped.clone());
         registry.register(
             "access_log_failed_records",
@@ -138,7 +155,7 @@ impl Metrics {
     }
 
     pub(super) fn closed(&self, record: &ConnectionRecord, budgets: &mut SeriesBudgets, now: Instant) {
-        let owner = series::owner(record);
+        let owner = series::owner(record.into());
         let admitted = budgets.connections.admit(owner.clone(), series::connection_labels(record), now);
         for labels in &admitted.expired {
             self.closed.remove(labels);
@@ -152,7 +169,7 @@ impl Metrics {
         self.bytes_sent.get_or_create(&admitted.labels).inc_by(record.bytes_sent);
         self.bytes_received.get_or_create(&admitted.labels).inc_by(record.bytes_received);
 
-        let edge = budgets.edges.admit(owner, series::edge_labels(record), now);
+        let edge = budgets.edges.admit(owner, series::edge_labels(record.into()), now);
         for labels in &edge.expired {
             self.duration.remove(labels);
         }
@@ -164,6 +181,30 @@ impl Metrics {
         }
         if record.resumed {
             self.resumed.get_or_create(&direction).inc();
+        }
+    }
+
+    pub(super) fn answered(&self, record: &RequestRecord, budgets: &mut SeriesBudgets, now: Instant) {
+        let owner = series::owner(record.into());
+        let admitted = budgets.requests.admit(owner.clone(), series::request_labels(record), now);
+        for labels in &admitted.expired {
+            self.requests.remove(labels);
+        }
+        if admitted.overflowed {
+            self.overflowed.inc();
+        }
+        self.requests.get_or_create(&admitted.labels).inc();
+
+        let edge = budgets.request_edges.admit(owner, series::request_edge_labels(record), now);
+        for labels in &edge.expired {
+            self.request_duration.remove(labels);
+        }
+        let took = record.first_byte.unwrap_or(record.duration);
+        self.request_duration.get_or_create(&edge.labels).observe(took.as_secs_f64());
+
+        if record.retries > 0 {
+            let direction = DirectionLabels { direction: record.direction.word() };
+            self.retries.get_or_create(&direction).inc_by(u64::from(record.retries));
         }
     }
 
@@ -190,4 +231,9 @@ fn duration_histogram() -> Histogram {
 /// From a local handshake to the whole of three attempts.
 fn connect_histogram() -> Histogram {
     Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 3.0, 10.0])
+}
+
+/// From an answer on the same node to the longest timeouts that people set.
+fn request_histogram() -> Histogram {
+    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0])
 }

@@ -10,12 +10,13 @@ use std::time::Instant;
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-use super::{ConnectionRecord, Direction, Party, namespace_of};
+use super::{ConnectionRecord, Direction, Party, RequestRecord, Security, namespace_of};
 use crate::limits;
 
 pub(super) type Label = Cow<'static, str>;
 
 const UNKNOWN: Label = Cow::Borrowed("unknown");
+const NOTHING: Label = Cow::Borrowed("");
 const OVERFLOW: Label = Cow::Borrowed("overflow");
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,15 +42,71 @@ pub(super) struct EdgeLabels {
     pub security: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    pub direction: &'static str,
+    pub source_namespace: Label,
+    pub source_workload: Label,
+    pub destination_namespace: Label,
+    pub destination_workload: Label,
+    pub security: &'static str,
+    /// The Service that was asked for, namespace/name; empty where none was.
+    pub service: Label,
+    /// The rule that decided, as the access log names it; empty where none did.
+    pub route: Label,
+    /// "2xx" and so on; "none" where no answer was given.
+    pub class: &'static str,
+    /// The number, where gRPC was spoken; else empty.
+    pub grpc_status: Label,
+    pub reason: &'static str,
+}
+
+/// Fewer labels, for the histogram.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestEdgeLabels {
+    pub direction: &'static str,
+    pub source_namespace: Label,
+    pub source_workload: Label,
+    pub destination_namespace: Label,
+    pub destination_workload: Label,
+    pub route: Label,
+    pub class: &'static str,
+}
+
 #[derive(Debug)]
 pub(super) struct SeriesBudgets {
     pub connections: Budget<ConnectionLabels>,
     pub edges: Budget<EdgeLabels>,
+    pub requests: Budget<RequestLabels>,
+    pub request_edges: Budget<RequestEdgeLabels>,
 }
 
 impl SeriesBudgets {
     pub(super) fn new() -> Self {
-        Self { connections: Budget::new(), edges: Budget::new() }
+        Self { connections: Budget::new(), edges: Budget::new(), requests: Budget::new(), request_edges: Budget::new() }
+    }
+}
+
+/// What a connection's record and a request's have in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends<'a> {
+    direction: Direction,
+    source: &'a Party,
+    destination: &'a Party,
+    security: Security,
+}
+
+impl<'a> From<&'a ConnectionRecord> for Ends<'a> {
+    fn from(record: &'a ConnectionRecord) -> Self {
+        let (direction, security) = (record.direction, record.security);
+        Self { direction, source: &record.source, destination: &record.destination, security }
+    }
+}
+
+impl<'a> From<&'a RequestRecord> for Ends<'a> {
+    fn from(record: &'a RequestRecord) -> Self {
+        let (direction, security) = (record.direction, record.security);
+        Self { direction, source: &record.source, destination: &record.destination, security }
     }
 }
 
@@ -119,16 +176,16 @@ impl<Labels: Clone + Eq + Hash> Budget<Labels> {
 }
 
 /// The workload of this node: the one whose connection it was here.
-pub(super) fn owner(record: &ConnectionRecord) -> Owner {
-    names(match record.direction {
-        Direction::Outbound => &record.source,
-        Direction::Inbound => &record.destination,
+pub(super) fn owner(ends: Ends<'_>) -> Owner {
+    names(match ends.direction {
+        Direction::Outbound => ends.source,
+        Direction::Inbound => ends.destination,
     })
 }
 
 /// The labels of a record, those with the far side folded, and those with everything folded.
 pub(super) fn connection_labels(record: &ConnectionRecord) -> [ConnectionLabels; 3] {
-    let [edge, far_folded, folded] = edge_labels(record);
+    let [edge, far_folded, folded] = edge_labels(record.into());
     let with = |edge: EdgeLabels, reason| ConnectionLabels {
         direction: edge.direction,
         source_namespace: edge.source_namespace,
@@ -142,19 +199,77 @@ pub(super) fn connection_labels(record: &ConnectionRecord) -> [ConnectionLabels;
     [with(edge, record.reason.code()), with(far_folded, "overflow"), with(folded, "overflow")]
 }
 
-/// As [`connection_labels`], for histograms.
-pub(super) fn edge_labels(record: &ConnectionRecord) -> [EdgeLabels; 3] {
+/// As [`connection_labels`], for requests.
+pub(super) fn request_labels(record: &RequestRecord) -> [RequestLabels; 3] {
+    let [edge, far_folded, folded] = edge_labels(record.into());
+    let with = |edge: EdgeLabels, service: Label, route: Label, grpc_status: Label, reason| RequestLabels {
+        direction: edge.direction,
+        source_namespace: edge.source_namespace,
+        source_workload: edge.source_workload,
+        destination_namespace: edge.destination_namespace,
+        destination_workload: edge.destination_workload,
+        security: edge.security,
+        service,
+        route,
+        class: class(record.status),
+        grpc_status,
+        reason,
+    };
+    let service = record.service.as_ref().map_or(NOTHING, |service| Cow::Owned(service.to_string()));
+    // Seventeen statuses are defined; an application may send any number.
+    let grpc =
+        record.grpc_status.filter(|status| *status <= 16).map_or(NOTHING, |status| Cow::Owned(status.to_string()));
+    [
+        with(edge, service, route(record), grpc, record.reason.code()),
+        with(far_folded, OVERFLOW, OVERFLOW, NOTHING, "overflow"),
+        with(folded, OVERFLOW, OVERFLOW, NOTHING, "overflow"),
+    ]
+}
+
+/// As [`connection_labels`], for the histogram of requests.
+pub(super) fn request_edge_labels(record: &RequestRecord) -> [RequestEdgeLabels; 3] {
+    let [edge, far_folded, folded] = edge_labels(record.into());
+    let with = |edge: EdgeLabels, route: Label| RequestEdgeLabels {
+        direction: edge.direction,
+        source_namespace: edge.source_namespace,
+        source_workload: edge.source_workload,
+        destination_namespace: edge.destination_namespace,
+        destination_workload: edge.destination_workload,
+        route,
+        class: class(record.status),
+    };
+    [with(edge, route(record)), with(far_folded, OVERFLOW), with(folded, OVERFLOW)]
+}
+
+fn route(record: &RequestRecord) -> Label {
+    record.route.as_deref().map_or(NOTHING, |route| Cow::Owned(route.to_owned()))
+}
+
+const fn class(status: Option<u16>) -> &'static str {
+    match status {
+        Some(100..=199) => "1xx",
+        Some(200..=299) => "2xx",
+        Some(300..=399) => "3xx",
+        Some(400..=499) => "4xx",
+        Some(500..=599) => "5xx",
+        Some(_) => "other",
+        None => "none",
+    }
+}
+
+/// As [`connection_labels`], for the histograms of connections.
+pub(super) fn edge_labels(ends: Ends<'_>) -> [EdgeLabels; 3] {
     let with = |source: (Label, Label), destination: (Label, Label)| EdgeLabels {
-        direction: record.direction.word(),
+        direction: ends.direction.word(),
         source_namespace: source.0,
         source_workload: source.1,
         destination_namespace: destination.0,
         destination_workload: destination.1,
-        security: record.security.word(),
+        security: ends.security.word(),
     };
-    let (source, destination) = (names(&record.source), names(&record.destination));
+    let (source, destination) = (names(ends.source), names(ends.destination));
     let folded = || (OVERFLOW, OVERFLOW);
-    let far_folded = match record.direction {
+    let far_folded = match ends.direction {
         Direction::Outbound => with(source.clone(), folded()),
         Direction::Inbound => with(folded(), destination.clone()),
     };

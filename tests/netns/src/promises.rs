@@ -1,6 +1,7 @@
 //! The promises, by the part of the mesh that keeps them.
 
 mod access;
+mod balance;
 mod carriage;
 mod changes;
 mod controller;
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Promise> {
         controller::promises(),
         hostile::promises(),
         http::promises(),
+        balance::promises(),
         seeing::promises(),
         load::promises(),
     ]

@@ -12,7 +12,7 @@ use crate::scene::{Promise, Scene};
 /// The port of the Services, and of the pods behind them.
 const WEB: u16 = 8000;
 /// One run of a client.
-const RUN_LIMIT: Duration = Duration::from_secs(30);
+pub const ANSWERS_LIMIT: Duration = Duration::from_secs(30);
 
 pub fn promises() -> Vec<Promise> {
     vec![
@@ -65,7 +65,7 @@ fn ask(mesh: &Mesh, arguments: &[&str]) -> Result<(bool, Value)> {
 fn ask_from(mesh: &Mesh, pod: &str, arguments: &[&str]) -> Result<(bool, Value)> {
     let to = format!("web.shop:{WEB}");
     let arguments = [&["requests", "--to", &to], arguments].concat();
-    cast::client(mesh, pod, &arguments, RUN_LIMIT)
+    cast::client(mesh, pod, &arguments, ANSWERS_LIMIT)
 }
 
 /// The one answer that came: its status and its reason, if this mesh gave it.
@@ -106,7 +106,7 @@ fn weighted(first: u32, second: u32) -> Value {
 }
 
 /// The number of answers that each backend gave.
-fn answers(report: &Value, name: &str) -> u64 {
+pub fn answers(report: &Value, name: &str) -> u64 {
     report["names"][name].as_u64().unwrap_or(0)
 }
 

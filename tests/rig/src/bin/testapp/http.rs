@@ -37,6 +37,9 @@ pub struct Http {
     /// Milliseconds before every answer.
     #[arg(long, default_value_t = 0)]
     delay: u64,
+    /// Answers every request with this status, whatever its path asks for.
+    #[arg(long)]
+    broken: Option<u16>,
     /// The value of the header `x-request-number` of every request is appended to this file before it is answered.
     #[arg(long)]
     journal: Option<PathBuf>,
@@ -74,6 +77,7 @@ async fn answer(plan: Arc<Http>, request: Request<Incoming>, client: String) -> 
         "drop" => bail!("asked to end without an answer"),
         _ => {}
     }
+    status = plan.broken.unwrap_or(status);
     let seen = json!({
         "name": plan.name, "client": client, "method": head.method.as_str(), "target": head.uri.to_string(),
         "version": format!("{:?}", head.version), "headers": listed(&head.headers), "bytes": body.len(),
