@@ -17,6 +17,8 @@ use http::request::Parts;
 use http::uri::{self, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
+use crate::error::{ConnectionError, Reason, Side};
+
 pub use authority::Authority;
 pub use hop_by_hop::{is_upgrade, strip_hop_by_hop};
 pub use path::canonical as canonical_path;
@@ -217,6 +219,16 @@ impl Canonical {
         }
         Ok(())
     }
+}
+
+/// A tunnel leads past every rule about requests, so none is opened.
+pub fn refuse_tunnel(parts: &Parts) -> Result<(), ConnectionError> {
+    if parts.method == Method::CONNECT {
+        return Err(
+            ConnectionError::new(Side::Downstream, Reason::TunnelRefused).with_detail("CONNECT is for forward proxies")
+        );
+    }
+    Ok(())
 }
 
 /// Methods are case-sensitive, but not for every server: what looks like a standard one must be it.

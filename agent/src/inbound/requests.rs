@@ -18,11 +18,12 @@ use weft_proto::names::Identity;
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{self, Asker as Speaker};
 use crate::http::canonical::{self, Canonical};
-use crate::http::engine::{self, Line, Served, Unsent};
+use crate::http::engine::{self, Line, Peer, Unsent};
 use crate::http::upgrade::Upgrade;
 use crate::http::{Request, Response, Version};
 use crate::model::{Enrolment, Snapshot};
 use crate::node::pod::{Place, Pod};
+use crate::node::socket::OverTcp;
 use crate::telemetry::{Account, ConnectionId, ConnectionRecord, Direction, Party, RequestRecord, Security};
 use crate::worker::Worker;
 
@@ -59,7 +60,7 @@ pub async fn hold<S>(
     (record, place): (&ConnectionRecord, Place),
 ) -> Result<(), ConnectionError>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
 {
     let gate = Rc::new(Gate {
         worker: Rc::clone(worker),
@@ -88,14 +89,10 @@ where
             () = gate.ended.cancelled() => {}
         }
     };
-    let serving = engine::serve(version, downstream, &worker.lines, drain, answer);
+    let peer = if gate.identity.is_some() { Peer::Agent } else { Peer::Stranger };
+    let serving = engine::serve(version, peer, downstream, &worker.lines, drain, answer);
     tokio::select! {
-        served = serving => match served {
-            Served::Ended => Ok(()),
-            Served::Failed(why) => {
-                Err(ConnectionError::new(Side::Downstream, Reason::DownstreamReset).with_detail(why))
-            }
-        },
+        served = serving => served.into_result(),
         reason = worker.cut(pod) => Err(ConnectionError::new(Side::Local, reason)),
     }
 }
@@ -144,6 +141,7 @@ impl Gate {
         if self.identity.is_none() && !open::accepts_plaintext(&self.arrival, &enrolment) {
             return Err(open::plaintext_refused(&self.arrival, &enrolment));
         }
+        canonical::refuse_tunnel(&head)?;
         let canonical = self.read(&head, &enrolment).map_err(refused)?;
         let upgrade = Upgrade::begin(&mut head);
         self.authorize(&enrolment, &canonical, &head.headers, account)?;

@@ -60,6 +60,7 @@ async fn journey(
     account: &mut Account,
 ) -> Result<(Response, Option<Then>), ConnectionError> {
     let (mut head, body) = request.into_parts();
+    canonical::refuse_tunnel(&head)?;
     let routes = way::routes(conversation, snapshot);
     let read = if routes.is_some() { canonical::canonical(&head) } else { canonical::as_received(&head) };
     let mut canonical = read.map_err(|refused| {
