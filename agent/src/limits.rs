@@ -105,7 +105,7 @@ pub const HTTP2_CONNECTION_WINDOW: u32 = HTTP2_STREAMS * HTTP2_STREAM_WINDOW;
 /// Bytes of one HTTP/2 stream that wait for the peer's window.
 pub const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 /// Resets of streams that the engine had not looked at yet, from one HTTP/2 peer at a time; more end the connection with
-/// ENHANCE_YOUR_CALM. What h2 proposes; an ordinary client has one or two.
+/// `ENHANCE_YOUR_CALM`. What h2 proposes; an ordinary client has one or two.
 pub const HTTP2_RESETS_UNSEEN: usize = 20;
 /// The same from a mesh agent, which passes on what several clients cancel at once.
 pub const HTTP2_RESETS_UNSEEN_OF_AGENT: usize = 1024;
@@ -130,8 +130,11 @@ pub const HTTP1_HEAD: Duration = Duration::from_secs(15);
 /// Pause in the middle of an HTTP/1 body whose length was announced, while somebody waits for it: what nginx grants. One
 /// without a length is a stream and may rest.
 pub const HTTP1_BODY_STALL: Duration = Duration::from_mins(1);
-/// A connection of requests whose peer takes no byte, or acknowledges none, for this long is reset: what nginx grants.
+/// A connection of requests whose peer takes no byte for this long is reset: what nginx grants.
 pub const WRITE_STALL: Duration = Duration::from_mins(1);
+/// One whose peer acknowledges nothing, or keeps its window closed, for this long is given up by the kernel, which tells the
+/// peer nothing: later than `WRITE_STALL`, which does, and far below the quarter of an hour of retransmissions.
+pub const ACKNOWLEDGE: Duration = Duration::from_secs(90);
 /// After a last answer to a client that is still sending, as much of that is thrown away, for as long, as the answer takes
 /// to be read.
 pub const LINGER: Duration = Duration::from_secs(2);

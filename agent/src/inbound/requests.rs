@@ -16,11 +16,13 @@ use weft_policy::Asked;
 use weft_proto::names::Identity;
 
 use crate::error::{ConnectionError, Reason, Side};
+use crate::http::again::Kept;
 use crate::http::answer::{self, Asker as Speaker};
 use crate::http::canonical::{self, Canonical};
 use crate::http::engine::{self, Line, Peer, Unsent};
 use crate::http::upgrade::Upgrade;
-use crate::http::{Request, Response, Version};
+use crate::http::{Request, Response, Version, retry};
+use crate::limits;
 use crate::model::{Enrolment, Snapshot};
 use crate::node::pod::{Place, Pod};
 use crate::node::socket::OverTcp;
@@ -150,20 +152,37 @@ impl Gate {
         canonical.write(&mut head, self.version.into()).map_err(refused)?;
         let mut taken = Request::from_parts(head, account.counted(body));
         let tunnel = upgrade.tunnel(&mut taken);
-        let mut line = self.line().await?;
-        let mut answered = line.send(taken).await;
-        if let Err(Unsent { request: Some(untouched), .. }) = answered {
-            // The connection was just ending, and the application has seen nothing of it.
-            line = self.dial().await?;
-            answered = line.send(untouched).await;
-        }
-        let mut response = answered.map_err(|unsent| {
-            ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
-                .with_detail(format!("the application ended the connection before an answer: {}", unsent.error))
-        })?;
-        account.note(|record| record.attempts = 1);
+        let (mut response, line) = Box::pin(self.ask(taken, account)).await?;
         upgrade.finish((&self.worker, &self.pod), &mut response, tunnel, Rc::clone(&self.place))?;
         Ok((response, Some(line)))
+    }
+
+    /// Sends a request to the application: again if it has not begun with it by its own word, or once if it met a connection
+    /// that had rested and was just ending, and doing it twice is doing it once.
+    async fn ask(&self, mut request: Request, account: &mut Account) -> Result<(Response, Line), ConnectionError> {
+        let mut last = String::new();
+        for attempt in 1..=limits::REQUEST_PICKS {
+            let (mut line, rested) = self.line().await?;
+            let just_ending = rested && attempt == 1 && retry::is_idempotent(request.method());
+            let keeps = just_ending || self.version == Version::Http2;
+            let kept = keeps.then(|| Kept::of(&mut request));
+            account.note(|record| record.attempts = attempt);
+            let Unsent { request: untouched, why, refused } = match line.send(request).await {
+                Ok(response) => {
+                    kept.into_iter().for_each(Kept::answered);
+                    return Ok((response, line));
+                }
+                Err(unsent) => unsent,
+            };
+            let again = if refused || just_ending { kept.and_then(Kept::again) } else { None };
+            last = why;
+            match untouched.or(again) {
+                Some(another) => request = another,
+                None => break,
+            }
+        }
+        Err(ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
+            .with_detail(format!("the application ended the connection before an answer: {last}")))
     }
 
     /// What is judged. Where rules only note what passes, nothing is refused for its path.
@@ -200,16 +219,16 @@ impl Gate {
         Ok(())
     }
 
-    /// The application's connection, made anew when it has closed the last one.
-    async fn line(&self) -> Result<Line, ConnectionError> {
+    /// The application's connection, made anew when it has closed the last one, and whether it has rested.
+    async fn line(&self) -> Result<(Line, bool), ConnectionError> {
         let resting = self.application.borrow().as_ref().and_then(Line::share);
         let resting = resting.or_else(|| self.application.take());
         if let Some(mut line) = resting
             && line.is_usable().await
         {
-            return Ok(line);
+            return Ok((line, true));
         }
-        self.dial().await
+        Ok((self.dial().await?, false))
     }
 
     async fn dial(&self) -> Result<Line, ConnectionError> {

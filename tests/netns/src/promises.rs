@@ -7,9 +7,11 @@ mod changes;
 mod controller;
 mod failure;
 mod faults;
+mod floods;
 mod hostile;
 mod http;
 mod load;
+mod resets;
 mod seeing;
 mod upgrade;
 
@@ -27,6 +29,8 @@ pub fn all() -> Vec<Promise> {
         controller::promises(),
         hostile::promises(),
         http::promises(),
+        floods::promises(),
+        resets::promises(),
         balance::promises(),
         seeing::promises(),
         load::promises(),

@@ -194,7 +194,7 @@ impl http_body::Body for Body {
                         watch.body_starves(task);
                     }
                 }
-                ready!(polled)
+                ready!(polled).map(|frame| frame.map_err(BodyError::from))
             }
         };
         stuck::note(frame.as_ref().map(|_| Piece::Given));
@@ -212,7 +212,7 @@ impl http_body::Body for Body {
                 }
             }
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

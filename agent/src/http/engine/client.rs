@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::meter::End;
+use super::server::with_causes;
 use super::stream::Guarded;
 use super::watch::Watch;
 use super::{Body, OnWorker, Version, timer};
@@ -30,22 +31,21 @@ pub enum Line {
 pub struct Unsent {
     /// The whole request, if no byte of it has left.
     pub request: Option<Request<Body>>,
-    pub error: hyper::Error,
+    pub why: String,
+    /// The peer never began to work on it, by its own word (`REFUSED_STREAM`, or above GOAWAY's last stream).
+    pub refused: bool,
 }
 
-impl Unsent {
-    /// Ends a request that the peer never began to work on, by its own word (`REFUSED_STREAM`, or above GOAWAY's last stream).
-    #[must_use]
-    pub fn is_refused_stream(&self) -> bool {
-        let mut source = std::error::Error::source(&self.error);
-        while let Some(error) = source {
-            if let Some(error) = error.downcast_ref::<h2::Error>() {
-                return error.reason() == Some(h2::Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
-            }
-            source = error.source();
+fn is_refused(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away();
+            return refused && error.is_remote();
         }
-        false
+        source = error.source();
     }
+    false
 }
 
 /// Speaks `version` on `stream`, whose own task runs where `tasks` counts it and cancels `ended` when the connection is over.
@@ -122,7 +122,8 @@ impl Drop for Waiting<'_> {
 
 fn unsent(mut failure: hyper::client::conn::TrySendError<Request<Body>>) -> Unsent {
     let request = failure.take_message();
-    Unsent { request, error: failure.into_error() }
+    let error = failure.into_error();
+    Unsent { request, refused: is_refused(&error), why: with_causes(&error) }
 }
 
 impl Line {

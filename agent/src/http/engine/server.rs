@@ -1,5 +1,6 @@
 //! The side that answers requests.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
@@ -9,8 +10,9 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::task::TaskTracker;
 
 use super::meter::End;
@@ -89,15 +91,19 @@ where
     F: Future<Output = Response<Body>> + 'static,
 {
     let watch = Watch::default();
+    let ungranted = Rc::new(RefCell::new(None));
     let io = TokioIo::new(Guarded::http1(stream, watch.clone()));
     let service = service_fn(|request: Request<Incoming>| {
-        let watch = watch.clone();
+        let (watch, ungranted) = (watch.clone(), Rc::clone(&ungranted));
         watch.request(awaited(request.body()));
+        let wanted = request.extensions().get::<OnUpgrade>().cloned();
         let answered = answer(request.map(|body| Body::of_request(body, watch.clone())));
         async move {
             let response = answered.await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 watch.becomes_tunnel();
+            } else {
+                ungranted.replace(wanted);
             }
             Ok::<_, Infallible>(response.map(|body| body.answering(watch)))
         }
@@ -117,9 +123,16 @@ where
         ended = connection.as_mut() => ended,
         () = drain => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            connection.as_mut().await
         }
     };
+    // The engine gives a connection away that was to be upgraded once, and leaves its end to whoever wanted that.
+    if let Some(ungranted) = ungranted.take()
+        && ended.is_ok()
+        && let Ok(connection) = ungranted.await
+    {
+        let _ = TokioIo::new(connection).shutdown().await;
+    }
     judge(ended)
 }
 
@@ -209,7 +222,7 @@ fn judge(ended: Result<(), hyper::Error>) -> Served {
 }
 
 /// An error in one line, with what caused it.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

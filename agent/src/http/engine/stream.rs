@@ -64,7 +64,7 @@ impl<S: OverTcp> Guarded<S> {
     }
 
     fn new(stream: S, watch: Watch, meter: Option<Meter>) -> Self {
-        stream.acknowledge_within(Some(limits::WRITE_STALL));
+        stream.acknowledge_within(Some(limits::ACKNOWLEDGE));
         let look_at = Instant::now() + limits::IDLE_TIMEOUT;
         Self {
             stream,

@@ -47,8 +47,8 @@ async fn joined() -> (TcpStream, TcpStream, impl Future<Output = Served>) {
     (client, server, between)
 }
 
-async fn local<T>(test: impl Future<Output = T>) -> T {
-    LocalSet::new().run_until(test).await
+fn local<'a, T: 'a>(test: impl Future<Output = T> + 'a) -> Pin<Box<dyn Future<Output = T> + 'a>> {
+    Box::pin(async { LocalSet::new().run_until(test).await })
 }
 
 /// Reads until this has come.
@@ -68,6 +68,7 @@ async fn rest(stream: &mut TcpStream) -> Result<String, ErrorKind> {
 
 fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
 }
 
 #[tokio::test]
@@ -84,9 +85,9 @@ async fn an_answer_that_is_cut_never_looks_whole() {
                 reset(server);
                 rest(&mut client).await
             };
-            let (ended, served) = tokio::join!(cut, between);
+            let (ended, outcome) = tokio::join!(cut, between);
             assert_eq!(ended, Err(ErrorKind::ConnectionReset), "{head:?}");
-            assert!(matches!(served, Served::Truncated(_)), "{served:?}");
+            assert!(matches!(outcome, Served::Truncated(_)), "{outcome:?}");
         })
         .await;
     }
@@ -103,9 +104,26 @@ async fn an_answer_that_ends_with_its_connection_is_whole() {
             drop(server);
             rest(&mut client).await
         };
-        let (ended, served) = tokio::join!(end, between);
+        let (ended, outcome) = tokio::join!(end, between);
         assert!(ended.unwrap().ends_with("\r\n\r\nwhole"));
-        assert!(matches!(served, Served::Ended), "{served:?}");
+        assert!(matches!(outcome, Served::Ended), "{outcome:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_upgrade_that_nobody_grants_leaves_an_orderly_end() {
+    local(async {
+        let (mut client, mut server, between) = joined().await;
+        let end = async {
+            client.write_all(b"GET / HTTP/1.1\r\nConnection: upgrade, close\r\nUpgrade: h2c\r\n\r\n").await.unwrap();
+            hear(&mut server, "\r\n\r\n").await;
+            server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            rest(&mut client).await
+        };
+        let (ended, outcome) = tokio::join!(end, between);
+        assert!(ended.is_ok_and(|answer| answer.ends_with("ok")));
+        assert!(matches!(outcome, Served::Ended), "{outcome:?}");
     })
     .await;
 }
@@ -122,9 +140,9 @@ async fn a_client_that_resets_is_a_reset_to_the_server_too() {
                 reset(client);
                 rest(&mut server).await
             };
-            let (ended, served) = tokio::join!(asking, between);
+            let (ended, outcome) = tokio::join!(asking, between);
             assert_eq!(ended, Err(ErrorKind::ConnectionReset), "{request:?}");
-            assert!(matches!(served, Served::Failed(_)), "{served:?}");
+            assert!(matches!(outcome, Served::Failed(_)), "{outcome:?}");
         })
         .await;
     }
@@ -148,9 +166,9 @@ async fn a_client_that_ends_its_sending_still_gets_its_answer() {
                 server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone").await.unwrap();
                 rest(&mut client).await
             };
-            let (answer, served) = tokio::join!(asking, between);
+            let (answer, outcome) = tokio::join!(asking, between);
             assert!(answer.as_ref().is_ok_and(|answer| answer.ends_with("done")), "{request:?}: {answer:?}");
-            assert!(matches!(served, Served::Ended), "{served:?}");
+            assert!(matches!(outcome, Served::Ended), "{outcome:?}");
         })
         .await;
     }
@@ -256,7 +274,7 @@ async fn who_reads_nothing_is_cut() {
 async fn endless() -> Line {
     let (mut server, upstream) = duplex(1024);
     let line = open(Version::Http1, Pipe(upstream), &TaskTracker::new(), CancellationToken::new()).await.unwrap();
-    tokio::task::spawn_local(async move {
+    TaskTracker::new().spawn_local(async move {
         let mut said: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
         while server.write_all(said).await.is_ok() {
             said = &[b'x'; 1024];
@@ -275,7 +293,7 @@ async fn a_stream_without_a_window_is_ended_and_its_connection_is_not() {
         let asking = async {
             let (mut requests, connection) =
                 h2::client::Builder::new().initial_window_size(100).handshake::<_, bytes::Bytes>(client).await.unwrap();
-            tokio::task::spawn_local(connection);
+            TaskTracker::new().spawn_local(connection);
             let ask = || Request::get("http://a/").body(()).unwrap();
             let began = Instant::now();
             let (stuck, _) = requests.send_request(ask(), true).unwrap();
