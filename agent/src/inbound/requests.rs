@@ -4,7 +4,7 @@
 //! One connection to the application belongs to one mesh connection, so the application sees the client it has accepted.
 //! Absent: routing, balancing and retries, which are the source's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -45,6 +45,8 @@ struct Gate {
     /// The application has ended its connection: then this one takes no further request, so that the source's agent finds
     /// out before it sends one.
     ended: CancellationToken,
+    /// A request under way asks for another protocol: then the end of HTTP is no end of the connection.
+    upgrading: Cell<bool>,
     /// Of the pod's budget: an upgraded connection keeps it.
     place: Rc<Place>,
 }
@@ -73,6 +75,7 @@ where
         version,
         application: RefCell::new(None),
         ended: CancellationToken::new(),
+        upgrading: Cell::new(false),
         place: Rc::new(place),
     });
     if let Some(application) = application {
@@ -85,7 +88,7 @@ where
     let drain = async {
         tokio::select! {
             () = worker.shared.stopping.cancelled() => {}
-            () = gate.ended.cancelled() => {}
+            () = gate.application_left() => {}
         }
     };
     let serving = engine::serve(version, downstream, &worker.lines, drain, answer);
@@ -152,6 +155,7 @@ impl Gate {
         canonical.write(&mut head, self.version.into()).map_err(refused)?;
         let mut taken = Request::from_parts(head, account.counted(body));
         let tunnel = upgrade.tunnel(&mut taken);
+        self.upgrading.set(tunnel.is_some());
         let mut line = self.line().await?;
         let mut answered = line.send(taken).await;
         if let Err(Unsent { request: Some(untouched), .. }) = answered {
@@ -168,6 +172,13 @@ impl Gate {
         response.headers_mut().remove(answer::REASON);
         upgrade.finish((&self.worker, &self.pod), &mut response, tunnel, Rc::clone(&self.place))?;
         Ok((response, Some(line)))
+    }
+
+    async fn application_left(&self) {
+        self.ended.cancelled().await;
+        if self.upgrading.get() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// What is judged. Where rules only note what passes, nothing is refused for its path.
