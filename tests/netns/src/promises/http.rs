@@ -23,6 +23,7 @@ pub fn promises() -> Vec<Promise> {
         Promise::new("grpc_calls_of_one_connection_are_balanced", grpc),
         Promise::new("http_policies_reach_connections_that_rest", revoked),
         Promise::new("http_requests_avoid_an_application_that_died", died),
+        Promise::new("http_versions_are_translated_as_backends_declare", translated),
         Promise::new("http_upgrades_become_tunnels", upgraded),
         Promise::new("http_rules_judge_requests_and_refuse_other_bytes", judged),
     ]
@@ -308,5 +309,26 @@ fn upgraded(scene: &Scene) -> Result<()> {
     talk(&mesh)?;
     let what = "an upgrade by the route";
     cast::records(&mut mesh, 1, what, |record| record["status"] == 101 && record["route"] == "HTTPRoute shop/web[0]")?;
+    Ok(())
+}
+
+/// What the client speaks and what the backend declares are two things.
+fn translated(scene: &Scene) -> Result<()> {
+    let mut plan = web(scene)?;
+    for (name, port) in [("one", "http-web"), ("two", "http2-web")] {
+        plan = plan.service(ServicePlan::named(&format!("shop/{name}")).port(port, WEB, WEB).selects("version", "v1"));
+    }
+    let mesh = start(plan, scene)?;
+    for (to, wanted) in [("one.shop", "HTTP/1.1"), ("two.shop", "HTTP/2.0")] {
+        for spoken in [&[][..], &["--http2"]] {
+            let to = format!("{to}:{WEB}");
+            let arguments = ["requests", "--to", &to, "--method", "POST", "--bytes", "70000", "--count", "3"];
+            let arguments = [&arguments[..], spoken].concat();
+            let report = cast::expect_client(&mesh, "shop/client", &arguments, ANSWERS_LIMIT)?;
+            let body = report["last"]["body"].as_str().context("no body")?;
+            let seen: Value = serde_json::from_str(body)?;
+            ensure!(seen["version"] == wanted && seen["bytes"] == 70_000, "{to} {spoken:?}: {seen}");
+        }
+    }
     Ok(())
 }
