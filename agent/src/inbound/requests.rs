@@ -4,7 +4,7 @@
 //! One connection to the application belongs to one mesh connection, so the application sees the client it has accepted.
 //! Absent: routing, balancing and retries, which are the source's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use weft_policy::Asked;
 use weft_proto::names::Identity;
 
 use crate::error::{ConnectionError, Reason, Side};
-use crate::http::again::Kept;
 use crate::http::answer::{self, Asker as Speaker};
 use crate::http::canonical::{self, Canonical};
 use crate::http::engine::{self, Line, Peer, Unsent};
+use crate::http::retry;
 use crate::http::upgrade::Upgrade;
-use crate::http::{Request, Response, Version, retry};
+use crate::http::{Request, Response, Version};
 use crate::limits;
 use crate::model::{Enrolment, Snapshot};
 use crate::node::pod::{Place, Pod};
@@ -48,6 +48,8 @@ struct Gate {
     /// The application has ended its connection: then this one takes no further request, so that the source's agent finds
     /// out before it sends one.
     ended: CancellationToken,
+    /// A request under way asks for another protocol: then the end of HTTP is no end of the connection.
+    upgrading: Cell<bool>,
     /// Of the pod's budget: an upgraded connection keeps it.
     place: Rc<Place>,
 }
@@ -76,6 +78,7 @@ where
         version,
         application: RefCell::new(None),
         ended: CancellationToken::new(),
+        upgrading: Cell::new(false),
         place: Rc::new(place),
     });
     if let Some(application) = application {
@@ -88,7 +91,7 @@ where
     let drain = async {
         tokio::select! {
             () = worker.shared.stopping.cancelled() => {}
-            () = gate.ended.cancelled() => {}
+            () = gate.application_left() => {}
         }
     };
     let peer = if gate.identity.is_some() { Peer::Agent } else { Peer::Stranger };
@@ -152,37 +155,45 @@ impl Gate {
         canonical.write(&mut head, self.version.into()).map_err(refused)?;
         let mut taken = Request::from_parts(head, account.counted(body));
         let tunnel = upgrade.tunnel(&mut taken);
+        self.upgrading.set(tunnel.is_some());
         let (mut response, line) = Box::pin(self.ask(taken, account)).await?;
+        // The source's agent believes it, and only this agent may say it.
+        response.headers_mut().remove(answer::REASON);
         upgrade.finish((&self.worker, &self.pod), &mut response, tunnel, Rc::clone(&self.place))?;
         Ok((response, Some(line)))
     }
 
     /// Sends a request to the application: again if it has not begun with it by its own word, or once if it met a connection
     /// that had rested and was just ending, and doing it twice is doing it once.
-    async fn ask(&self, mut request: Request, account: &mut Account) -> Result<(Response, Line), ConnectionError> {
+    async fn ask(&self, request: Request, account: &mut Account) -> Result<(Response, Line), ConnectionError> {
+        let idempotent = retry::Asked::of(&request).is_idempotent();
+        let mut request = request.map(|body| body.replayed(limits::RETRY_BODY_MAXIMUM));
         let mut last = String::new();
-        for attempt in 1..=limits::REQUEST_PICKS {
+        for attempt in 1..=limits::REQUEST_PICKS_AGAIN {
             let (mut line, rested) = self.line().await?;
-            let just_ending = rested && attempt == 1 && retry::is_idempotent(request.method());
-            let keeps = just_ending || self.version == Version::Http2;
-            let kept = keeps.then(|| Kept::of(&mut request));
+            let just_ending = rested && attempt == 1 && idempotent;
+            let spare = if just_ending || self.version == Version::Http2 { retry::again(&request) } else { None };
             account.note(|record| record.attempts = attempt);
             let Unsent { request: untouched, why, refused } = match line.send(request).await {
-                Ok(response) => {
-                    kept.into_iter().for_each(Kept::answered);
-                    return Ok((response, line));
-                }
+                Ok(response) => return Ok((response, line)),
                 Err(unsent) => unsent,
             };
-            let again = if refused || just_ending { kept.and_then(Kept::again) } else { None };
+            let spare = spare.filter(|spare| (refused || just_ending) && spare.body().is_intact());
             last = why;
-            match untouched.or(again) {
+            match untouched.or(spare) {
                 Some(another) => request = another,
                 None => break,
             }
         }
         Err(ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
             .with_detail(format!("the application ended the connection before an answer: {last}")))
+    }
+
+    async fn application_left(&self) {
+        self.ended.cancelled().await;
+        if self.upgrading.get() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// What is judged. Where rules only note what passes, nothing is refused for its path.

@@ -108,6 +108,25 @@ fn bind_address_without_port(socket: &TcpSocket) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// What the kernel has measured between this end and the peer's (`tcpi_rtt`, `tcp(7)`, `TCP_INFO`); None where it cannot tell.
+#[must_use]
+pub fn round_trip(stream: &TcpStream) -> Option<Duration> {
+    // SAFETY: it consists of integers, for which zeros are valid.
+    let mut known: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
+    // SAFETY: the socket is open, and `known` outlives the call and has the size that `length` says.
+    let result = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            std::ptr::from_mut(&mut known).cast(),
+            &raw mut length,
+        )
+    };
+    (result == 0 && known.tcpi_rtt > 0).then(|| Duration::from_micros(known.tcpi_rtt.into()))
+}
+
 /// Takes [`reset_on_close`] back: from now on a close is an orderly end.
 pub fn end_in_order(stream: &TcpStream) {
     // Failing means that the connection is gone already.
@@ -124,4 +143,17 @@ pub fn reset_on_close(stream: &TcpStream) {
 #[must_use]
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_tells_the_round_trip_of_a_connection() {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let measured = round_trip(&stream).unwrap();
+        assert!(measured < Duration::from_secs(10), "{measured:?}");
+    }
 }

@@ -14,6 +14,7 @@ mod load;
 mod resets;
 mod seeing;
 mod upgrade;
+mod upheaval;
 
 use crate::scene::Promise;
 
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Promise> {
         floods::promises(),
         resets::promises(),
         balance::promises(),
+        upheaval::promises(),
         seeing::promises(),
         load::promises(),
     ]

@@ -11,6 +11,7 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::replay::Replay;
 use super::stuck::{self, Piece};
 use super::watch::Watch;
 
@@ -41,6 +42,8 @@ pub enum BodyError {
     Received(#[from] hyper::Error),
     #[error("the body is longer than {0} bytes")]
     TooLong(usize),
+    #[error("the request is being sent another time")]
+    Superseded,
 }
 
 type Ended = Box<dyn FnOnce(Finished)>;
@@ -70,6 +73,7 @@ enum Content {
     Empty,
     Whole(Bytes),
     Received(Incoming),
+    Replayed(Replay),
 }
 
 impl fmt::Debug for Body {
@@ -85,23 +89,16 @@ impl fmt::Debug for Body {
 impl Body {
     #[must_use]
     pub const fn empty() -> Self {
-        Self { content: Content::Empty, moved: 0, trailers: None, ended: None, source: None, target: None }
+        Self::of(Content::Empty)
     }
 
     #[must_use]
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self {
-            content: Content::Whole(bytes.into()),
-            moved: 0,
-            trailers: None,
-            ended: None,
-            source: None,
-            target: None,
-        }
+        Self::of(Content::Whole(bytes.into()))
     }
 
     pub(super) const fn received(incoming: Incoming) -> Self {
-        Self { content: Content::Received(incoming), moved: 0, trailers: None, ended: None, source: None, target: None }
+        Self::of(Content::Received(incoming))
     }
 
     /// The body of a request that came on a connection of HTTP/1.
@@ -137,6 +134,29 @@ impl Body {
         self.size_hint().exact()
     }
 
+    /// Remembers what it hands on, up to `maximum` bytes, so that [`Self::again`] gives a second one while it is short.
+    #[must_use]
+    pub fn replayed(self, maximum: usize) -> Self {
+        let content = match self.content {
+            Content::Received(_) | Content::Whole(_) => Content::Replayed(Replay::new(self, maximum)),
+            Content::Empty | Content::Replayed(_) => return self,
+        };
+        Self::of(content)
+    }
+
+    const fn of(content: Content) -> Self {
+        Self { content, moved: 0, trailers: None, ended: None, source: None, target: None }
+    }
+
+    /// Whether all of its content can still come of it.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        match &self.content {
+            Content::Replayed(replay) => replay.is_intact(),
+            Content::Empty | Content::Whole(_) | Content::Received(_) => true,
+        }
+    }
+
     /// A second one with the same content, where it is in memory.
     #[must_use]
     pub fn again(&self) -> Option<Self> {
@@ -145,6 +165,7 @@ impl Body {
             Content::Whole(bytes) => Some(Self::whole(bytes.clone())),
             Content::Received(incoming) if incoming.is_end_stream() => Some(Self::empty()),
             Content::Received(_) => None,
+            Content::Replayed(replay) => Some(Self::of(Content::Replayed(replay.again()?))),
         }
     }
 
@@ -196,6 +217,7 @@ impl http_body::Body for Body {
                 }
                 ready!(polled).map(|frame| frame.map_err(BodyError::from))
             }
+            Content::Replayed(replay) => ready!(replay.poll_frame(task)),
         };
         stuck::note(frame.as_ref().map(|_| Piece::Given));
         match &frame {
@@ -220,6 +242,7 @@ impl http_body::Body for Body {
             Content::Empty => true,
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Received(incoming) => incoming.is_end_stream(),
+            Content::Replayed(replay) => replay.is_end_stream(),
         }
     }
 
@@ -228,6 +251,9 @@ impl http_body::Body for Body {
             Content::Empty => SizeHint::with_exact(0),
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Received(incoming) => incoming.size_hint(),
+            Content::Replayed(replay) => {
+                replay.length().map_or_else(SizeHint::new, |length| SizeHint::with_exact(length - self.moved))
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ mod body;
 mod client;
 mod meter;
 mod premature;
+mod replay;
 mod server;
 mod stream;
 mod stuck;
