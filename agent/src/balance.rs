@@ -187,11 +187,14 @@ impl Balancer {
 
     fn judged_at(&mut self, now: Instant, terms: Terms<'_>, endpoint: &Endpoint, good: bool) {
         let Some(ejection) = terms.ejection else { return };
-        let ejected = (0..terms.endpoints.len()).filter(|index| self.is_ejected(now, terms, *index)).count();
-        let Some(load) = self.loads.get_mut(endpoint) else { return };
         if good {
-            load.health.succeeded(now, ejection);
-        } else {
+            if let Some(load) = self.loads.get_mut(endpoint) {
+                load.health.succeeded(now, ejection);
+            }
+            return;
+        }
+        let ejected = (0..terms.endpoints.len()).filter(|index| self.is_ejected(now, terms, *index)).count();
+        if let Some(load) = self.loads.get_mut(endpoint) {
             load.health.failed(now, ejection, ejection::has_room(ejection, ejected, terms.endpoints.len()));
         }
     }

@@ -80,7 +80,7 @@ async fn carry(
     let copy = Request::from_parts(head, body);
     let backend: Option<(NamespacedName, u16)> = way.backend_port();
     account.note(|record| record.backend = backend);
-    let plan = way.plan(snapshot);
+    let plan = way.plan(snapshot, account.started());
     let answered = Box::pin(send::send(conversation, &plan, copy, account)).await?;
     account.note(|record| record.status = Some(answered.response.status().as_u16()));
     let send::Rest { key, line, outstanding } = answered.rest;

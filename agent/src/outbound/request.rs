@@ -81,11 +81,11 @@ async fn journey(
         .map_err(|refused| ConnectionError::new(Side::Local, Reason::BadRequest).with_detail(refused.to_string()))?;
     let mirrors = mirror::wanted(&way);
     let body = if mirrors.is_empty() { account.counted(body) } else { in_time(&way, kept(body, account)).await? };
-    let body = body.replayed(limits::RETRY_BODY_MAXIMUM);
-    let mut request = Request::from_parts(head, body);
+    let request = Request::from_parts(head, body);
     mirror::begin(conversation, snapshot, mirrors, (&canonical, &request), account);
+    let mut request = request.map(|body| body.replayed(limits::RETRY_BODY_MAXIMUM));
     let tunnel = upgrade.tunnel(&mut request);
-    let plan = way.plan(snapshot);
+    let plan = way.plan(snapshot, account.started());
     let mut answered = in_time(&way, Box::pin(send::send(conversation, &plan, request, account))).await?;
     let ends = (&conversation.worker, &conversation.pod);
     if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS {

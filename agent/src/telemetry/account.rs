@@ -44,6 +44,11 @@ impl Account {
     }
 
     /// Closes the record of a request whose answer nobody gets.
+    #[must_use]
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
     pub fn ended(mut self) {
         self.close();
     }

@@ -30,17 +30,23 @@ pub struct Unsent {
 }
 
 impl Unsent {
+    /// Ended this request alone: the connection goes on.
+    #[must_use]
+    pub fn is_of_stream(&self) -> bool {
+        self.h2_error().is_some_and(h2::Error::is_reset)
+    }
+
+    fn h2_error(&self) -> Option<&h2::Error> {
+        let first = std::error::Error::source(&self.error);
+        std::iter::successors(first, |error| error.source()).find_map(|error| error.downcast_ref())
+    }
+
     /// Ends a request that the peer never began to work on, by its own word (`REFUSED_STREAM`, or above GOAWAY's last stream).
     #[must_use]
     pub fn is_refused_stream(&self) -> bool {
-        let mut source = std::error::Error::source(&self.error);
-        while let Some(error) = source {
-            if let Some(error) = error.downcast_ref::<h2::Error>() {
-                return error.reason() == Some(h2::Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
-            }
-            source = error.source();
-        }
-        false
+        self.h2_error().is_some_and(|error| {
+            error.reason() == Some(h2::Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote())
+        })
     }
 }
 

@@ -188,8 +188,9 @@ fn routed(scene: &Scene) -> Result<()> {
         good && answer.contains("/store/cart") && answer.contains("x-added") && answer.contains("x-answered"),
         "{report}"
     );
-    let (good, report) = ask(&mesh, &["--path", "/mirrored", "--method", "POST", "--bytes", "1000"])?;
-    ensure!(good && answers(&report, "web-v1") == 1, "{report}");
+    let mirrored = ["--path", "/mirrored", "--method", "POST", "--bytes", "1000", "--count", "50", "--connections", "5"];
+    let (good, report) = ask(&mesh, &mirrored)?;
+    ensure!(good && answers(&report, "web-v1") == 50, "{report}");
     cast::records(&mut mesh, 1, "the mirror's copy", |record| {
         record["path"] == "/mirrored" && record["backend"] == format!("shop/web-v2:{WEB}") && record["status"] == 200
     })?;
