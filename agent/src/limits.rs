@@ -101,7 +101,7 @@ pub const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 /// An HTTP/2 peer that is silent is asked whether it still lives this often, and has this long to say so.
 pub const HTTP2_PING: Duration = Duration::from_mins(1);
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// A request's body up to this many bytes is kept in memory where a policy asks for retries; a longer one is sent once.
+/// A request's body up to this many bytes is kept in memory until it is answered; a longer one is sent once.
 pub const RETRY_BODY_MAXIMUM: usize = 64 * 1024;
 /// Copies of requests for mirrors that one worker has under way; above that, requests go without.
 pub const MIRRORS: usize = 256;
@@ -109,10 +109,10 @@ pub const MIRRORS: usize = 256;
 pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of a mirror's answer, what is read so that its connection can serve again.
 pub const MIRROR_ANSWER_MAXIMUM: usize = 1024 * 1024;
-/// Attempts of one request, of every kind together: first ones, retries, and endpoints that took no byte of it.
-pub const REQUEST_ATTEMPTS: u32 = 8;
-/// Endpoints tried for one request of which no byte has left.
-pub const REQUEST_PICKS: u32 = 3;
+/// Retries of one request, whatever its policy says: the most that the controller lets through.
+pub const REQUEST_RETRIES: u32 = 10;
+/// Endpoints beyond the first that one request is offered to, outside of any budget, when nobody has worked on it.
+pub const REQUEST_PICKS_AGAIN: u32 = 3;
 /// Service ports that one worker keeps a retry budget of.
 pub const RETRY_BUDGETS: usize = 4096;
 /// An upstream HTTP connection at rest is closed after this: below the five seconds after which common servers close theirs,

@@ -11,7 +11,7 @@ use weft_proto::names::{NodeName, WorkloadUid};
 use weft_proto::v1;
 
 use crate::limits;
-use crate::translate::Observed;
+use crate::translate::{Observed, Refusals};
 
 /// Remembers, over a restart, which workloads their agents had reported.
 pub const STATE_FILE: &str = "agents.json";
@@ -184,9 +184,11 @@ impl Agents {
             v1::agent_report::Kind::Acknowledgement(acknowledgement) => {
                 agent.snapshot = shortened(acknowledgement.snapshot);
                 let nacks = acknowledgement.nacks.into_iter().take(limits::NACKS_PER_NODE);
-                agent.nacks = nacks
+                let nacks: Vec<_> = nacks
                     .map(|nack| Nack { resource: shortened(nack.resource), reason: shortened(nack.reason) })
                     .collect();
+                changed |= agent.nacks != nacks;
+                agent.nacks = nacks;
                 let before = agent.acknowledged;
                 agent.reckon();
                 changed |= agent.acknowledged != before;
@@ -237,7 +239,18 @@ impl Agents {
         Observed {
             capable: self.nodes.iter().map(|(node, agent)| (node.clone(), agent.workloads.clone())).collect(),
             gone: self.marked.clone(),
+            refused: self.refused(),
         }
+    }
+
+    fn refused(&self) -> Refusals {
+        let mut refused = Refusals::new();
+        for (node, agent) in &self.nodes {
+            for nack in &agent.nacks {
+                refused.entry(nack.resource.clone()).or_insert_with(|| (node.clone(), nack.reason.clone()));
+            }
+        }
+        refused
     }
 
     /// When silence, or the patience with an agent that has just begun, ends next.

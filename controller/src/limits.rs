@@ -45,6 +45,8 @@ pub const QUERY_VALUE_BYTES: usize = 1_024;
 pub const PATH_BYTES: usize = 1_024;
 /// Statuses of one retry, which agents read: more than a person writes.
 pub const RETRY_CODES: usize = 64;
+/// Retries of one request: the agents' own bound.
+pub const RETRY_ATTEMPTS: u32 = 10;
 /// A compiled regular expression of a route, and its nested groups: the agents' own bounds. An agent that could not compile
 /// one would refuse every request to the port.
 pub const EXPRESSION_BYTES: usize = 64 << 10;

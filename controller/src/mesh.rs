@@ -152,6 +152,7 @@ impl Maker {
 
     async fn step(&mut self, reading: &Arc<Reading>, observed: &Observed) -> anyhow::Result<()> {
         let begun = Instant::now();
+        let refused = observed.refused.clone();
         let (facts, objects, observed) = (self.facts.clone(), Arc::clone(reading), observed.clone());
         let translated = tokio::task::spawn_blocking(move || translate(&objects.objects, &observed, &facts));
         let mut translation = translated.await.context("translation failed")?;
@@ -164,7 +165,9 @@ impl Maker {
             self.retiring.withdrawn_at(next.generation);
             self.published.send_replace(Arc::new(next));
         }
-        let policies = status::reports(&conditions, &reading.defects, &reading.stand_ins);
+        let mut policies = status::reports(&conditions, &reading.defects, &reading.stand_ins);
+        let published = self.mesh.published.borrow().clone();
+        status::add_refusals(&mut policies, &refused, |name| published.of_any_node(name));
         self.tell(&reading.defects);
         for finding in findings.difference(&self.told.borrow().findings) {
             tracing::warn!(object = finding.object, "{}", finding.message);

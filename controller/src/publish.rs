@@ -60,6 +60,13 @@ impl Published {
         self.nodes.get(node).and_then(|own| own.get(name)).or_else(|| self.shared.get(name))
     }
 
+    /// Where several nodes have one of this name, one of them.
+    #[must_use]
+    pub fn of_any_node(&self, name: &str) -> Option<&Resource> {
+        let own = || self.nodes.values().find_map(|resources| resources.get(name));
+        self.shared.get(name).or_else(own).map(AsRef::as_ref)
+    }
+
     fn names(&self, node: &NodeName) -> impl Iterator<Item = &Arc<str>> {
         self.shared.keys().chain(self.nodes.get(node).into_iter().flat_map(BTreeMap::keys))
     }

@@ -257,6 +257,30 @@ async fn a_nack_is_kept_and_shown() {
 }
 
 #[tokio::test]
+async fn a_policy_that_an_agent_could_not_apply_says_so_in_its_status() {
+    let policy = "---\napiVersion: weft.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: web, namespace: shop}\n\
+                  spec: {targetRefs: [{kind: Pod}], action: Deny, rules: [{to: [{ports: [80]}]}]}\n";
+    let controller = Controller::start(&format!("{}{policy}", mesh()), LEASE).await;
+    let one = controller.join("one").await;
+    let mut agent = controller.discover(Some(&one), vec![]).await.unwrap();
+    agent.until(|held| held.contains_key("authorization/shop/web")).await;
+    let file = ".status/AuthorizationPolicy/shop/web.yaml";
+    controller.file_until(file, |text| text.contains("reason: Accepted") && !text.contains("Programmed")).await;
+    let mut reports = controller.report(Some(&one)).await.unwrap();
+    let nack = |resource: &str| Nack {
+        resource: resource.to_owned(),
+        version: vec![1],
+        reason: "this agent lacks it".to_owned(),
+    };
+    let acknowledge = |nacks| Kind::Acknowledgement(Acknowledgement { snapshot: agent.snapshot(), nacks });
+    reports.say(acknowledge(vec![nack("authorization/shop/web")])).await;
+    controller.file_until(file, |text| text.contains("Programmed") && text.contains("RefusedByAgent")).await;
+    reports.say(acknowledge(vec![])).await;
+    controller.file_until(file, |text| !text.contains("Programmed")).await;
+    controller.stop().await;
+}
+
+#[tokio::test]
 async fn a_workload_leaves_when_the_other_agents_know() {
     let controller = Controller::start(&mesh(), LEASE * 5).await;
     let (one, two) = (controller.join("one").await, controller.join("two").await);

@@ -47,7 +47,11 @@ fn generate() -> Result<Vec<(String, String)>> {
     let sources = sources(&root.join("weft/v1"))?;
     let descriptors = protox::compile(&sources, [&root]).context("the .proto files do not compile")?;
     let output = tempfile::tempdir()?;
-    tonic_prost_build::configure().out_dir(output.path()).compile_fds(descriptors)?;
+    // prost leaves equality out of messages that hold lists of messages.
+    tonic_prost_build::configure()
+        .type_attribute("weft.v1.RetryPolicy", "#[derive(Eq, Hash)]")
+        .out_dir(output.path())
+        .compile_fds(descriptors)?;
     let mut files = Vec::new();
     for file in listed(output.path())? {
         format_in_place(&file)?;

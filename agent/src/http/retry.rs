@@ -8,9 +8,11 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 use rand::{Rng, RngExt as _};
 
+use super::Request;
+use super::answer::{self, is_grpc};
 use crate::error::Reason;
 use crate::limits;
 use crate::model::{RetryBudget, RetryPolicy};
@@ -22,47 +24,122 @@ pub enum Outcome {
     Answered(StatusCode, Option<u32>),
     /// Without an answer, after the request may have reached the application.
     Failed(Reason),
+    /// No byte of it has left.
+    Unsent(Reason),
 }
 
 impl Outcome {
+    /// What the destination's agent says of its application in its place; None where it is no word on the application.
+    #[must_use]
+    pub const fn told(reason: Reason) -> Option<Self> {
+        match reason {
+            Reason::UpstreamRefused
+            | Reason::UpstreamUnreachable
+            | Reason::UpstreamTimeout
+            | Reason::Draining
+            | Reason::Overloaded
+            | Reason::ResourceExhausted => Some(Self::Unsent(reason)),
+            Reason::UpstreamReset | Reason::RequestTimeout => Some(Self::Failed(reason)),
+            Reason::Completed
+            | Reason::NoOriginalDestination
+            | Reason::UnknownWorkload
+            | Reason::NoEndpoint
+            | Reason::DownstreamReset
+            | Reason::PeerAgentDown
+            | Reason::HandshakeFailed
+            | Reason::HandshakeTimeout
+            | Reason::IdentityMismatch
+            | Reason::CertificateExpired
+            | Reason::CertificateUntrusted
+            | Reason::CertificateMalformed
+            | Reason::CertificateMissing
+            | Reason::NoCertificate
+            | Reason::PlaintextRefused
+            | Reason::MeshTlsRequired
+            | Reason::DeniedByRule
+            | Reason::NoAllowMatched
+            | Reason::BadPreamble
+            | Reason::Unsupported
+            | Reason::WorkloadGone
+            | Reason::NoClientRecord
+            | Reason::IdleTimeout
+            | Reason::BadRequest
+            | Reason::ProtocolRefused
+            | Reason::NoRoute
+            | Reason::BrokenRoute
+            | Reason::Redirected
+            | Reason::RetryBudgetSpent => None,
+        }
+    }
+
     /// Whether it says that the endpoint is broken: nothing, a server's error, or gRPC's INTERNAL, UNAVAILABLE or `DATA_LOSS`.
     #[must_use]
     pub fn is_failure(self) -> bool {
         match self {
             Self::Answered(status, grpc) => status.is_server_error() || matches!(grpc, Some(13..=15)),
-            Self::Failed(_) => true,
+            Self::Failed(_) | Self::Unsent(_) => true,
         }
     }
 }
 
 /// Doing it twice is doing it once (RFC 9110, section 9.2.2).
-#[must_use]
-pub fn is_idempotent(method: &Method) -> bool {
+fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE].contains(method)
 }
 
-/// Whether a policy asks for another attempt. A status that it names is tried again whatever the method: the server has
-/// said what it did. Without an answer nobody knows, so only what is idempotent is.
-#[must_use]
-pub fn may_retry(policy: &RetryPolicy, method: &Method, outcome: Outcome) -> bool {
-    match outcome {
-        Outcome::Answered(status, grpc) => {
-            policy.statuses.contains(&status) || grpc.is_some_and(|grpc| policy.grpc_statuses.contains(&grpc))
-        }
-        Outcome::Failed(reason) => {
-            let passing = matches!(
-                reason,
-                Reason::UpstreamRefused
-                    | Reason::UpstreamTimeout
-                    | Reason::UpstreamUnreachable
-                    | Reason::UpstreamReset
-                    | Reason::RequestTimeout
-                    | Reason::PeerAgentDown
-                    | Reason::Draining
-            );
-            passing && is_idempotent(method)
-        }
+/// What a request asks for, as far as its retry depends on it.
+#[derive(Debug)]
+pub struct Asked {
+    method: Method,
+    /// Of a gRPC call.
+    call: Option<Uri>,
+}
+
+impl Asked {
+    #[must_use]
+    pub fn of(request: &Request) -> Self {
+        let call = is_grpc(request.headers()).then(|| request.uri().clone());
+        Self { method: request.method().clone(), call }
     }
+
+    #[must_use]
+    pub fn is_idempotent(&self) -> bool {
+        is_idempotent(&self.method)
+    }
+}
+
+/// Whether a policy asks for another attempt. A status that it names is tried again whatever the method: the server has
+/// said what it did. Without an answer nobody knows, so only what is idempotent is, and a gRPC call whose client would have
+/// been told a status that the policy names (gRFC A6). What has not left is safe to send.
+#[must_use]
+pub fn may_retry(policy: &RetryPolicy, asked: &Asked, outcome: Outcome) -> bool {
+    let covered = asked.call.as_ref().is_none_or(|call| {
+        policy.grpc_calls.as_ref().is_none_or(|calls| calls.iter().any(|pattern| pattern.matches(call.path())))
+    });
+    let lists = |grpc: u32| policy.grpc_statuses.contains(&grpc);
+    covered
+        && match outcome {
+            Outcome::Answered(status, grpc) => policy.statuses.contains(&status) || grpc.is_some_and(lists),
+            Outcome::Unsent(reason) => is_passing(reason),
+            Outcome::Failed(reason) => {
+                let named = asked.call.is_some() && lists(answer::status(reason).1.into());
+                is_passing(reason) && (is_idempotent(&asked.method) || named)
+            }
+        }
+}
+
+/// Another attempt may end better.
+const fn is_passing(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::UpstreamRefused
+            | Reason::UpstreamTimeout
+            | Reason::UpstreamUnreachable
+            | Reason::UpstreamReset
+            | Reason::RequestTimeout
+            | Reason::PeerAgentDown
+            | Reason::Draining
+    )
 }
 
 /// The pause before the retry of this number, from 1: at least the policy's, doubled each time up to a bound, and up to half

@@ -164,6 +164,8 @@ impl Gate {
                 .with_detail(format!("the application ended the connection before an answer: {}", unsent.error))
         })?;
         account.note(|record| record.attempts = 1);
+        // The source's agent believes it, and only this agent may say it.
+        response.headers_mut().remove(answer::REASON);
         upgrade.finish((&self.worker, &self.pod), &mut response, tunnel, Rc::clone(&self.place))?;
         Ok((response, Some(line)))
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::{Regex, RegexBuilder};
+use weft_policy::PathPattern;
 use weft_proto::names::{Namespace, NamespacedName};
 
 use crate::limits;
@@ -181,6 +182,8 @@ pub struct RetryPolicy {
     pub attempts: u32,
     pub statuses: Vec<StatusCode>,
     pub grpc_statuses: Vec<u32>,
+    /// The gRPC calls that it is for; None: all.
+    pub grpc_calls: Option<Vec<PathPattern>>,
     /// Least pause before another attempt; None: the agent's own.
     pub backoff: Option<Duration>,
 }

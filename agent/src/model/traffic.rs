@@ -47,9 +47,9 @@ pub struct RetryBudget {
 }
 
 impl Default for RetryBudget {
-    /// Gateway API's defaults (GEP-3388).
+    /// Gateway API's share (GEP-3388), and fewer in any case: each worker has a budget of its own.
     fn default() -> Self {
-        Self { percent: 20, minimum_per_second: 10 }
+        Self { percent: 20, minimum_per_second: 3 }
     }
 }
 

@@ -87,7 +87,7 @@ async fn carry(
     match answered.response.into_body().collected(limits::MIRROR_ANSWER_MAXIMUM).await {
         Ok(_) => line::keep(&conversation.worker, key, line),
         Err(BodyError::TooLong(_)) => {}
-        Err(BodyError::Received(error)) => {
+        Err(error @ (BodyError::Received(_) | BodyError::Superseded)) => {
             return Err(ConnectionError::upstream_reset(&error));
         }
     }

@@ -80,8 +80,8 @@ async fn journey(
         .write(&mut head, way.version.into())
         .map_err(|refused| ConnectionError::new(Side::Local, Reason::BadRequest).with_detail(refused.to_string()))?;
     let mirrors = mirror::wanted(&way);
-    let again = way.retry().is_some() || !mirrors.is_empty();
-    let body = if again { in_time(&way, kept(body, account)).await? } else { account.counted(body) };
+    let body = if mirrors.is_empty() { account.counted(body) } else { in_time(&way, kept(body, account)).await? };
+    let body = body.replayed(limits::RETRY_BODY_MAXIMUM);
     let mut request = Request::from_parts(head, body);
     mirror::begin(conversation, snapshot, mirrors, (&canonical, &request), account);
     let tunnel = upgrade.tunnel(&mut request);
@@ -120,7 +120,7 @@ fn filter_request(
     Ok(None)
 }
 
-/// A body that a retry or a mirror may need again, in memory where it is short. A longer one is sent once.
+/// A body that mirrors need too, in memory where it is short. A longer one is sent once.
 async fn kept(body: Body, account: &Account) -> Result<Body, ConnectionError> {
     let short = body.length().is_some_and(|length| length <= limits::RETRY_BODY_MAXIMUM as u64);
     if !short {

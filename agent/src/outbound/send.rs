@@ -5,22 +5,21 @@
 //! ending, or if a policy asks for it and the budget pays. Invariant: what is not idempotent is never delivered twice unless
 //! its policy says that it may be.
 
-use std::time::Instant;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
 
-use http::Method;
 use tokio::time::{sleep, timeout};
 use weft_proto::names::NamespacedName;
 
 use crate::balance::{Outstanding, Terms};
 use crate::error::{ConnectionError, Reason, Side};
-use crate::http::answer::grpc_status;
-use crate::http::engine::{Line, Unsent};
+use crate::http::answer::{REASON, grpc_status};
 use crate::http::pool::{LineKey, OpenLine};
-use crate::http::retry::{self, Outcome};
+use crate::http::retry::{self, Asked, Outcome};
 use crate::http::{Request, Response, Version};
 use crate::limits;
 use crate::model::{Endpoint, RetryPolicy, Snapshot, Traffic};
-use crate::telemetry::Account;
+use crate::telemetry::{Account, Security};
 
 use super::attempt::{self, Next};
 use super::conversation::{Conversation, Seed};
@@ -35,7 +34,7 @@ pub struct Plan<'a> {
     pub version: Version,
     pub traffic: &'a Traffic,
     pub retry: Option<&'a RetryPolicy>,
-    pub attempt_timeout: Option<std::time::Duration>,
+    pub attempt_timeout: Option<Duration>,
 }
 
 impl Plan<'_> {
@@ -70,143 +69,201 @@ struct Reached {
     line: OpenLine,
 }
 
+/// What the attempts of one request have come to so far.
+struct Progress {
+    asked: Asked,
+    tried: Vec<Endpoint>,
+    /// Endpoints beyond the first of which none worked on it.
+    picked_again: u32,
+    /// Attempts beyond the first that the policy asked for and the budget paid.
+    retries: u32,
+    /// A connection that was just ending has been excused once.
+    excused: bool,
+    /// The policy asked for one more, and the budget did not pay.
+    unpaid: bool,
+}
+
+/// How one attempt ended, and what may be sent again after it.
+struct Attempt {
+    result: Result<Response, ConnectionError>,
+    outcome: Outcome,
+    again: Option<Request>,
+}
+
 pub async fn send(
     conversation: &Conversation,
     plan: &Plan<'_>,
     mut request: Request,
     account: &mut Account,
 ) -> Result<Answered, ConnectionError> {
-    let mut tried = Vec::new();
-    let mut retries = 0;
-    let mut resent = false;
     if plan.retry.is_some() {
         conversation.worker.budgets.borrow_mut().earned(plan.port(), plan.traffic.retry_budget, Instant::now());
     }
-    for _ in 0..limits::REQUEST_ATTEMPTS {
-        let mut reached = reach(conversation, plan, &mut tried, account).await?;
-        let reused = reached.line.reused;
-        // A connection that rested may just be ending: once, that is no sign that the request is to blame.
-        let just_ending = reused && !resent && retry::is_idempotent(request.method());
-        let spare = if plan.retry.is_some() || just_ending { again(&request) } else { None };
-        let method = request.method().clone();
-        let begun = Instant::now();
-        account.note(|record| record.attempts += 1);
-        let failed = match attempt(plan, &mut reached.line.line, request).await {
-            Ok(response) => {
-                let outcome = Outcome::Answered(response.status(), grpc_status(response.headers()));
-                {
-                    let mut balancer = conversation.worker.balancer.borrow_mut();
-                    balancer.answered(&reached.endpoint, begun.elapsed());
-                    balancer.judged(plan.terms(), &reached.endpoint, !outcome.is_failure());
+    let asked = Asked::of(&request);
+    let mut progress =
+        Progress { asked, tried: Vec::new(), picked_again: 0, retries: 0, excused: false, unpaid: false };
+    loop {
+        let mut reached = match reach(conversation, plan, &mut progress, account).await {
+            Ok(reached) => reached,
+            Err(error) => {
+                if progress.retry(conversation, plan, Outcome::Unsent(error.reason), account).is_none() {
+                    return Err(progress.unpaid_or(error));
                 }
-                let Some(another) = paid(conversation, plan, &method, outcome, &mut retries, spare, account) else {
-                    let Reached { outstanding, key, line, .. } = reached;
-                    return Ok(Answered { response, rest: Rest { outstanding, key, line } });
-                };
-                drop(response);
-                tried.push(reached.endpoint);
-                pause(plan, retries).await;
-                request = another;
+                progress.tried.clear();
+                pause(plan, progress.retries).await;
                 continue;
             }
-            Err(failed) => failed,
         };
-        let (error, next) = judge(failed, spare, just_ending);
-        resent |= just_ending;
-        match next {
-            After::Unsent(unsent) => {
-                // A line that rested too long says nothing about its endpoint.
-                if !reused {
-                    tried.push(reached.endpoint);
-                }
-                request = unsent;
-            }
-            After::Left(spare) => {
-                failed_at(conversation, plan, &reached.endpoint);
-                tried.push(reached.endpoint);
-                let outcome = Outcome::Failed(error.reason);
-                match paid(conversation, plan, &method, outcome, &mut retries, spare, account) {
-                    Some(another) => request = another,
-                    None => return Err(error),
-                }
-                pause(plan, retries).await;
-            }
+        let begun = Instant::now();
+        let reused = reached.line.reused;
+        let Attempt { result, outcome, again } = progress.attempt(plan, &mut reached.line, request).await;
+        if !(reused && matches!(outcome, Outcome::Unsent(_))) {
+            // A line that rested too long says nothing about its endpoint.
+            tell(conversation, plan, &reached.endpoint, (outcome, begun.elapsed()));
+            progress.tried.push(reached.endpoint.clone());
+        }
+        let again = again.filter(|request| request.body().is_intact());
+        let Some((another, next)) = again.and_then(|request| {
+            let next = progress.next(conversation, plan, outcome, account)?;
+            Some((request, next))
+        }) else {
+            return progress.end(result, reached, account);
+        };
+        drop(result);
+        request = another;
+        if next == After::Retry {
+            pause(plan, progress.retries).await;
         }
     }
-    Err(ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
-        .with_detail(format!("{} attempts have failed", limits::REQUEST_ATTEMPTS)))
 }
 
-fn failed_at(conversation: &Conversation, plan: &Plan<'_>, endpoint: &Endpoint) {
+fn unpaid(what: impl Display) -> ConnectionError {
+    ConnectionError::new(Side::Local, Reason::RetryBudgetSpent)
+        .with_detail(format!("the budget for retries was spent after the last attempt: {what}"))
+}
+
+/// The balancer learns from every attempt.
+fn tell(conversation: &Conversation, plan: &Plan<'_>, endpoint: &Endpoint, (outcome, took): (Outcome, Duration)) {
     let mut balancer = conversation.worker.balancer.borrow_mut();
-    balancer.failed(endpoint);
-    balancer.judged(plan.terms(), endpoint, false);
-}
-
-/// What may follow an attempt without an answer.
-enum After {
-    /// Nothing of it was worked on: it goes again, outside of the budget.
-    Unsent(Request),
-    /// It has left. The copy is there where one was kept.
-    Left(Option<Request>),
-}
-
-enum Failed {
-    Unsent(Box<Unsent>),
-    TimedOut,
-}
-
-async fn attempt(plan: &Plan<'_>, line: &mut Line, request: Request) -> Result<Response, Failed> {
-    let sending = async { line.send(request).await.map_err(|unsent| Failed::Unsent(Box::new(unsent))) };
-    match plan.attempt_timeout {
-        Some(limit) => timeout(limit, sending).await.unwrap_or(Err(Failed::TimedOut)),
-        None => sending.await,
+    match outcome {
+        Outcome::Answered(..) => balancer.answered(endpoint, took),
+        Outcome::Failed(_) | Outcome::Unsent(_) => balancer.failed(endpoint),
     }
+    balancer.judged(plan.terms(), endpoint, !outcome.is_failure());
 }
 
-fn judge(failed: Failed, spare: Option<Request>, just_ending: bool) -> (ConnectionError, After) {
-    match failed {
-        Failed::TimedOut => {
-            let error = ConnectionError::new(Side::Upstream, Reason::RequestTimeout)
-                .with_detail("the backend did not answer within the time of one attempt");
-            (error, After::Left(spare))
-        }
-        Failed::Unsent(mut unsent) => {
-            let error = ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
-                .with_detail(format!("the backend's connection ended before an answer: {}", unsent.error));
-            let refused = unsent.is_refused_stream();
-            match (unsent.request.take(), spare) {
-                (Some(request), _) => (error, After::Unsent(request)),
-                (None, Some(spare)) if refused || just_ending => (error, After::Unsent(spare)),
-                (None, spare) => (error, After::Left(spare)),
+/// Why a request goes once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// Nobody worked on it.
+    PickAgain,
+    Retry,
+}
+
+impl Progress {
+    async fn attempt(&mut self, plan: &Plan<'_>, open: &mut OpenLine, request: Request) -> Attempt {
+        let spare = again(&request);
+        let just_ending = open.reused && !self.excused && self.asked.is_idempotent();
+        let sending = open.line.send(request);
+        let sent = match plan.attempt_timeout {
+            Some(limit) => timeout(limit, sending).await.map_err(|_| limit),
+            None => Ok(sending.await),
+        };
+        match sent {
+            Ok(Ok(mut response)) => {
+                let outcome = told_by_peer(open, &mut response)
+                    .unwrap_or_else(|| Outcome::Answered(response.status(), grpc_status(response.headers())));
+                Attempt { result: Ok(response), outcome, again: spare }
+            }
+            Ok(Err(mut unsent)) => {
+                let error = ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
+                    .with_detail(format!("the backend's connection ended before an answer: {}", unsent.error));
+                let untouched = unsent.request.take();
+                let excused = untouched.is_none() && !unsent.is_refused_stream() && just_ending;
+                self.excused |= excused;
+                let is_unsent = excused || untouched.is_some() || unsent.is_refused_stream();
+                let outcome = if is_unsent { Outcome::Unsent(error.reason) } else { Outcome::Failed(error.reason) };
+                Attempt { result: Err(error), outcome, again: untouched.or(spare) }
+            }
+            Err(limit) => {
+                let error = ConnectionError::new(Side::Upstream, Reason::RequestTimeout)
+                    .with_detail(format!("the backend did not answer within {limit:?}, the time of one attempt"));
+                Attempt { outcome: Outcome::Failed(error.reason), result: Err(error), again: spare }
             }
         }
     }
+
+    /// Whether the request goes once more. What nobody worked on goes for nothing, but not for ever.
+    fn next(
+        &mut self,
+        conversation: &Conversation,
+        plan: &Plan<'_>,
+        outcome: Outcome,
+        account: &mut Account,
+    ) -> Option<After> {
+        if matches!(outcome, Outcome::Unsent(_)) && self.pick_again() {
+            return Some(After::PickAgain);
+        }
+        self.retry(conversation, plan, outcome, account).map(|()| After::Retry)
+    }
+
+    fn end(
+        &self,
+        result: Result<Response, ConnectionError>,
+        reached: Reached,
+        account: &mut Account,
+    ) -> Result<Answered, ConnectionError> {
+        let response = result.map_err(|error| self.unpaid_or(error))?;
+        if self.unpaid {
+            account.note(|record| record.fail(&unpaid("its answer asked for a retry")));
+        }
+        let Reached { outstanding, key, line, .. } = reached;
+        Ok(Answered { response, rest: Rest { outstanding, key, line } })
+    }
+
+    fn unpaid_or(&self, error: ConnectionError) -> ConnectionError {
+        if self.unpaid { unpaid(error) } else { error }
+    }
+
+    fn pick_again(&mut self) -> bool {
+        let may = self.picked_again < limits::REQUEST_PICKS_AGAIN;
+        self.picked_again += u32::from(may);
+        may
+    }
+
+    /// Counts another attempt, if the policy asks for it and the budget pays.
+    fn retry(
+        &mut self,
+        conversation: &Conversation,
+        plan: &Plan<'_>,
+        outcome: Outcome,
+        account: &mut Account,
+    ) -> Option<()> {
+        let policy = plan.retry?;
+        let attempts = policy.attempts.min(limits::REQUEST_RETRIES);
+        if self.retries >= attempts || !retry::may_retry(policy, &self.asked, outcome) {
+            return None;
+        }
+        let budget = plan.traffic.retry_budget;
+        if !conversation.worker.budgets.borrow_mut().pays(plan.port(), budget, Instant::now()) {
+            self.unpaid = true;
+            return None;
+        }
+        self.retries += 1;
+        account.note(|record| record.retries += 1);
+        Some(())
+    }
 }
 
-/// A copy to send again, if the policy asks for that and the budget pays.
-fn paid(
-    conversation: &Conversation,
-    plan: &Plan<'_>,
-    method: &Method,
-    outcome: Outcome,
-    retries: &mut u32,
-    spare: Option<Request>,
-    account: &mut Account,
-) -> Option<Request> {
-    let policy = plan.retry?;
-    let spare = spare?;
-    if *retries >= policy.attempts || !retry::may_retry(policy, method, outcome) {
+/// What the destination's agent says where it answers in the place of its application. Nobody else's word on it counts.
+fn told_by_peer(open: &OpenLine, response: &mut Response) -> Option<Outcome> {
+    if open.made.security != Security::Mtls {
+        response.headers_mut().remove(REASON);
         return None;
     }
-    let paid = conversation.worker.budgets.borrow_mut().pays(plan.port(), plan.traffic.retry_budget, Instant::now());
-    if !paid {
-        account.note(|record| record.detail = Some("the budget for retries was spent".to_owned()));
-        return None;
-    }
-    *retries += 1;
-    account.note(|record| record.retries += 1);
-    Some(spare)
+    // Where the peer did not know what comes, it may have passed on what its application says.
+    let told = response.headers().get(REASON).filter(|_| open.declared)?;
+    Reason::from_code(told.to_str().ok()?).and_then(Outcome::told)
 }
 
 async fn pause(plan: &Plan<'_>, retries: u32) {
@@ -219,55 +276,59 @@ async fn pause(plan: &Plan<'_>, retries: u32) {
 async fn reach(
     conversation: &Conversation,
     plan: &Plan<'_>,
-    tried: &mut Vec<Endpoint>,
+    progress: &mut Progress,
     account: &mut Account,
 ) -> Result<Reached, ConnectionError> {
-    // What was dialled for the connection may be no endpoint of this request.
-    let seed = conversation.seed.take();
-    let fits = |seed: &Seed| {
-        let workload = plan.snapshot.workload_of(&seed.endpoint);
-        let intended = attempt::intended(&conversation.pod, &plan.target, &seed.endpoint, workload);
-        seed.key.version == plan.version
-            && plan.endpoints.contains(&seed.endpoint)
-            && intended.is_ok_and(|security| security == seed.key.security)
-    };
-    if let Some(seed) = seed.filter(fits) {
+    if let Some(seed) = seed(conversation, plan) {
+        account.note(|record| record.attempts += 1);
         note(account, plan, &seed.endpoint, &seed.line);
         return Ok(Reached { endpoint: seed.endpoint, outstanding: seed.outstanding, key: seed.key, line: seed.line });
     }
     let worker = &conversation.worker;
-    let mut last = None;
-    for _ in 0..limits::REQUEST_PICKS {
+    let mut last: Option<ConnectionError> = None;
+    loop {
+        let tried = &mut progress.tried;
         let mut picked = worker.balancer.borrow_mut().pick(plan.terms(), tried, &mut rand::rng());
         if picked.is_none() && last.is_none() && !tried.is_empty() {
             // Every one was tried once: a retry may go where it was before.
             tried.clear();
             picked = worker.balancer.borrow_mut().pick(plan.terms(), tried, &mut rand::rng());
         }
-        let Some((endpoint, outstanding)) = picked else { break };
-        match line::to(conversation, plan.snapshot, &plan.target, &endpoint, plan.version).await {
+        let Some((endpoint, outstanding)) = picked else {
+            return Err(last.unwrap_or_else(|| ConnectionError::new(Side::Local, Reason::NoEndpoint)));
+        };
+        account.note(|record| record.attempts += 1);
+        let failure = match line::to(conversation, plan.snapshot, &plan.target, &endpoint, plan.version).await {
             Ok((key, line)) => {
                 note(account, plan, &endpoint, &line);
                 return Ok(Reached { endpoint, outstanding, key, line });
             }
-            Err(failure) => {
-                account.note(|record| {
-                    record.destination.address = Some(endpoint.address);
-                    record.destination.workload = plan.snapshot.workload_of(&endpoint).cloned();
-                });
-                if failure.error.side == Side::Upstream {
-                    failed_at(conversation, plan, &endpoint);
-                }
-                tried.push(endpoint);
-                let stop = failure.next == Next::Stop;
-                last = Some(failure.error);
-                if stop {
-                    break;
-                }
-            }
+            Err(failure) => failure,
+        };
+        account.note(|record| {
+            record.destination.address = Some(endpoint.address);
+            record.destination.workload = plan.snapshot.workload_of(&endpoint).cloned();
+        });
+        if failure.error.side == Side::Upstream {
+            tell(conversation, plan, &endpoint, (Outcome::Unsent(failure.error.reason), Duration::ZERO));
         }
+        progress.tried.push(endpoint);
+        if failure.next == Next::Stop || !progress.pick_again() {
+            return Err(failure.error);
+        }
+        last = Some(failure.error);
     }
-    Err(last.unwrap_or_else(|| ConnectionError::new(Side::Local, Reason::NoEndpoint)))
+}
+
+/// What was dialled for the connection, if it is an endpoint of this request.
+fn seed(conversation: &Conversation, plan: &Plan<'_>) -> Option<Seed> {
+    conversation.seed.take().filter(|seed| {
+        let workload = plan.snapshot.workload_of(&seed.endpoint);
+        let intended = attempt::intended(&conversation.pod, &plan.target, &seed.endpoint, workload);
+        seed.key.version == plan.version
+            && plan.endpoints.contains(&seed.endpoint)
+            && intended.is_ok_and(|security| security == seed.key.security)
+    })
 }
 
 fn note(account: &mut Account, plan: &Plan<'_>, endpoint: &Endpoint, line: &OpenLine) {

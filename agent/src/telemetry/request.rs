@@ -61,7 +61,7 @@ pub struct RequestRecord {
     pub bytes_sent: u64,
     /// Bytes of the answer's body.
     pub bytes_received: u64,
-    /// Endpoints that were sent the request, or would have been.
+    /// Endpoints that were sent the request, or dialled for it.
     pub attempts: u32,
     /// Of these, ones that the retry budget paid for.
     pub retries: u32,

@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{PolicyStatus, TargetReference, schema};
+use crate::{GrpcCall, PolicyStatus, TargetReference, schema};
 
 /// Of the producer, for all clients of the Service. The most specific policy wins as a whole (GEP-713, atomic defaults):
 /// a port of a Service, then a Service; the older one among equals. A route's rule that speaks of retries or timeouts
@@ -85,9 +85,15 @@ pub struct TrafficRetry {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::error_statuses")]
     pub http_statuses: Vec<i32>,
+    /// As gRPC's own clients read them (gRFC A6): `UNAVAILABLE` is also a call whose connection was lost, `DEADLINE_EXCEEDED`
+    /// one whose attempt took too long. Without them a call that may have been worked on is never sent again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub grpc_statuses: Vec<GrpcStatus>,
+    /// The calls that may be sent again. Omitted: every call of gRPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub grpc: Option<Vec<GrpcCall>>,
     /// Least pause before another attempt, as `requestTimeout` is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 28))]

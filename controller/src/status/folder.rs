@@ -144,11 +144,17 @@ fn status(reports: &[(PolicyReport, Timestamp)]) -> Status {
     for (report, since) in reports {
         let condition = condition(report, *since);
         match &report.reference {
-            Reference::Ancestor(reference) => ancestors.push(Ancestor {
-                ancestor_ref: reference.clone(),
-                controller_name: weft_crd::CONTROLLER_NAME.to_owned(),
-                conditions: vec![condition],
-            }),
+            Reference::Ancestor(reference) => match ancestors.last_mut().filter(|last| last.ancestor_ref == *reference)
+            {
+                Some(last) if last.conditions.iter().all(|known| known.type_ != condition.type_) => {
+                    last.conditions.push(condition);
+                }
+                Some(_) | None => ancestors.push(Ancestor {
+                    ancestor_ref: reference.clone(),
+                    controller_name: weft_crd::CONTROLLER_NAME.to_owned(),
+                    conditions: vec![condition],
+                }),
+            },
             Reference::Parent(reference) => match parents.last_mut().filter(|last| last.parent_ref == *reference) {
                 Some(last) => last.conditions.push(condition),
                 None => parents.push(RouteParent {

@@ -23,6 +23,7 @@ pub enum Reason {
     InvalidKind,
     BackendNotFound,
     UnsupportedProtocol,
+    RefusedByAgent,
 }
 
 impl Reason {
@@ -40,6 +41,7 @@ impl Reason {
             Self::InvalidKind => "InvalidKind",
             Self::BackendNotFound => "BackendNotFound",
             Self::UnsupportedProtocol => "UnsupportedProtocol",
+            Self::RefusedByAgent => "RefusedByAgent",
         }
     }
 }
@@ -52,6 +54,8 @@ pub enum Aspect {
     ResolvedRefs,
     /// Of routes, and there only if it is true.
     PartiallyInvalid,
+    /// Agents act on it; there only if it is false.
+    Programmed,
 }
 
 impl Aspect {
@@ -61,6 +65,7 @@ impl Aspect {
             Self::Accepted => "Accepted",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::PartiallyInvalid => "PartiallyInvalid",
+            Self::Programmed => "Programmed",
         }
     }
 }

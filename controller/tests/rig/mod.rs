@@ -166,7 +166,7 @@ impl Controller {
         let begun = std::time::Instant::now();
         let path = self.directory().join(file);
         while !std::fs::read_to_string(&path).is_ok_and(|text| wanted(&text)) {
-            assert!(begun.elapsed() < PATIENCE, "{file} never says it");
+            assert!(begun.elapsed() < PATIENCE, "{file} never says it: {:?}", std::fs::read_to_string(&path));
             tokio::task::yield_now().await;
         }
     }

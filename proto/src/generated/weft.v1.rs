@@ -191,7 +191,7 @@ pub struct Mirror {
     #[prost(uint32, tag = "2")]
     pub per_million: u32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Eq, Hash, Clone, PartialEq, ::prost::Message)]
 pub struct RetryPolicy {
     /// Further attempts after the first.
     #[prost(uint32, tag = "1")]
@@ -205,10 +205,21 @@ pub struct RetryPolicy {
     /// Least pause before another attempt.
     #[prost(uint32, tag = "4")]
     pub backoff_ms: u32,
+    /// The gRPC calls that this is for; empty: all of them.
+    #[prost(message, repeated, tag = "5")]
+    pub grpc_calls: ::prost::alloc::vec::Vec<GrpcCall>,
+}
+/// An empty field is any service, or any method.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GrpcCall {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub method: ::prost::alloc::string::String,
 }
 /// How requests and connections to a Service port are balanced: "traffic/<namespace>/<service>/<port>" (producer) or
 /// "traffic/<namespace>/<service>/<port>/<client namespace>" (consumer). Safe reading without a required feature: defaults.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Traffic {
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,

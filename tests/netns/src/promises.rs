@@ -12,6 +12,7 @@ mod http;
 mod load;
 mod seeing;
 mod upgrade;
+mod upheaval;
 
 use crate::scene::Promise;
 
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Promise> {
         hostile::promises(),
         http::promises(),
         balance::promises(),
+        upheaval::promises(),
         seeing::promises(),
         load::promises(),
     ]

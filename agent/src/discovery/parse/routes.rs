@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use weft_policy::ReadError;
+use weft_policy::{PathPattern, ReadError};
 use weft_proto::names::{Namespace, NamespacedName};
 use weft_proto::v1;
 
@@ -137,10 +137,17 @@ pub fn read_retry(field: &str, written: &v1::RetryPolicy) -> Result<RetryPolicy,
         let status = u16::try_from(*number).ok().and_then(|number| StatusCode::from_u16(number).ok());
         status.ok_or_else(|| problem(format!("{field}.statuses"), format!("{number} is not an HTTP status")))
     };
+    bounded(field, written.grpc_calls.len(), limits::ROUTE_LIST)?;
+    let call = |call: &v1::GrpcCall| {
+        let [service, method] = [&call.service, &call.method].map(|part| (!part.is_empty()).then_some(part.as_str()));
+        PathPattern::grpc(service, method).map_err(|error| problem(format!("{field}.grpc_calls"), error))
+    };
+    let calls = written.grpc_calls.iter().map(call).collect::<Result<Vec<_>, _>>()?;
     Ok(RetryPolicy {
         attempts: written.attempts,
         statuses: written.statuses.iter().map(status).collect::<Result<_, _>>()?,
         grpc_statuses: written.grpc_statuses.clone(),
+        grpc_calls: (!calls.is_empty()).then_some(calls),
         backoff: milliseconds(written.backoff_ms),
     })
 }

@@ -11,6 +11,8 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::replay::Replay;
+
 /// How a body's journey ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyEnd {
@@ -38,6 +40,8 @@ pub enum BodyError {
     Received(#[from] hyper::Error),
     #[error("the body is longer than {0} bytes")]
     TooLong(usize),
+    #[error("the request is being sent another time")]
+    Superseded,
 }
 
 type Ended = Box<dyn FnOnce(Finished)>;
@@ -54,6 +58,7 @@ enum Content {
     Empty,
     Whole(Bytes),
     Received(Incoming),
+    Replayed(Replay),
 }
 
 impl fmt::Debug for Body {
@@ -94,6 +99,25 @@ impl Body {
         self.size_hint().exact()
     }
 
+    /// Remembers what it hands on, up to `maximum` bytes, so that [`Self::again`] gives a second one while it is short.
+    #[must_use]
+    pub fn replayed(self, maximum: usize) -> Self {
+        let content = match self.content {
+            Content::Received(_) | Content::Whole(_) => Content::Replayed(Replay::new(self, maximum)),
+            Content::Empty | Content::Replayed(_) => return self,
+        };
+        Self { content, moved: 0, trailers: None, ended: None }
+    }
+
+    /// Whether all of its content can still come of it.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        match &self.content {
+            Content::Replayed(replay) => replay.is_intact(),
+            Content::Empty | Content::Whole(_) | Content::Received(_) => true,
+        }
+    }
+
     /// A second one with the same content, where it is in memory.
     #[must_use]
     pub fn again(&self) -> Option<Self> {
@@ -102,6 +126,9 @@ impl Body {
             Content::Whole(bytes) => Some(Self::whole(bytes.clone())),
             Content::Received(incoming) if incoming.is_end_stream() => Some(Self::empty()),
             Content::Received(_) => None,
+            Content::Replayed(replay) => {
+                Some(Self { content: Content::Replayed(replay.again()?), moved: 0, trailers: None, ended: None })
+            }
         }
     }
 
@@ -135,7 +162,10 @@ impl http_body::Body for Body {
             Content::Empty => None,
             Content::Whole(bytes) if bytes.is_empty() => None,
             Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Content::Received(incoming) => ready!(Pin::new(incoming).poll_frame(task)),
+            Content::Received(incoming) => {
+                ready!(Pin::new(incoming).poll_frame(task)).map(|frame| frame.map_err(BodyError::from))
+            }
+            Content::Replayed(replay) => ready!(replay.poll_frame(task)),
         };
         match &frame {
             None => self.end(BodyEnd::Whole),
@@ -151,7 +181,7 @@ impl http_body::Body for Body {
                 }
             }
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -159,6 +189,7 @@ impl http_body::Body for Body {
             Content::Empty => true,
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Received(incoming) => incoming.is_end_stream(),
+            Content::Replayed(replay) => replay.is_end_stream(),
         }
     }
 
@@ -167,6 +198,9 @@ impl http_body::Body for Body {
             Content::Empty => SizeHint::with_exact(0),
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Received(incoming) => incoming.size_hint(),
+            Content::Replayed(replay) => {
+                replay.length().map_or_else(SizeHint::new, |length| SizeHint::with_exact(length - self.moved))
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod body;
 mod client;
+mod replay;
 mod server;
 
 use std::future::Future;

@@ -1,6 +1,7 @@
 //! What is sent again, and for how long a storm of failures is paid for.
 
 use proptest::prelude::*;
+use weft_policy::PathPattern;
 
 use super::*;
 
@@ -9,6 +10,7 @@ fn policy(backoff_milliseconds: u64) -> RetryPolicy {
         attempts: 3,
         statuses: vec![StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE],
         grpc_statuses: vec![14],
+        grpc_calls: Some(vec![PathPattern::grpc(Some("shop.Cart"), Some("Get")).unwrap()]),
         backoff: (backoff_milliseconds > 0).then(|| Duration::from_millis(backoff_milliseconds)),
     }
 }
@@ -16,15 +18,11 @@ fn policy(backoff_milliseconds: u64) -> RetryPolicy {
 #[test]
 fn what_is_asked_for_is_tried_again_and_what_might_happen_twice_is_not() {
     let answered = |status: u16| Outcome::Answered(StatusCode::from_u16(status).unwrap(), None);
-    let grpc = |code| Outcome::Answered(StatusCode::OK, Some(code));
     let rows = [
         (Method::GET, answered(503), true),
         (Method::POST, answered(503), true),
         (Method::GET, answered(500), false),
         (Method::GET, answered(200), false),
-        (Method::POST, grpc(14), true),
-        (Method::POST, grpc(13), false),
-        (Method::POST, grpc(0), false),
         (Method::GET, Outcome::Failed(Reason::UpstreamReset), true),
         (Method::HEAD, Outcome::Failed(Reason::RequestTimeout), true),
         (Method::PUT, Outcome::Failed(Reason::UpstreamReset), true),
@@ -38,7 +36,30 @@ fn what_is_asked_for_is_tried_again_and_what_might_happen_twice_is_not() {
         (Method::GET, Outcome::Failed(Reason::MeshTlsRequired), false),
     ];
     for (method, outcome, expected) in rows {
-        assert_eq!(may_retry(&policy(0), &method, outcome), expected, "{method} {outcome:?}");
+        let asked = Asked { method, call: None };
+        assert_eq!(may_retry(&policy(0), &asked, outcome), expected, "{asked:?} {outcome:?}");
+    }
+}
+
+#[test]
+fn calls_that_a_policy_names_are_tried_again_when_they_are_lost() {
+    let answered = |code| Outcome::Answered(StatusCode::OK, Some(code));
+    let lost = Outcome::Failed(Reason::UpstreamReset);
+    let rows = [
+        ("/shop.Cart/Get", answered(14), true),
+        ("/shop.Cart/Get", answered(13), false),
+        ("/shop.Cart/Get", answered(0), false),
+        ("/shop.Cart/Get", lost, true),
+        // The policy does not name what a client is told of a time-out.
+        ("/shop.Cart/Get", Outcome::Failed(Reason::RequestTimeout), false),
+        ("/shop.Cart/Get", Outcome::Unsent(Reason::UpstreamRefused), true),
+        ("/shop.Cart/Add", answered(14), false),
+        ("/shop.Cart/Add", lost, false),
+        ("/shop.Cart/Add", Outcome::Unsent(Reason::UpstreamRefused), false),
+    ];
+    for (path, outcome, expected) in rows {
+        let asked = Asked { method: Method::POST, call: Some(path.parse().unwrap()) };
+        assert_eq!(may_retry(&policy(0), &asked, outcome), expected, "{path} {outcome:?}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! `TrafficPolicy`, checked.
 
-use weft_crd::{LoadBalancer, OutlierDetection, RetryBudget, TrafficPolicySpec, TrafficRetry};
+use weft_crd::{GrpcCall, LoadBalancer, OutlierDetection, RetryBudget, TrafficPolicySpec, TrafficRetry};
+use weft_policy::PathPattern;
 use weft_proto::v1;
 
 use super::Target;
@@ -85,6 +86,17 @@ fn retry(raw: &TrafficRetry) -> Result<v1::RetryPolicy, FieldError> {
         statuses,
         grpc_statuses,
         backoff_ms: backoff.unwrap_or(0),
+        grpc_calls: raw.grpc.iter().flatten().enumerate().map(grpc_call).collect::<Result<_, _>>()?,
+    })
+}
+
+fn grpc_call((index, raw): (usize, &GrpcCall)) -> Result<v1::GrpcCall, FieldError> {
+    // What an agent could not read would be every call to it.
+    PathPattern::grpc(raw.service.as_deref(), raw.method.as_deref())
+        .map_err(|error| FieldError::new(format!("spec.retry.grpc[{index}]"), error.problem, error.fix))?;
+    Ok(v1::GrpcCall {
+        service: raw.service.clone().unwrap_or_default(),
+        method: raw.method.clone().unwrap_or_default(),
     })
 }
 

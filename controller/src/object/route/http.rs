@@ -141,9 +141,17 @@ fn retry(path: &str, raw: &RawRetry) -> Result<v1::RetryPolicy, FieldError> {
         }
     }
     let attempts = raw.attempts.unwrap_or(1);
-    let attempts = u32::try_from(attempts).map_err(|_| {
-        FieldError::new(format!("{path}.attempts"), format!("{attempts} is no count of attempts"), "write 0 or more")
-    })?;
+    let attempts =
+        u32::try_from(attempts).ok().filter(|attempts| *attempts <= limits::RETRY_ATTEMPTS).ok_or_else(|| {
+            let problem = format!("{attempts} retries of one request are no count that agents make");
+            FieldError::new(format!("{path}.attempts"), problem, format!("write 0 to {}", limits::RETRY_ATTEMPTS))
+        })?;
     let backoff = raw.backoff.as_deref().map(|text| milliseconds(&format!("{path}.backoff"), text)).transpose()?;
-    Ok(v1::RetryPolicy { attempts, statuses, grpc_statuses: Vec::new(), backoff_ms: backoff.unwrap_or(0) })
+    Ok(v1::RetryPolicy {
+        attempts,
+        statuses,
+        grpc_statuses: Vec::new(),
+        grpc_calls: Vec::new(),
+        backoff_ms: backoff.unwrap_or(0),
+    })
 }

@@ -63,7 +63,8 @@ fn a_rule_that_an_api_server_would_refuse_names_its_field() {
             "longer",
         ),
         (json!([{ "retry": { "codes": [200] } }]), "spec.rules[0].retry.codes[0]", "400 to 599"),
-        (json!([{ "retry": { "attempts": -1 } }]), "spec.rules[0].retry.attempts", "0 or more"),
+        (json!([{ "retry": { "attempts": -1 } }]), "spec.rules[0].retry.attempts", "0 to 10"),
+        (json!([{ "retry": { "attempts": 11 } }]), "spec.rules[0].retry.attempts", "0 to 10"),
     ] {
         check_refused(http(&rules), path, part);
     }

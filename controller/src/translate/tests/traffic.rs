@@ -35,7 +35,7 @@ fn agents_receive_what_the_policy_says() {
         "",
         "web",
         "  loadBalancer: LeastRequest\n  retryBudget: {percent: 20, minPerSecond: 5}\n  requestTimeout: 2s\n  \
-         retry: {attempts: 3, httpStatuses: [503, 502], grpcStatuses: [UNAVAILABLE], backoff: 25ms}\n  \
+         retry: {attempts: 3, httpStatuses: [503, 502], grpcStatuses: [UNAVAILABLE], grpc: [{service: shop.Cart}], backoff: 25ms}\n  \
          outlierDetection: {consecutiveFailures: 7, baseEjectionTime: 1s, maxEjectionTime: 1m, maxEjectionPercent: 30}",
     );
     let out = all(&[SERVICE, &full]);
@@ -54,7 +54,13 @@ fn agents_receive_what_the_policy_says() {
             maximum_time_ms: 60_000,
             maximum_percent: 30,
         }),
-        retry: Some(v1::RetryPolicy { attempts: 3, statuses: vec![502, 503], grpc_statuses: vec![14], backoff_ms: 25 }),
+        retry: Some(v1::RetryPolicy {
+            attempts: 3,
+            statuses: vec![502, 503],
+            grpc_statuses: vec![14],
+            backoff_ms: 25,
+            grpc_calls: vec![v1::GrpcCall { service: "shop.Cart".into(), method: String::new() }],
+        }),
         request_timeout_ms: 2_000,
     };
     assert_eq!(out.shared["traffic/shop/web/80"].body, Some(Body::Traffic(expected)));
