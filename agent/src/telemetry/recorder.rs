@@ -103,9 +103,7 @@ fn settle(telemetry: &Telemetry, log: &mut AccessLog, budgets: &mut SeriesBudget
     for record in &batch.records {
         telemetry.metrics().closed(record, budgets, now);
     }
-    for request in &batch.requests {
-        telemetry.metrics().answered(request, budgets, now);
-    }
+    telemetry.metrics().answered(batch.requests.iter(), budgets, now);
     let written = log.write(&batch.records).and_then(|()| log.write(&batch.requests));
     if let Err(error) = written {
         let records = batch.records.len() + batch.requests.len();
