@@ -85,8 +85,8 @@ pub const LEAVES_KEPT: usize = 256;
 /// A connection's name in a preamble: a UUID with room for a prefix.
 pub const CONNECTION_NAME_MAXIMUM: usize = 64;
 
-/// Fields of one HTTP message: twice what browsers and gateways send at most.
-pub const HTTP_HEADERS: usize = 200;
+/// Fields of one HTTP message: what gateways take at most, and the most that the engine parses without asking for memory.
+pub const HTTP_HEADERS: usize = 100;
 /// Bytes of an HTTP/1 message's head, with room for 64 KiB of fields and a long target.
 pub const HTTP_HEAD_MAXIMUM: usize = 96 * 1024;
 /// The same for HTTP/2, where each field counts 32 bytes more (RFC 9113, section 6.5.2).
