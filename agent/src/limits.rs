@@ -145,6 +145,9 @@ pub const ACCESS_LOG_QUEUE: usize = 8192;
 /// The recorder collects for this long before it writes: one wake-up for a burst instead of one for each connection, and
 /// still at once to a person. At 800,000 ended connections a second the queue would just fill in it.
 pub const RECORD_BATCH: Duration = Duration::from_millis(10);
+/// How far the thread that writes records stands back behind the workers: at 5 it has a quarter of a core that they fill,
+/// several times what it needs.
+pub const RECORDER_NICENESS: i32 = 5;
 /// Longest text of a record that a peer had a part in, in bytes: several times what Weft itself ever writes there.
 pub const RECORD_DETAIL_MAXIMUM: usize = 512;
 /// Audit and dry-run rules named in one record: more than a person reads.
