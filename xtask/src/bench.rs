@@ -14,11 +14,13 @@ pub fn run(arguments: &[String]) -> Result<()> {
     setup::require_root("the benchmark")?;
     setup::ensure(&[setup::Part::Demo, setup::Part::Bench])?;
     build::for_packages(&[BENCH])?;
+    let agent = build::product_agent()?;
     step::loud("bench", || {
         let mut bench = Command::new(workspace::program(BENCH));
         let path = std::env::var_os("PATH").unwrap_or_default();
         let wheels = setup::BENCH_WHEELS.programs()?;
         let path = std::env::join_paths(std::iter::once(wheels).chain(std::env::split_paths(&path)))?;
-        run::visibly(bench.current_dir(workspace::root()).env("PATH", path).args(arguments))
+        bench.current_dir(workspace::root()).env("PATH", path).env("WEFT_BENCH_AGENT", agent);
+        run::visibly(bench.args(arguments))
     })
 }

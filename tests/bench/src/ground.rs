@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -35,6 +36,8 @@ pub(crate) struct GroundPlan {
     pub(crate) workers: usize,
     /// Whether there are agents at all.
     pub(crate) agents: bool,
+    /// The agents' program; by default the one beside this program.
+    pub(crate) agent: Option<PathBuf>,
     /// Further flags of the agents.
     pub(crate) flags: Vec<String>,
     /// Uncaptured pods for whoever else is measured: name and node.
@@ -103,7 +106,11 @@ fn plan_mesh(plan: &GroundPlan) -> Result<weft_rig::MeshPlan> {
         mesh = mesh.pod(PodPlan::named(name).on(*node));
     }
     if plan.agents {
-        mesh = mesh.controller(&Binaries::beside_this_program()?).agents();
+        let mut binaries = Binaries::beside_this_program()?;
+        if let Some(agent) = &plan.agent {
+            binaries.agent.clone_from(agent);
+        }
+        mesh = mesh.controller(&binaries).agents();
     }
     Ok(plan.flags.iter().fold(mesh, |mesh, flag| mesh.agent_flag(flag)))
 }

@@ -95,6 +95,7 @@ fn measure(plan: &Requests, sandbox: &Sandbox) -> Result<(Outcome, Vec<Measureme
         clients: 1,
         workers: plan.pace.workers,
         agents: true,
+        agent: plan.pace.agent.clone(),
         others: peers.iter().flat_map(|peer| peer.pods()).collect(),
         ..GroundPlan::default()
     };

@@ -10,6 +10,8 @@ mod metric;
 mod print;
 mod summary;
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use rand::SeedableRng;
@@ -44,6 +46,9 @@ pub struct Pace {
     /// Worker threads of each agent.
     #[arg(long, default_value_t = 1)]
     pub(crate) workers: usize,
+    /// The agent to measure; by default the one beside this program.
+    #[arg(long, env = "WEFT_BENCH_AGENT", value_name = "FILE")]
+    pub(crate) agent: Option<PathBuf>,
     /// The order of the measurements comes from this number.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -96,8 +101,13 @@ pub fn run(plan: &Table, sandbox: &Sandbox) -> Result<()> {
     let paths = if plan.direct_only { &Path::ALL[..1] } else { &Path::ALL[..] };
     let lengths = if plan.pace.quick { Lengths::QUICK } else { Lengths::FULL };
     let rounds = plan.pace.rounds();
-    let ground =
-        GroundPlan { clients: 1, workers: plan.pace.workers, agents: !plan.direct_only, ..GroundPlan::default() };
+    let ground = GroundPlan {
+        clients: 1,
+        workers: plan.pace.workers,
+        agents: !plan.direct_only,
+        agent: plan.pace.agent.clone(),
+        ..GroundPlan::default()
+    };
     progress("putting the mesh together");
     let mut bench = Bench::new(Ground::lay(sandbox, &ground)?, lengths)?;
     let idle = bench.agents_resident()?;
