@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use rand::{Rng, RngExt as _};
 
 use crate::limits;
@@ -42,7 +43,7 @@ impl<'a> Terms<'a> {
 /// What one worker knows about endpoints.
 #[derive(Debug, Default)]
 pub struct Balancer {
-    loads: HashMap<Endpoint, Load>,
+    loads: HashMap<Endpoint, Load, RandomState>,
     turn: u64,
 }
 

@@ -85,8 +85,8 @@ pub const LEAVES_KEPT: usize = 256;
 /// A connection's name in a preamble: a UUID with room for a prefix.
 pub const CONNECTION_NAME_MAXIMUM: usize = 64;
 
-/// Fields of one HTTP message: twice what browsers and gateways send at most.
-pub const HTTP_HEADERS: usize = 200;
+/// Fields of one HTTP message: what gateways take at most, and the most that the engine parses without asking for memory.
+pub const HTTP_HEADERS: usize = 100;
 /// Bytes of an HTTP/1 message's head, with room for 64 KiB of fields and a long target.
 pub const HTTP_HEAD_MAXIMUM: usize = 96 * 1024;
 /// The same for HTTP/2, where each field counts 32 bytes more (RFC 9113, section 6.5.2).
@@ -145,6 +145,9 @@ pub const ACCESS_LOG_QUEUE: usize = 8192;
 /// The recorder collects for this long before it writes: one wake-up for a burst instead of one for each connection, and
 /// still at once to a person. At 800,000 ended connections a second the queue would just fill in it.
 pub const RECORD_BATCH: Duration = Duration::from_millis(10);
+/// How far the thread that writes records stands back behind the workers: at 5 it has a quarter of a core that they fill,
+/// several times what it needs.
+pub const RECORDER_NICENESS: i32 = 5;
 /// Longest text of a record that a peer had a part in, in bytes: several times what Weft itself ever writes there.
 pub const RECORD_DETAIL_MAXIMUM: usize = 512;
 /// Audit and dry-run rules named in one record: more than a person reads.

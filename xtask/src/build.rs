@@ -1,5 +1,6 @@
 //! `cargo xtask build`: the BPF object, and with it the programs that people run.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -20,9 +21,29 @@ const PRODUCT: [&str; 3] = [AGENT, "weft-controller", "weft"];
 /// What the demo, the tiers and the benchmark start besides the product: applications and clients.
 const RIG: &str = "weft-rig";
 
+/// How cargo compiles.
+#[derive(Clone, Copy)]
+enum Profile {
+    Dev,
+    /// For the tiers: optimized, and quick to build.
+    Release,
+    /// For users: optimized across crates.
+    Product,
+}
+
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+            Self::Product => "product",
+        }
+    }
+}
+
 #[derive(Args)]
 pub struct Arguments {
-    /// Optimized programs, in target/release; this is the default.
+    /// Optimized programs, in target/product; this is the default.
     #[arg(long, conflicts_with = "dev")]
     release: bool,
     /// Programs of the dev profile, in target/debug.
@@ -33,13 +54,20 @@ pub struct Arguments {
 /// Builds the product in the profile that was asked for.
 pub fn run(arguments: &Arguments) -> Result<()> {
     bpf::build(Layout::Own)?;
-    compile(&PRODUCT, !arguments.dev)
+    compile(&PRODUCT, if arguments.dev { Profile::Dev } else { Profile::Product })
+}
+
+/// Builds the agent as users run it, and returns where it is.
+pub fn product_agent() -> Result<PathBuf> {
+    bpf::build(Layout::Own)?;
+    compile(&[AGENT], Profile::Product)?;
+    Ok(workspace::path("target/product").join(AGENT))
 }
 
 /// Builds the BPF object, the product and these packages, optimized.
 pub fn for_packages(packages: &[&str]) -> Result<()> {
     bpf::build(Layout::Own)?;
-    compile(&with_product(packages), true)
+    compile(&with_product(packages), Profile::Release)
 }
 
 /// The same, and beside the agent a second one whose derived maps have another layout: with the two,
@@ -49,7 +77,7 @@ pub fn for_packages_and_next_agent(packages: &[&str]) -> Result<()> {
     bpf::build(Layout::Alternate)?;
     let all = with_product(packages);
     build_next_agent(&all)?;
-    compile(&all, true)
+    compile(&all, Profile::Release)
 }
 
 fn with_product<'a>(packages: &[&'a str]) -> Vec<&'a str> {
@@ -59,7 +87,7 @@ fn with_product<'a>(packages: &[&'a str]) -> Vec<&'a str> {
 /// All packages are named, as in the build that follows, so that the two share every dependency.
 fn build_next_agent(packages: &[&str]) -> Result<()> {
     step::loud(&format!("build {NEXT_AGENT} (release)"), || {
-        let mut cargo = cargo_build("release", packages);
+        let mut cargo = cargo_build(Profile::Release.name(), packages);
         cargo.args(["--bin", AGENT, "--features", &format!("{AGENT}/{}", bpf::ALTERNATE_FEATURE)]);
         run::visibly(&mut cargo)?;
         let (built, next) = (workspace::program(AGENT), workspace::program(NEXT_AGENT));
@@ -72,8 +100,8 @@ fn build_next_agent(packages: &[&str]) -> Result<()> {
 
 /// Cargo builds everything in one call: packages built one by one would unify features differently
 /// and compile their dependencies again.
-fn compile(packages: &[&str], release: bool) -> Result<()> {
-    let profile = if release { "release" } else { "dev" };
+fn compile(packages: &[&str], profile: Profile) -> Result<()> {
+    let profile = profile.name();
     step::loud(&format!("build {} ({profile})", packages.join(" ")), || {
         run::visibly(&mut cargo_build(profile, packages))
     })

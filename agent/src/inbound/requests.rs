@@ -23,6 +23,7 @@ use crate::http::upgrade::Upgrade;
 use crate::http::{Request, Response, Version};
 use crate::model::{Enrolment, Snapshot};
 use crate::node::pod::{Place, Pod};
+use crate::quiet::quietly;
 use crate::telemetry::{Account, ConnectionId, ConnectionRecord, Direction, Party, RequestRecord, Security};
 use crate::worker::Worker;
 
@@ -85,12 +86,12 @@ where
     let answer = |request: Request| -> std::pin::Pin<Box<dyn Future<Output = Response>>> {
         Box::pin(judged(Rc::clone(&gate), request))
     };
-    let drain = async {
+    let drain = quietly(async {
         tokio::select! {
             () = worker.shared.stopping.cancelled() => {}
             () = gate.application_left() => {}
         }
-    };
+    });
     let serving = engine::serve(version, downstream, &worker.lines, drain, answer);
     tokio::select! {
         served = serving => match served {
@@ -99,7 +100,7 @@ where
                 Err(ConnectionError::new(Side::Downstream, Reason::DownstreamReset).with_detail(why))
             }
         },
-        reason = worker.cut(pod) => Err(ConnectionError::new(Side::Local, reason)),
+        reason = quietly(worker.cut(pod)) => Err(ConnectionError::new(Side::Local, reason)),
     }
 }
 
