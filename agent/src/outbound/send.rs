@@ -117,6 +117,12 @@ pub async fn send(
         let begun = Instant::now();
         let reused = reached.line.reused;
         let Attempt { result, outcome, again } = progress.attempt(plan, &mut reached.line, request).await;
+        if account.is_broken()
+            && let Err(error) = result
+        {
+            // Says nothing about the endpoint, and there is nothing to send again.
+            return Err(account.blame(error));
+        }
         if !(reused && matches!(outcome, Outcome::Unsent(_))) {
             // A line that rested too long says nothing about its endpoint.
             tell(conversation, plan, &reached.endpoint, (outcome, begun.elapsed()));
