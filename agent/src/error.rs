@@ -110,6 +110,8 @@ reasons! {
     BadRequest = "bad_request",
     /// Bytes that are no HTTP, where a route or a rule about requests leaves room for nothing else.
     ProtocolRefused = "protocol_refused",
+    /// A request for a tunnel (CONNECT), which no application of the mesh is asked to be.
+    TunnelRefused = "tunnel_refused",
     /// Routes speak of the Service port, and none of them fits the request.
     NoRoute = "no_route",
     /// The route has no usable backend for the request's share, or a filter that cannot be applied.

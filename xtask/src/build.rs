@@ -7,13 +7,16 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::bpf::{self, Layout};
-use super::{run, step, workspace};
+use super::{run, setup, step, workspace};
 
 /// The agent's package and program.
 const AGENT: &str = "weft-agent";
 
 /// The agent of the tests of upgrades, beside the other.
 const NEXT_AGENT: &str = "weft-agent-next";
+
+/// The server in Go of the tests of raw requests.
+const WITNESS: &str = "weft-witness";
 
 /// What a user installs.
 const PRODUCT: [&str; 3] = [AGENT, "weft-controller", "weft"];
@@ -70,14 +73,15 @@ pub fn for_packages(packages: &[&str]) -> Result<()> {
     compile(&with_product(packages), Profile::Release)
 }
 
-/// The same, and beside the agent a second one whose derived maps have another layout: with the two,
-/// the tests of upgrades go back and forth between builds that cannot share those maps.
+/// The same, with what only tests start: a server in Go, and beside the agent a second one whose derived maps have another
+/// layout. With the two the tests of upgrades go back and forth between builds that cannot share those maps.
 pub fn for_packages_and_next_agent(packages: &[&str]) -> Result<()> {
     bpf::build(Layout::Own)?;
     bpf::build(Layout::Alternate)?;
     let all = with_product(packages);
     build_next_agent(&all)?;
-    compile(&all, Profile::Release)
+    compile(&all, Profile::Release)?;
+    build_witness()
 }
 
 fn with_product<'a>(packages: &[&'a str]) -> Vec<&'a str> {
@@ -95,6 +99,17 @@ fn build_next_agent(packages: &[&str]) -> Result<()> {
         let draft = next.with_extension("new");
         std::fs::copy(&built, &draft).with_context(|| format!("cannot copy {}", built.display()))?;
         std::fs::rename(&draft, &next).with_context(|| format!("cannot write {}", next.display()))
+    })
+}
+
+/// Of the standard library alone, so that nothing is downloaded.
+fn build_witness() -> Result<()> {
+    step::loud(&format!("build {WITNESS}"), || {
+        let mut go = Command::new(setup::program("go").context("there is no go; `cargo xtask setup` installs it")?);
+        go.args(["build", "-trimpath", "-o"]).arg(workspace::program(WITNESS));
+        go.arg(workspace::path("tests/netns/witness/witness.go"));
+        go.envs([("GO111MODULE", "off"), ("GOTOOLCHAIN", "local"), ("GOFLAGS", ""), ("CGO_ENABLED", "0")]);
+        run::visibly(&mut go)
     })
 }
 

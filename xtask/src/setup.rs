@@ -88,6 +88,8 @@ const DEMO: &[Need] = &[
     Need { package: "socat", evidence: Evidence::Program("socat") },
     Need { package: "util-linux", evidence: Evidence::Program("nsenter") },
     NGINX,
+    Need { package: "nodejs", evidence: Evidence::Program("node") },
+    Need { package: "golang-go", evidence: Evidence::Program("go") },
     Need { package: "mariadb-server", evidence: Evidence::Program("mariadbd") },
     Need { package: "mariadb-client", evidence: Evidence::Program("mariadb") },
     Need { package: "redis-server", evidence: Evidence::Program("redis-server") },

@@ -181,6 +181,11 @@ pub const fn explain(reason: Reason) -> Explanation {
             "The record's detail; the routes of the Service and the policies of the pod.",
             "Speak HTTP there, or take the route or the rule away from this port.",
         ),
+        Reason::TunnelRefused => told(
+            "The client asked for a tunnel (CONNECT), as of a forward proxy, and was answered 501.",
+            "The record's method and host.",
+            "Let the client connect to its destination itself; the mesh captures that connection too.",
+        ),
         Reason::NoRoute => told(
             "Routes are attached to the Service's port and none of their matches fits the request, so it was answered 404.",
             "The record's method, host and path beside the routes in weft config dump.",

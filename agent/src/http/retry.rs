@@ -65,6 +65,7 @@ impl Outcome {
             | Reason::IdleTimeout
             | Reason::BadRequest
             | Reason::ProtocolRefused
+            | Reason::TunnelRefused
             | Reason::NoRoute
             | Reason::BrokenRoute
             | Reason::Redirected

@@ -1,5 +1,5 @@
-//! Requests to a port that rules about requests speak of: each one is judged on its canonical form, and that form is what
-//! the application gets.
+//! Requests, judged one by one. Where rules about requests speak of the port it is the canonical form that is judged, and
+//! that the application gets; elsewhere it gets what was sent.
 //!
 //! One connection to the application belongs to one mesh connection, so the application sees the client it has accepted.
 //! Absent: routing, balancing and retries, which are the source's.
@@ -16,7 +16,7 @@ use weft_policy::Asked;
 use weft_proto::names::Identity;
 
 use crate::error::{ConnectionError, Reason, Side};
-use crate::http::answer::{self, Asker as Speaker};
+use crate::http::answer::{self, Asker as Speaker, REQUEST_ID};
 use crate::http::canonical::{self, Canonical};
 use crate::http::engine::{self, Line, Served, Unsent};
 use crate::http::upgrade::Upgrade;
@@ -50,6 +50,19 @@ struct Gate {
     upgrading: Cell<bool>,
     /// Of the pod's budget: an upgraded connection keeps it.
     place: Rc<Place>,
+}
+
+/// What a request says of itself.
+struct Read {
+    /// Where it is another form than the one that is forwarded.
+    judged: Option<Canonical>,
+    forwarded: Canonical,
+}
+
+impl Read {
+    fn judged(&self) -> &Canonical {
+        self.judged.as_ref().unwrap_or(&self.forwarded)
+    }
 }
 
 /// Judges and forwards until the client has ended or the agent drains.
@@ -134,6 +147,11 @@ impl Gate {
         record.destination = self.destination.clone();
         record.security = self.security;
         record.read(request);
+        // The peer's agent has named it. Whoever has no identity may write what it likes, and names nothing.
+        let named = request.headers().get(REQUEST_ID).filter(|_| self.identity.is_some());
+        if let Some(id) = named.and_then(|name| name.to_str().ok()?.parse().ok()) {
+            record.id = id;
+        }
         Account::open(&self.worker.shared.telemetry, record)
     }
 
@@ -148,16 +166,20 @@ impl Gate {
         if self.identity.is_none() && !open::accepts_plaintext(&self.arrival, &enrolment) {
             return Err(open::plaintext_refused(&self.arrival, &enrolment));
         }
-        let canonical = self.read(&head, &enrolment).map_err(refused)?;
+        canonical::refuse_tunnel(&head)?;
+        let read = self.read(&head, &enrolment).map_err(refused)?;
+        account.note(|record| record.judged(read.judged()));
         let upgrade = Upgrade::begin(&mut head);
-        self.authorize(&enrolment, &canonical, &head.headers, account)?;
+        self.authorize(&enrolment, read.judged(), &head.headers, account)?;
         drop(snapshot);
+        head.headers.insert(REQUEST_ID, account.name());
         upgrade.ask(&mut head);
-        canonical.write(&mut head, self.version.into()).map_err(refused)?;
+        read.forwarded.write(&mut head, self.version.into()).map_err(refused)?;
         let mut taken = Request::from_parts(head, account.counted(body));
         let tunnel = upgrade.tunnel(&mut taken);
         self.upgrading.set(tunnel.is_some());
         let mut line = self.line().await?;
+        account.note(|record| record.attempts = 1);
         let mut answered = line.send(taken).await;
         if let Err(Unsent { request: Some(untouched), .. }) = answered {
             // The connection was just ending, and the application has seen nothing of it.
@@ -165,10 +187,10 @@ impl Gate {
             answered = line.send(untouched).await;
         }
         let mut response = answered.map_err(|unsent| {
-            ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
-                .with_detail(format!("the application ended the connection before an answer: {}", unsent.error))
+            let error = ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
+                .with_detail(format!("the application ended the connection before an answer: {}", unsent.error));
+            account.blame(error)
         })?;
-        account.note(|record| record.attempts = 1);
         // The source's agent believes it, and only this agent may say it.
         response.headers_mut().remove(answer::REASON);
         upgrade.finish((&self.worker, &self.pod), &mut response, tunnel, Rc::clone(&self.place))?;
@@ -182,13 +204,18 @@ impl Gate {
         }
     }
 
-    /// What is judged. Where rules only note what passes, nothing is refused for its path.
-    fn read(&self, head: &Parts, enrolment: &Enrolment) -> Result<Canonical, canonical::Refused> {
-        let canonical = canonical::canonical(head);
-        if !authorize::refuses_opaque(enrolment, self.arrival.destination.port()) {
-            return canonical.or_else(|_| canonical::as_received(head));
+    /// One form is judged and forwarded where rules with an effect speak of the port. Where none does, a request goes on as
+    /// it came, also if rules note what passes.
+    fn read(&self, head: &Parts, enrolment: &Enrolment) -> Result<Read, canonical::Refused> {
+        let port = self.arrival.destination.port();
+        if authorize::refuses_opaque(enrolment, port) {
+            let forwarded = canonical::canonical(head)?;
+            forwarded.check_for_rules()?;
+            return Ok(Read { judged: None, forwarded });
         }
-        canonical.and_then(|read| read.check_for_rules().map(|()| read))
+        let forwarded = canonical::as_received(head)?;
+        let judged = if authorize::notes_requests(enrolment, port) { canonical::canonical(head).ok() } else { None };
+        Ok(Read { judged, forwarded })
     }
 
     fn authorize(

@@ -60,11 +60,13 @@ async fn journey(
     account: &mut Account,
 ) -> Result<(Response, Option<Then>), ConnectionError> {
     let (mut head, body) = request.into_parts();
+    canonical::refuse_tunnel(&head)?;
     let routes = way::routes(conversation, snapshot);
     let read = if routes.is_some() { canonical::canonical(&head) } else { canonical::as_received(&head) };
     let mut canonical = read.map_err(|refused| {
         ConnectionError::new(Side::Downstream, Reason::BadRequest).with_detail(refused.to_string())
     })?;
+    account.note(|record| record.judged(&canonical));
     let upgrade = Upgrade::begin(&mut head);
     let mut way = way::choose(conversation, snapshot, routes, &canonical, &head)?;
     account.note(|record| way.describe(record));
@@ -127,7 +129,7 @@ async fn kept(body: Body, account: &Account) -> Result<Body, ConnectionError> {
         return Ok(account.counted(body));
     }
     let bytes = account.counted(body).collected(limits::RETRY_BODY_MAXIMUM).await.map_err(|error| {
-        ConnectionError::new(Side::Downstream, Reason::DownstreamReset).with_detail(error.to_string())
+        account.blame(ConnectionError::new(Side::Downstream, Reason::DownstreamReset).with_detail(error.to_string()))
     })?;
     Ok(Body::whole(bytes))
 }

@@ -126,7 +126,13 @@ pub async fn send(
             }
         };
         let begun = Instant::now();
-        let Attempt { result, outcome, stale, again } = progress.attempt(plan, &mut reached.line, request).await?;
+        let Attempt { result, outcome, stale, again } = progress.attempt(plan, &mut reached.line, request).await;
+        if account.is_broken()
+            && let Err(error) = result
+        {
+            // Says nothing about the endpoint, and there is nothing to send again.
+            return Err(account.blame(error));
+        }
         // A line that rested too long says nothing about its endpoint.
         if !stale {
             tell(conversation, plan, &reached.endpoint, (outcome, begun.elapsed()));
@@ -172,13 +178,7 @@ enum After {
 }
 
 impl Progress {
-    /// An error is the client's: it has failed in the middle of its request.
-    async fn attempt(
-        &mut self,
-        plan: &Plan<'_>,
-        open: &mut OpenLine,
-        request: Request,
-    ) -> Result<Attempt, ConnectionError> {
+    async fn attempt(&mut self, plan: &Plan<'_>, open: &mut OpenLine, request: Request) -> Attempt {
         let spare = again(&request);
         let sending = open.line.send(request);
         let sent = match plan.time_left() {
@@ -189,17 +189,13 @@ impl Progress {
             Ok(Ok(mut response)) => {
                 let outcome = told_by_peer(open, &mut response)
                     .unwrap_or_else(|| Outcome::Answered(response.status(), grpc_status(response.headers())));
-                Ok(Attempt { result: Ok(response), outcome, stale: false, again: spare })
+                Attempt { result: Ok(response), outcome, stale: false, again: spare }
             }
-            Ok(Err(_)) if spare.as_ref().is_some_and(|spare| spare.body().has_failed()) => {
-                Err(ConnectionError::new(Side::Downstream, Reason::DownstreamReset)
-                    .with_detail("the client failed in the middle of its request's body"))
-            }
-            Ok(Err(unsent)) => Ok(self.judge(open.reused, unsent, spare)),
+            Ok(Err(unsent)) => self.judge(open.reused, unsent, spare),
             Err(limit) => {
                 let error = ConnectionError::new(Side::Upstream, Reason::RequestTimeout)
                     .with_detail(format!("the backend did not answer within {limit:?}, the time of this attempt"));
-                Ok(Attempt { outcome: Outcome::Failed(error.reason), result: Err(error), stale: false, again: spare })
+                Attempt { outcome: Outcome::Failed(error.reason), result: Err(error), stale: false, again: spare }
             }
         }
     }

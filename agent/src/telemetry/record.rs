@@ -134,6 +134,7 @@ impl Verdict {
             | Reason::DeniedByRule
             | Reason::NoAllowMatched
             | Reason::ProtocolRefused
+            | Reason::TunnelRefused
             | Reason::NoClientRecord => Self::Deny,
             Reason::NoOriginalDestination
             | Reason::UnknownWorkload

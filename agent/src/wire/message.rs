@@ -152,7 +152,8 @@ impl Status {
             | Reason::Redirected
             | Reason::RequestTimeout
             | Reason::RetryBudgetSpent
-            | Reason::IdleTimeout => Outcome::Denied,
+            | Reason::IdleTimeout
+            | Reason::TunnelRefused => Outcome::Denied,
         };
         Self { outcome, reason: Some(error.reason), rule: error.rule.clone() }
     }

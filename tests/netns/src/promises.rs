@@ -5,6 +5,7 @@ mod balance;
 mod carriage;
 mod changes;
 mod controller;
+mod differential;
 mod failure;
 mod faults;
 mod hostile;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Promise> {
         controller::promises(),
         hostile::promises(),
         http::promises(),
+        differential::promises(),
         balance::promises(),
         upheaval::promises(),
         seeing::promises(),

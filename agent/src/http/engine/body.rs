@@ -120,12 +120,6 @@ impl Body {
         }
     }
 
-    /// Its sender failed before its end, as far as another reading has seen.
-    #[must_use]
-    pub fn has_failed(&self) -> bool {
-        matches!(&self.content, Content::Replayed(replay) if replay.has_failed())
-    }
-
     /// Whether all of its content can still come of it.
     #[must_use]
     pub fn is_intact(&self) -> bool {

@@ -9,6 +9,8 @@ mod body;
 mod client;
 mod replay;
 mod server;
+#[cfg(test)]
+mod smuggling;
 
 use std::future::Future;
 use std::time::Duration;

@@ -82,11 +82,6 @@ impl Replay {
         self.shared.borrow().is_intact(self.number)
     }
 
-    /// Its sender failed before its end.
-    pub(super) fn has_failed(&self) -> bool {
-        self.shared.borrow().failed
-    }
-
     /// From now on this reading goes on, and older ones fail. Nothing, if it is not intact.
     pub(super) fn claim(&self) {
         let mut shared = self.shared.borrow_mut();
@@ -228,7 +223,7 @@ mod tests {
         let mut second = first.again().unwrap();
         usurper.claim();
         assert!(next(&mut first).await.unwrap().is_err());
-        assert!(second.has_failed() && !second.is_intact() && first.again().is_none());
+        assert!(!second.is_intact() && first.again().is_none());
         assert!(next(&mut second).await.unwrap().is_err());
         assert!(next(&mut second).await.unwrap().is_err());
     }

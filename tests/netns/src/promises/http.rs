@@ -188,7 +188,8 @@ fn routed(scene: &Scene) -> Result<()> {
         good && answer.contains("/store/cart") && answer.contains("x-added") && answer.contains("x-answered"),
         "{report}"
     );
-    let mirrored = ["--path", "/mirrored", "--method", "POST", "--bytes", "1000", "--count", "50", "--connections", "5"];
+    let mirrored =
+        ["--path", "/mirrored", "--method", "POST", "--bytes", "1000", "--count", "50", "--connections", "5"];
     let (good, report) = ask(&mesh, &mirrored)?;
     ensure!(good && answers(&report, "web-v1") == 50, "{report}");
     cast::records(&mut mesh, 1, "the mirror's copy", |record| {
