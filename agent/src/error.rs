@@ -106,6 +106,10 @@ reasons! {
     NoClientRecord = "no_client_record",
     /// Nothing moved for longer than the idle bound.
     IdleTimeout = "idle_timeout",
+    /// The peer began with something and did not go on, or took nothing of what it had asked for.
+    TooSlow = "too_slow",
+    /// The peer sent what costs others more than itself: floods of frames, of resets.
+    Flooded = "flooded",
     /// A request that could be read in more than one way, or in none.
     BadRequest = "bad_request",
     /// Bytes that are no HTTP, where a route or a rule about requests leaves room for nothing else.

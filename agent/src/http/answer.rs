@@ -84,6 +84,8 @@ pub const fn status(reason: Reason) -> (StatusCode, u8) {
         | Reason::BadPreamble
         | Reason::Unsupported
         | Reason::NoClientRecord
+        | Reason::TooSlow
+        | Reason::Flooded
         | Reason::IdleTimeout => (StatusCode::BAD_GATEWAY, UNAVAILABLE),
     }
 }

@@ -5,6 +5,7 @@
 //! tunnel. Where requests are expected any line that speaks of HTTP is one, and the engine answers what it cannot read.
 
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::Version;
 use crate::error::ConnectionError;
@@ -30,20 +31,29 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// RFC 9110, section 9, RFC 5789.
 const METHODS: [&[u8]; 8] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"PATCH"];
 
-/// Waits until the client's first bytes decide; its end decides too. Cancel-safe, unbounded in time.
+/// Waits until the client's first bytes decide; its end decides too, and so does a pause in the middle of what could become
+/// a request. Cancel-safe; unbounded in time before the first byte.
 pub async fn client_speech(
     first: &mut FirstBytes,
     downstream: &TcpStream,
     expected: Expected,
 ) -> Result<Speech, ConnectionError> {
-    loop {
-        if let Some(speech) = judge(first.seen(), expected) {
-            return Ok(speech);
-        }
+    while first.seen().is_empty() {
         if !first.more(downstream).await? {
             return Ok(Speech::Other);
         }
     }
+    let rest = async {
+        loop {
+            if let Some(speech) = judge(first.seen(), expected) {
+                return Ok(speech);
+            }
+            if !first.more(downstream).await? {
+                return Ok(Speech::Other);
+            }
+        }
+    };
+    timeout(limits::HTTP1_HEAD, rest).await.unwrap_or(Ok(Speech::Other))
 }
 
 /// None: more bytes decide.

@@ -18,11 +18,14 @@ use weft_proto::names::Identity;
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{self, Asker as Speaker, REQUEST_ID};
 use crate::http::canonical::{self, Canonical};
-use crate::http::engine::{self, Line, Served, Unsent};
+use crate::http::engine::{self, Line, Peer, Unsent};
+use crate::http::retry;
 use crate::http::upgrade::Upgrade;
 use crate::http::{Request, Response, Version};
+use crate::limits;
 use crate::model::{Enrolment, Snapshot};
 use crate::node::pod::{Place, Pod};
+use crate::node::socket::OverTcp;
 use crate::quiet::quietly;
 use crate::telemetry::{Account, ConnectionId, ConnectionRecord, Direction, Party, RequestRecord, Security};
 use crate::worker::Worker;
@@ -75,7 +78,7 @@ pub async fn hold<S>(
     (record, place): (&ConnectionRecord, Place),
 ) -> Result<(), ConnectionError>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
 {
     let gate = Rc::new(Gate {
         worker: Rc::clone(worker),
@@ -105,14 +108,10 @@ where
             () = gate.application_left() => {}
         }
     });
-    let serving = engine::serve(version, downstream, &worker.lines, drain, answer);
+    let peer = if gate.identity.is_some() { Peer::Agent } else { Peer::Stranger };
+    let serving = engine::serve(version, peer, downstream, &worker.lines, drain, answer);
     tokio::select! {
-        served = serving => match served {
-            Served::Ended => Ok(()),
-            Served::Failed(why) => {
-                Err(ConnectionError::new(Side::Downstream, Reason::DownstreamReset).with_detail(why))
-            }
-        },
+        served = serving => served.into_result(),
         reason = quietly(worker.cut(pod)) => Err(ConnectionError::new(Side::Local, reason)),
     }
 }
@@ -178,23 +177,38 @@ impl Gate {
         let mut taken = Request::from_parts(head, account.counted(body));
         let tunnel = upgrade.tunnel(&mut taken);
         self.upgrading.set(tunnel.is_some());
-        let mut line = self.line().await?;
-        account.note(|record| record.attempts = 1);
-        let mut answered = line.send(taken).await;
-        if let Err(Unsent { request: Some(untouched), .. }) = answered {
-            // The connection was just ending, and the application has seen nothing of it.
-            line = self.dial().await?;
-            answered = line.send(untouched).await;
-        }
-        let mut response = answered.map_err(|unsent| {
-            let error = ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
-                .with_detail(format!("the application ended the connection before an answer: {}", unsent.error));
-            account.blame(error)
-        })?;
+        let (mut response, line) = Box::pin(self.ask(taken, account)).await?;
         // The source's agent believes it, and only this agent may say it.
         response.headers_mut().remove(answer::REASON);
         upgrade.finish((&self.worker, &self.pod), &mut response, tunnel, Rc::clone(&self.place))?;
         Ok((response, Some(line)))
+    }
+
+    /// Sends a request to the application: again if it has not begun with it by its own word, or once if it met a connection
+    /// that had rested and was just ending, and doing it twice is doing it once.
+    async fn ask(&self, request: Request, account: &mut Account) -> Result<(Response, Line), ConnectionError> {
+        let idempotent = retry::Asked::of(&request).is_idempotent();
+        let mut request = request.map(|body| body.replayed(limits::RETRY_BODY_MAXIMUM));
+        let mut last = String::new();
+        for attempt in 1..=limits::REQUEST_PICKS_AGAIN {
+            let (mut line, rested) = self.line().await?;
+            let just_ending = rested && attempt == 1 && idempotent;
+            let spare = if just_ending || self.version == Version::Http2 { retry::again(&request) } else { None };
+            account.note(|record| record.attempts = attempt);
+            let Unsent { request: untouched, why, refused, of_stream } = match line.send(request).await {
+                Ok(response) => return Ok((response, line)),
+                Err(unsent) => unsent,
+            };
+            let spare = spare.filter(|spare| (refused || (just_ending && !of_stream)) && spare.body().is_intact());
+            last = why;
+            match untouched.or(spare) {
+                Some(another) => request = another,
+                None => break,
+            }
+        }
+        let error = ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
+            .with_detail(format!("the application ended the connection before an answer: {last}"));
+        Err(account.blame(error))
     }
 
     async fn application_left(&self) {
@@ -243,16 +257,16 @@ impl Gate {
         Ok(())
     }
 
-    /// The application's connection, made anew when it has closed the last one.
-    async fn line(&self) -> Result<Line, ConnectionError> {
+    /// The application's connection, made anew when it has closed the last one, and whether it has rested.
+    async fn line(&self) -> Result<(Line, bool), ConnectionError> {
         let resting = self.application.borrow().as_ref().and_then(Line::share);
         let resting = resting.or_else(|| self.application.take());
         if let Some(mut line) = resting
             && line.is_usable().await
         {
-            return Ok(line);
+            return Ok((line, true));
         }
-        self.dial().await
+        Ok((self.dial().await?, false))
     }
 
     async fn dial(&self) -> Result<Line, ConnectionError> {

@@ -12,6 +12,7 @@ use weft_proto::names::NamespacedName;
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::canonical::Canonical;
 use crate::http::engine::BodyError;
+use crate::http::retry::again;
 use crate::http::{Request, filter};
 use crate::limits;
 use crate::model::{Mirror, Snapshot};
@@ -19,7 +20,7 @@ use crate::telemetry::Account;
 
 use super::conversation::Conversation;
 use super::line;
-use super::send::{self, again};
+use super::send;
 use super::way::{self, Way};
 
 /// The mirrors of this request, by their share.

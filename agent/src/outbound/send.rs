@@ -179,7 +179,7 @@ enum After {
 
 impl Progress {
     async fn attempt(&mut self, plan: &Plan<'_>, open: &mut OpenLine, request: Request) -> Attempt {
-        let spare = again(&request);
+        let spare = retry::again(&request);
         let sending = open.line.send(request);
         let sent = match plan.time_left() {
             Some(limit) => timeout(limit, sending).await.map_err(|_| limit),
@@ -202,11 +202,11 @@ impl Progress {
 
     fn judge(&mut self, reused: bool, mut unsent: Unsent, spare: Option<Request>) -> Attempt {
         let error = ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
-            .with_detail(format!("the backend's connection ended before an answer: {}", unsent.error));
+            .with_detail(format!("the backend's connection ended before an answer: {}", unsent.why));
         let untouched = unsent.request.take();
-        let never_begun = unsent.is_refused_stream();
+        let never_begun = unsent.refused;
         // Once, a connection that was just ending is no sign that the request is to blame.
-        let just_ending = reused && !unsent.is_of_stream() && !self.excused && self.asked.is_idempotent();
+        let just_ending = reused && !unsent.of_stream && !self.excused && self.asked.is_idempotent();
         let excused = untouched.is_none() && !never_begun && just_ending;
         self.excused |= excused;
         let stale = excused || (reused && untouched.is_some());
@@ -364,16 +364,4 @@ fn note(account: &mut Account, plan: &Plan<'_>, endpoint: &Endpoint, line: &Open
         record.destination.address = Some(endpoint.address);
         record.destination.workload = plan.snapshot.workload_of(endpoint).cloned();
     });
-}
-
-/// A copy, where the whole body is in memory.
-pub fn again(request: &Request) -> Option<Request> {
-    let body = request.body().again()?;
-    let mut copy = Request::new(body);
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    *copy.version_mut() = request.version();
-    copy.extensions_mut().clone_from(request.extensions());
-    Some(copy)
 }

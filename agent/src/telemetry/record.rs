@@ -154,6 +154,8 @@ impl Verdict {
             | Reason::Overloaded
             | Reason::WorkloadGone
             | Reason::IdleTimeout
+            | Reason::TooSlow
+            | Reason::Flooded
             | Reason::BadRequest
             | Reason::NoRoute
             | Reason::BrokenRoute

@@ -153,6 +153,8 @@ impl Status {
             | Reason::RequestTimeout
             | Reason::RetryBudgetSpent
             | Reason::IdleTimeout
+            | Reason::TooSlow
+            | Reason::Flooded
             | Reason::TunnelRefused => Outcome::Denied,
         };
         Self { outcome, reason: Some(error.reason), rule: error.rule.clone() }

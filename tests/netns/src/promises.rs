@@ -8,9 +8,11 @@ mod controller;
 mod differential;
 mod failure;
 mod faults;
+mod floods;
 mod hostile;
 mod http;
 mod load;
+mod resets;
 mod seeing;
 mod upgrade;
 mod upheaval;
@@ -30,6 +32,8 @@ pub fn all() -> Vec<Promise> {
         hostile::promises(),
         http::promises(),
         differential::promises(),
+        floods::promises(),
+        resets::promises(),
         balance::promises(),
         upheaval::promises(),
         seeing::promises(),

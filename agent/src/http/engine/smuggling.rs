@@ -13,7 +13,7 @@ use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Body, Version, open, serve};
+use super::{Body, Peer, Version, open, serve};
 use crate::http::canonical::{canonical, strip_hop_by_hop};
 
 /// Method, path and body.
@@ -59,7 +59,7 @@ async fn forward(log: Log, request: Request<Body>) -> Response<Body> {
     let others = TaskTracker::new();
     tasks.spawn_local(async move {
         let answer = |request| write_down(Rc::clone(&log), request);
-        serve(Version::Http1, far, &others, std::future::pending(), answer).await;
+        serve(Version::Http1, Peer::Stranger, far, &others, std::future::pending(), answer).await;
     });
     let answered = line.send(Request::from_parts(head, body)).await;
     answered.map_or_else(|_| status(StatusCode::BAD_REQUEST), |answer| status(answer.status()))
@@ -71,7 +71,7 @@ async fn through(bytes: &[u8]) -> (Vec<Seen>, Vec<String>) {
     let (mut client, downstream) = connection().await;
     let tasks = TaskTracker::new();
     let answer = |request| forward(Rc::clone(&log), request);
-    let agent = Box::pin(serve(Version::Http1, downstream, &tasks, std::future::pending(), answer));
+    let agent = Box::pin(serve(Version::Http1, Peer::Stranger, downstream, &tasks, std::future::pending(), answer));
     let client = async move {
         client.write_all(bytes).await.unwrap();
         client.shutdown().await.unwrap();

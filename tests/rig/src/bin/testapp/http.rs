@@ -1,7 +1,7 @@
 //! An HTTP server that tells what it saw, in either version, and does what the path asks for.
 //!
 //! `/status/503` answers with that status, `/delay/50` after so many milliseconds, `/drop` ends the connection without an
-//! answer, anything else answers 200. A gRPC call is echoed with status 0, or with the one of its header
+//! answer, `/bytes/1000` answers with as many, anything else answers 200. A gRPC call is echoed with status 0, or with the one of its header
 //! `want-grpc-status`.
 
 use std::fs::OpenOptions;
@@ -81,6 +81,10 @@ async fn answer(plan: Arc<Http>, request: Request<Incoming>, client: String) -> 
         "status" => status = argument.parse()?,
         "delay" => tokio::time::sleep(Duration::from_millis(argument.parse()?)).await,
         "drop" => bail!("asked to end without an answer"),
+        "bytes" => {
+            let bytes = Bytes::from(vec![b'x'; argument.parse()?]);
+            return Ok(Response::new(Answer { bytes: Some(bytes), trailers: None }));
+        }
         _ => {}
     }
     let number = plan.answered.fetch_add(1, Ordering::Relaxed) + 1;

@@ -3,7 +3,10 @@
 //! Servers take connections until they are ended; clients print one line of JSON and exit with a
 //! failure when anything went wrong. Clients never retry: what they count is what an application feels.
 
+mod attack;
 mod client;
+mod frames;
+mod hostile;
 mod http;
 mod raw;
 mod requests;
@@ -95,6 +98,12 @@ enum Application {
         #[arg(long)]
         to: String,
     },
+    /// Means harm, and tells how it was stopped.
+    Attack(attack::Attack),
+    /// Ends, refuses or floods where others would answer.
+    Hostile(hostile::Hostile),
+    /// Says something by hand, and tells what was heard and how it ended.
+    Say(hostile::Say),
     /// An echo over WebSocket.
     WebsocketServe {
         #[arg(long)]
@@ -135,6 +144,9 @@ async fn run(application: Application) -> Result<()> {
         Application::HalfClose { to } => client::half_close(&to).await,
         Application::SpeakLast { to } => client::speak_last(&to).await,
         Application::Abort { to } => client::abort(&to).await,
+        Application::Attack(plan) => attack::run(plan).await,
+        Application::Hostile(plan) => hostile::serve(plan).await,
+        Application::Say(plan) => hostile::say(plan).await,
         Application::WebsocketServe { port } => websocket::serve(port),
         Application::WebsocketTalk(talk) => websocket::talk(&talk),
     }
