@@ -7,6 +7,7 @@
 pub mod explain;
 pub mod finding;
 pub mod question;
+mod requests;
 mod serve;
 mod status;
 mod tell;

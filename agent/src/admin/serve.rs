@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -13,6 +14,7 @@ use axum::routing::get;
 use axum::serve::Listener;
 use axum::{Json, Router};
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
@@ -27,6 +29,7 @@ use weft_proto::names::NodeName;
 
 use super::AdminState;
 use super::question::Question;
+use super::requests;
 use super::status::NodeView;
 use super::tell::TaleOfRecord;
 use super::why::{Known, answer};
@@ -61,6 +64,8 @@ pub async fn serve(listener: UnixListener, state: AdminState, stop: Cancellation
         .route("/status", get(status))
         .route("/pods", get(pods))
         .route("/records", get(records))
+        .route("/requests", get(requests::kept))
+        .route("/tap", get(requests::live))
         .route("/why", get(why))
         .route("/config", get(config))
         .route("/metrics", get(metrics))
@@ -90,12 +95,19 @@ async fn accept<L: Listener>(mut listener: L, routes: Router, stop: Cancellation
             accepted = listener.accept() => accepted,
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let service = TowerToHyperService::new(routes.clone());
-        let (stop, served) = (stop.clone(), http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        let (stop, life) = (stop.clone(), Life::default());
+        let service = {
+            let (life, routes) = (life.clone(), TowerToHyperService::new(routes.clone()));
+            service_fn(move |mut request| {
+                request.extensions_mut().insert(life.clone());
+                routes.call(request)
+            })
+        };
+        let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         connections.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                _ = timeout(limits::ADMIN_CONNECTION_LIFE, served) => {}
+                () = life.within(served) => {}
             }
             drop(place);
         });
@@ -104,8 +116,26 @@ async fn accept<L: Listener>(mut listener: L, routes: Router, stop: Cancellation
     connections.wait().await;
 }
 
-type Asked = State<Arc<AdminState>>;
-type Parameters = Query<HashMap<String, String>>;
+/// How long a connection may take as a whole: briefly, unless it shows what happens live.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Life(Arc<AtomicBool>);
+
+impl Life {
+    pub(super) fn is_long(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    async fn within<T>(&self, served: impl Future<Output = T>) {
+        tokio::pin!(served);
+        let short = timeout(limits::ADMIN_CONNECTION_LIFE, &mut served).await;
+        if short.is_err() && self.0.load(Ordering::Relaxed) {
+            let _ = timeout(limits::TAP_LIFE, served).await;
+        }
+    }
+}
+
+pub(super) type Asked = State<Arc<AdminState>>;
+pub(super) type Parameters = Query<HashMap<String, String>>;
 
 /// `GET /status`.
 #[derive(Serialize)]
@@ -189,10 +219,13 @@ async fn why(State(state): Asked, Query(parameters): Parameters) -> Response {
 }
 
 async fn unknown() -> Response {
-    refuse(StatusCode::NOT_FOUND, "no such page; /status, /pods, /records, /why, /config, /metrics, /ready are there")
+    refuse(
+        StatusCode::NOT_FOUND,
+        "no such page; /status, /pods, /records, /requests, /tap, /why, /config, /metrics, /ready are there",
+    )
 }
 
-fn refuse(status: StatusCode, problem: &str) -> Response {
+pub(super) fn refuse(status: StatusCode, problem: &str) -> Response {
     (status, Json(json!({ "error": problem }))).into_response()
 }
 
@@ -222,7 +255,10 @@ fn filter(parameters: &HashMap<String, String>) -> Result<RecordFilter, String> 
     })
 }
 
-fn number<N: std::str::FromStr>(parameters: &HashMap<String, String>, name: &str) -> Result<Option<N>, String> {
+pub(super) fn number<N: std::str::FromStr>(
+    parameters: &HashMap<String, String>,
+    name: &str,
+) -> Result<Option<N>, String> {
     let read = |text: &String| text.parse().map_err(|_| format!("{name} is not a number that fits: {text:?}"));
     parameters.get(name).map(read).transpose()
 }

@@ -16,7 +16,7 @@ use weft_policy::Asked;
 use weft_proto::names::Identity;
 
 use crate::error::{ConnectionError, Reason, Side};
-use crate::http::answer::{self, Asker as Speaker};
+use crate::http::answer::{self, Asker as Speaker, REQUEST_ID};
 use crate::http::canonical::{self, Canonical};
 use crate::http::engine::{self, Line, Served, Unsent};
 use crate::http::upgrade::Upgrade;
@@ -104,19 +104,21 @@ where
 async fn judged(gate: Rc<Gate>, request: Request) -> Response {
     let snapshot = gate.worker.shared.snapshots.current();
     let mut account = gate.account(&snapshot, &request);
-    let speaker = Speaker::of(&request);
-    match gate.carry(snapshot, request, &mut account).await {
-        Ok((response, line)) => {
-            let keeper = Rc::clone(&gate);
-            account.answered(response, move |_| {
-                keeper.application.replace(line);
-            })
-        }
+    let (speaker, name) = (Speaker::of(&request), account.name());
+    let (mut response, line) = match gate.carry(snapshot, request, &mut account).await {
+        Ok(answered) => answered,
         Err(error) => {
             account.note(|record| record.fail(&error));
-            account.answered(answer::refusal(speaker, &error), |_| {})
+            (answer::refusal(speaker, &error), None)
         }
-    }
+    };
+    response.headers_mut().insert(REQUEST_ID, name);
+    let keeper = Rc::clone(&gate);
+    account.answered(response, move |_| {
+        if line.is_some() {
+            keeper.application.replace(line);
+        }
+    })
 }
 
 fn refused(why: canonical::Refused) -> ConnectionError {
@@ -128,8 +130,14 @@ impl Gate {
         let mut record = RequestRecord::begin(self.connection, Direction::Inbound, snapshot.version.clone());
         record.source = self.source.clone();
         record.destination = self.destination.clone();
+        record.original_destination = Some(self.arrival.destination);
         record.security = self.security;
         record.read(request);
+        // The peer's agent has named it. Whoever has no identity may write what it likes, and names nothing.
+        let named = request.headers().get(REQUEST_ID).filter(|_| self.identity.is_some());
+        if let Some(id) = named.and_then(|name| name.to_str().ok()?.parse().ok()) {
+            record.id = id;
+        }
         Account::open(&self.worker.shared.telemetry, record)
     }
 
@@ -148,6 +156,7 @@ impl Gate {
         let upgrade = Upgrade::begin(&mut head);
         self.authorize(&enrolment, &canonical, &head.headers, account)?;
         drop(snapshot);
+        head.headers.insert(REQUEST_ID, account.name());
         upgrade.ask(&mut head);
         canonical.write(&mut head, self.version.into()).map_err(refused)?;
         let mut taken = Request::from_parts(head, account.counted(body));

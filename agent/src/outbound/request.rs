@@ -50,6 +50,7 @@ pub async fn carry(conversation: Rc<Conversation>, request: Request) -> Response
 fn open(conversation: &Conversation, snapshot: &Snapshot, request: &Request) -> Account {
     let mut record = conversation.record(snapshot, request);
     record.service = snapshot.destination(conversation.asked).service().cloned();
+    record.original_destination = Some(conversation.asked);
     Account::open(&conversation.worker.shared.telemetry, record)
 }
 
