@@ -256,6 +256,10 @@ pub const ADMIN_CONNECTION_LIFE: Duration = Duration::from_secs(10);
 pub const ADMIN_CONNECTIONS: usize = 32;
 /// Endpoints that one answer of `weft why` speaks of: more than a person reads.
 pub const WHY_ENDPOINTS: usize = 16;
+/// Endpoints of one backend that such an answer names.
+pub const WHY_BACKEND_ENDPOINTS: usize = 4;
+/// Rules of routes that one answer of `weft why` lists.
+pub const WHY_RULES: usize = 12;
 /// Records that one answer of `weft why` shows.
 pub const WHY_RECORDS: usize = 10;
 /// Records in one answer when nobody says how many.

@@ -28,13 +28,15 @@ use tokio_util::task::TaskTracker;
 use weft_proto::names::NodeName;
 
 use super::AdminState;
+use super::asked::AskedRequest;
 use super::question::Question;
 use super::requests;
 use super::status::NodeView;
+use super::story::Story;
 use super::tell::TaleOfRecord;
 use super::why::{Known, answer};
 use crate::limits;
-use crate::telemetry::{RecordFilter, Security};
+use crate::telemetry::{RecordFilter, RequestFilter, Security};
 
 /// The socket's name below the run directory.
 pub const SOCKET: &str = "admin.sock";
@@ -194,12 +196,8 @@ async fn records(State(state): Asked, Query(parameters): Parameters) -> Response
 
 async fn why(State(state): Asked, Query(parameters): Parameters) -> Response {
     if parameters.contains_key("id") {
-        return match filter(&parameters) {
-            Ok(filter) => {
-                let told = state.telemetry.records(&filter);
-                let tales: Vec<_> = told.iter().map(|record| TaleOfRecord::of(&state.node, record)).collect();
-                Json(json!({ "node": state.node, "records": tales })).into_response()
-            }
+        return match by_id(&state, &parameters) {
+            Ok(told) => Json(told).into_response(),
             Err(problem) => refuse(StatusCode::BAD_REQUEST, &problem),
         };
     }
@@ -211,11 +209,34 @@ async fn why(State(state): Asked, Query(parameters): Parameters) -> Response {
     let view = state.view(&snapshot);
     let kept =
         state.telemetry.records(&RecordFilter { limit: Some(2 * limits::RECORDS_KEPT), ..RecordFilter::default() });
-    let known = Known { node: &state.node, snapshot: &snapshot, view: &view, records: &kept, now: Timestamp::now() };
+    let all = RequestFilter { limit: Some(2 * limits::RECORDS_KEPT), ..RequestFilter::default() };
+    let (requests, now) = (state.telemetry.requests(&all), Timestamp::now());
+    let ejected = state.telemetry.ejected_now(now);
+    let known = Known {
+        node: &state.node,
+        snapshot: &snapshot,
+        view: &view,
+        records: &kept,
+        requests: &requests,
+        ejected: &ejected,
+        now,
+    };
     match answer(&question, &known) {
         Ok(answer) => Json(answer).into_response(),
         Err(unresolved) => refuse(StatusCode::NOT_FOUND, &unresolved.problem),
     }
+}
+
+/// A connection's id, or a request's.
+fn by_id(state: &AdminState, parameters: &HashMap<String, String>) -> Result<serde_json::Value, String> {
+    let records = state.telemetry.records(&filter(parameters)?);
+    let requests = state.telemetry.requests(&requests::filter(parameters)?);
+    let tales: Vec<_> = records.iter().map(|record| TaleOfRecord::of(&state.node, record)).collect();
+    let (now, snapshot) = (Timestamp::now(), state.snapshots.current());
+    let ejected = state.telemetry.ejected_now(now);
+    let story = Story { node: &state.node, snapshot: &snapshot, now, ejected: &ejected };
+    let stories: Vec<_> = requests.iter().map(|record| story.tell(record)).collect();
+    Ok(json!({ "node": state.node, "records": tales, "requests": stories }))
 }
 
 async fn unknown() -> Response {
@@ -231,6 +252,7 @@ pub(super) fn refuse(status: StatusCode, problem: &str) -> Response {
 
 fn question(parameters: &HashMap<String, String>) -> Result<Question, String> {
     let wanted = |name: &str| parameters.get(name).cloned().ok_or_else(|| format!("{name} is missing"));
+    let word = |name: &str| parameters.get(name).map(String::as_str);
     Ok(Question {
         source: wanted("source")?,
         destination: wanted("destination")?,
@@ -241,6 +263,7 @@ fn question(parameters: &HashMap<String, String>) -> Result<Question, String> {
             Some("plaintext") => Some(Security::Plaintext),
             Some(other) => return Err(format!("security is mtls or plaintext, not {other:?}")),
         },
+        request: AskedRequest::read(word("method"), word("path"), word("host"), word("headers"))?,
     })
 }
 

@@ -68,9 +68,9 @@ async fn journey(
     })?;
     let upgrade = Upgrade::begin(&mut head);
     let mut way = way::choose(conversation, snapshot, routes, &canonical, &head)?;
+    let led = way.lead(snapshot, conversation.namespace.as_ref());
     account.note(|record| way.describe(record));
-    way.lead(snapshot, conversation.namespace.as_ref())?;
-    account.note(|record| way.describe(record));
+    led?;
     if let Some(redirect) = filter_request(&way, conversation, &mut canonical, &mut head)? {
         account.note(|record| record.reason = Reason::Redirected);
         return Ok((redirect, None));

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::series::{self, ConnectionLabels, EdgeLabels, RequestEdgeLabels, RequestLabels, SeriesBudgets};
+use super::series::{self, ConnectionLabels, EdgeLabels, RequestEdgeLabels, RequestLabels, RetryLabels, SeriesBudgets};
 use super::{ConnectionRecord, Direction, RequestRecord};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -31,7 +31,7 @@ pub(super) struct Metrics {
     resumed: Family<DirectionLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<RequestEdgeLabels, Histogram, fn() -> Histogram>,
-    retries: Family<DirectionLabels, Counter>,
+    retries: Family<RetryLabels, Counter>,
     dropped: Counter,
     access_log_failed: Counter,
     overflowed: Counter,
@@ -203,8 +203,11 @@ impl Metrics {
         self.request_duration.get_or_create(&edge.labels).observe(took.as_secs_f64());
 
         if record.retries > 0 {
-            let direction = DirectionLabels { direction: record.direction.word() };
-            self.retries.get_or_create(&direction).inc_by(u64::from(record.retries));
+            let retries = budgets.retries.admit(series::owner(record.into()), series::retry_labels(record), now);
+            for labels in &retries.expired {
+                self.retries.remove(labels);
+            }
+            self.retries.get_or_create(&retries.labels).inc_by(u64::from(record.retries));
         }
     }
 

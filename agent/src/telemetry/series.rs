@@ -54,6 +54,8 @@ pub(super) struct RequestLabels {
     pub service: Label,
     /// The rule that decided, as the access log names it; empty where none did.
     pub route: Label,
+    /// The Service and port that the rule led to, namespace/name:port; empty where none did.
+    pub backend: Label,
     /// "2xx" and so on; "none" where no answer was given.
     pub class: &'static str,
     /// The number, where gRPC was spoken; else empty.
@@ -69,8 +71,19 @@ pub(super) struct RequestEdgeLabels {
     pub source_workload: Label,
     pub destination_namespace: Label,
     pub destination_workload: Label,
+    pub service: Label,
     pub route: Label,
+    pub backend: Label,
     pub class: &'static str,
+}
+
+/// For what only few requests have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RetryLabels {
+    pub direction: &'static str,
+    pub service: Label,
+    pub route: Label,
+    pub backend: Label,
 }
 
 #[derive(Debug)]
@@ -79,11 +92,18 @@ pub(super) struct SeriesBudgets {
     pub edges: Budget<EdgeLabels>,
     pub requests: Budget<RequestLabels>,
     pub request_edges: Budget<RequestEdgeLabels>,
+    pub retries: Budget<RetryLabels>,
 }
 
 impl SeriesBudgets {
     pub(super) fn new() -> Self {
-        Self { connections: Budget::new(), edges: Budget::new(), requests: Budget::new(), request_edges: Budget::new() }
+        Self {
+            connections: Budget::new(),
+            edges: Budget::new(),
+            requests: Budget::new(),
+            request_edges: Budget::new(),
+            retries: Budget::new(),
+        }
     }
 }
 
@@ -202,7 +222,7 @@ pub(super) fn connection_labels(record: &ConnectionRecord) -> [ConnectionLabels;
 /// As [`connection_labels`], for requests.
 pub(super) fn request_labels(record: &RequestRecord) -> [RequestLabels; 3] {
     let [edge, far_folded, folded] = edge_labels(record.into());
-    let with = |edge: EdgeLabels, service: Label, route: Label, grpc_status: Label, reason| RequestLabels {
+    let with = |edge: EdgeLabels, [service, route, backend]: [Label; 3], grpc_status: Label, reason| RequestLabels {
         direction: edge.direction,
         source_namespace: edge.source_namespace,
         source_workload: edge.source_workload,
@@ -211,38 +231,55 @@ pub(super) fn request_labels(record: &RequestRecord) -> [RequestLabels; 3] {
         security: edge.security,
         service,
         route,
+        backend,
         class: class(record.status),
         grpc_status,
         reason,
     };
-    let service = record.service.as_ref().map_or(NOTHING, |service| Cow::Owned(service.to_string()));
     // Seventeen statuses are defined; an application may send any number.
     let grpc =
         record.grpc_status.filter(|status| *status <= 16).map_or(NOTHING, |status| Cow::Owned(status.to_string()));
     [
-        with(edge, service, route(record), grpc, record.reason.code()),
-        with(far_folded, OVERFLOW, OVERFLOW, NOTHING, "overflow"),
-        with(folded, OVERFLOW, OVERFLOW, NOTHING, "overflow"),
+        with(edge, way(record), grpc, record.reason.code()),
+        with(far_folded, [OVERFLOW; 3], NOTHING, "overflow"),
+        with(folded, [OVERFLOW; 3], NOTHING, "overflow"),
     ]
 }
 
 /// As [`connection_labels`], for the histogram of requests.
 pub(super) fn request_edge_labels(record: &RequestRecord) -> [RequestEdgeLabels; 3] {
     let [edge, far_folded, folded] = edge_labels(record.into());
-    let with = |edge: EdgeLabels, route: Label| RequestEdgeLabels {
+    let with = |edge: EdgeLabels, [service, route, backend]: [Label; 3]| RequestEdgeLabels {
         direction: edge.direction,
         source_namespace: edge.source_namespace,
         source_workload: edge.source_workload,
         destination_namespace: edge.destination_namespace,
         destination_workload: edge.destination_workload,
+        service,
         route,
+        backend,
         class: class(record.status),
     };
-    [with(edge, route(record)), with(far_folded, OVERFLOW), with(folded, OVERFLOW)]
+    [with(edge, way(record)), with(far_folded, [OVERFLOW; 3]), with(folded, [OVERFLOW; 3])]
 }
 
-fn route(record: &RequestRecord) -> Label {
-    record.route.as_deref().map_or(NOTHING, |route| Cow::Owned(route.to_owned()))
+/// As [`connection_labels`], for retries.
+pub(super) fn retry_labels(record: &RequestRecord) -> [RetryLabels; 3] {
+    let with = |[service, route, backend]: [Label; 3]| {
+        let direction = record.direction.word();
+        RetryLabels { direction, service, route, backend }
+    };
+    [with(way(record)), with([OVERFLOW; 3]), with([OVERFLOW; 3])]
+}
+
+/// The service, the route's rule and the backend.
+fn way(record: &RequestRecord) -> [Label; 3] {
+    let owned = |text: Option<String>| text.map_or(NOTHING, Cow::Owned);
+    [
+        owned(record.service.as_ref().map(ToString::to_string)),
+        owned(record.route.as_deref().map(ToOwned::to_owned)),
+        owned(record.backend.as_ref().map(|(service, port)| format!("{service}:{port}"))),
+    ]
 }
 
 const fn class(status: Option<u16>) -> &'static str {

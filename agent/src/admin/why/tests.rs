@@ -151,9 +151,22 @@ impl World {
             if node == "a" { (&self.view_a, &self.records_a) } else { (&self.view_b, &self.records_b) };
         let records: Vec<_> = records.iter().cloned().map(Arc::new).collect();
         let (name, snapshot) = (node.parse().unwrap(), self.snapshot(node));
-        let known = Known { node: &name, snapshot: &snapshot, view, records: &records, now: now() };
-        let question =
-            Question { source: source.to_owned(), destination: "web.shop:80".to_owned(), port: None, security };
+        let known = Known {
+            node: &name,
+            snapshot: &snapshot,
+            view,
+            records: &records,
+            requests: &[],
+            ejected: &[],
+            now: now(),
+        };
+        let question = Question {
+            source: source.to_owned(),
+            destination: "web.shop:80".to_owned(),
+            port: None,
+            security,
+            request: None,
+        };
         answer(&question, &known).unwrap()
     }
 
@@ -390,10 +403,23 @@ fn words_that_mean_nothing_get_a_hint() {
     let world = World::whole();
     let snapshot = world.snapshot("a");
     let node = "a".parse().unwrap();
-    let known = Known { node: &node, snapshot: &snapshot, view: &world.view_a, records: &[], now: now() };
+    let known = Known {
+        node: &node,
+        snapshot: &snapshot,
+        view: &world.view_a,
+        records: &[],
+        requests: &[],
+        ejected: &[],
+        now: now(),
+    };
     let ask = |source: &str, destination: &str| {
-        let question =
-            Question { source: source.to_owned(), destination: destination.to_owned(), port: None, security: None };
+        let question = Question {
+            source: source.to_owned(),
+            destination: destination.to_owned(),
+            port: None,
+            security: None,
+            request: None,
+        };
         answer(&question, &known)
     };
     let problem = ask("client", "web.shop:80").unwrap_err().problem;
