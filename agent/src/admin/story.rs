@@ -94,7 +94,9 @@ impl Story<'_> {
             let fix = format!("Look why {destination} is slow, or allow more time{place}.");
             Finding { evidence: self.patience(record).into_iter().collect(), fix, ..finding }
         } else if reason == Reason::RetryBudgetSpent {
-            Finding { evidence: self.patience(record).into_iter().collect(), ..finding }
+            let budget = self.traffic(record).map(|traffic| describe::terms(traffic.retry_budget));
+            let budget = budget.map(|terms| format!("The budget is {terms}."));
+            Finding { evidence: budget.into_iter().chain(self.patience(record)).collect(), ..finding }
         } else if matches!(reason, Reason::DeniedByRule | Reason::NoAllowMatched) {
             let policies = || "The policies of the destination".to_owned();
             let rule = record.rule.as_deref().map_or_else(policies, |rule| format!("Rule {rule}"));
@@ -276,17 +278,23 @@ fn decision(record: &RequestRecord) -> Option<String> {
 
 fn end(record: &RequestRecord) -> String {
     let moved = format!("{} bytes sent, {} received", record.bytes_sent, record.bytes_received);
-    let first = record.first_byte.map(|first| format!("after {first:.1?}, ")).unwrap_or_default();
     let whose = match (record.reason, record.told) {
         (Reason::Completed, None) => String::new(),
-        (Reason::Completed, Some(told)) => format!(" by the other side's agent, {}", told.code()),
-        (reason, _) => format!(", {}", reason.code()),
+        (Reason::Completed, Some(told)) => format!(" by the other side's agent ({})", told.code()),
+        (reason, _) => format!(" ({})", reason.code()),
     };
-    match record.status {
-        Some(_) => {
-            format!("The answer {}{whose} came {first}the end after {:.1?}: {moved}.", status(record), record.duration)
+    let duration = record.duration;
+    match (record.status, record.first_byte) {
+        (None, _) => format!("Nobody answered it{whose}; it ended after {duration:.1?}: {moved}."),
+        (Some(_), Some(first)) => {
+            format!(
+                "It was answered {}{whose} after {first:.1?} and ended after {duration:.1?}: {moved}.",
+                status(record)
+            )
         }
-        None => format!("No answer came{whose}; it ended after {:.1?}: {moved}.", record.duration),
+        (Some(_), None) => {
+            format!("It was answered {}{whose} and ended after {duration:.1?}: {moved}.", status(record))
+        }
     }
 }
 

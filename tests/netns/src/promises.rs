@@ -10,6 +10,7 @@ mod faults;
 mod hostile;
 mod http;
 mod load;
+mod requests_seen;
 mod seeing;
 mod upgrade;
 mod upheaval;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Promise> {
         balance::promises(),
         upheaval::promises(),
         seeing::promises(),
+        requests_seen::promises(),
         load::promises(),
     ]
     .into_iter()

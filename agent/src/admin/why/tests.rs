@@ -1,5 +1,7 @@
 //! One row for each fault: what both agents know, and the cause that a person must be given.
 
+mod requests;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -120,9 +122,13 @@ impl World {
     }
 
     fn snapshot(&self, node: &str) -> Snapshot {
+        Snapshot::new(self.parts(node))
+    }
+
+    fn parts(&self, node: &str) -> Parts {
         let port =
             ServicePort { port: 80, name: "http".into(), app_protocol: "".into(), endpoints: self.endpoints.clone() };
-        Snapshot::new(Parts {
+        Parts {
             version: SnapshotVersion("v7".into()),
             captured_networks: vec!["10.0.0.0/8".parse().unwrap()],
             workloads: self.workloads.iter().cloned().map(Arc::new).collect(),
@@ -143,7 +149,7 @@ impl World {
             never_captured: vec![],
             lease_milliseconds: 10_000,
             ..Parts::empty()
-        })
+        }
     }
 
     fn ask(&self, node: &str, source: &str, security: Option<Security>) -> Answer {
