@@ -107,6 +107,7 @@ fn table(shown: &Shown, paint: Paint) -> String {
     }
     let mut table =
         paint.table(&["SERVICE", "RULE", "BACKEND", "SHARE", "RATE/S", "SUCCESS", "P50", "P99", "RETRIES/S"]);
+    table.column_iter_mut().skip(3).for_each(|column| column.set_cell_alignment(comfy_table::CellAlignment::Right));
     let mut last: Option<&Row> = None;
     for row in &shown.rows {
         let new_service = last.is_none_or(|last| last.service != row.service);
@@ -118,15 +119,14 @@ fn table(shown: &Shown, paint: Paint) -> String {
         };
         let idle = row.success_percent.is_none();
         let mood = if idle { Mood::Faint } else { Mood::Plain };
-        let number =
-            |text: Option<String>| paint.cell(mood, text.unwrap_or_else(|| "-".to_owned())).set_alignment(RIGHT);
+        let number = |text: Option<String>| paint.cell(mood, text.unwrap_or_else(|| "-".to_owned()));
         table.add_row(vec![
             paint.cell(mood, said(&row.service, new_service, "(an address)")),
             paint.cell(mood, said(&row.route, new_rule, "(no rule)")),
             paint.cell(mood, said(&row.backend, true, "-")),
             number(row.share_percent.map(|share| format!("{share:.1} %"))),
             number(Some(format!("{:.1}", row.requests_per_second))),
-            success(row, paint).set_alignment(RIGHT),
+            success(row, paint),
             number(row.p50_seconds.map(time)),
             number(row.p99_seconds.map(time)),
             number(Some(format!("{:.1}", row.retries_per_second))),
@@ -141,8 +141,6 @@ fn table(shown: &Shown, paint: Paint) -> String {
     text.push('\n');
     text
 }
-
-const RIGHT: comfy_table::CellAlignment = comfy_table::CellAlignment::Right;
 
 fn success(row: &Row, paint: Paint) -> comfy_table::Cell {
     match row.success_percent {

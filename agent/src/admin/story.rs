@@ -51,7 +51,8 @@ impl Story<'_> {
             finding.at = Some(record.started);
             let side = record.direction.word();
             finding.evidence.insert(0, format!("Record of node {} ({side} side), {:.3}.", self.node, record.started));
-            finding.evidence.extend(record.failed_attempts.iter().map(attempt));
+            let attempts: Vec<_> = record.failed_attempts.iter().map(attempt).collect();
+            finding.evidence.extend(Some(attempts.join(" ")).filter(|attempts| !attempts.is_empty()));
         }
         findings.extend(self.ejections(record));
         findings
@@ -81,7 +82,7 @@ impl Story<'_> {
         let detail = record.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
         let by_this_side = record.side == Some(Side::Local);
         let end = if by_this_side { End::Path } else { end_of(record.direction, record.side) };
-        let summary = format!("{}{detail}", explain(reason).cause);
+        let summary = format!("{}{detail}.", explain(reason).cause.trim_end_matches('.'));
         let finding = Finding::new(Cause::Reason(reason), Weight::Happened, end, summary);
         let asked = format!("{} {}", record.method, record.path);
         if reason == Reason::NoRoute {
