@@ -176,8 +176,8 @@ pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// An agent to which no connection came, and which none left, for this long gives back the memory of its code.
 pub const QUIET_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Connection records kept for `weft why`, of those that were carried and again of those that were not: some 700 bytes
-/// each, a megabyte and a half of an agent that has served many.
+/// Records kept for `weft why`, of connections that were carried and again of those that were not, and of requests the same:
+/// some 700 bytes each, three megabytes of an agent that has served many.
 pub const RECORDS_KEPT: usize = 1024;
 /// Names that kept records share, of each kind: as many workloads as one node talks to, some 100 bytes each.
 pub const RECORD_NAMES: usize = 1024;
@@ -193,6 +193,20 @@ pub const RECORDER_NICENESS: i32 = 5;
 pub const RECORD_DETAIL_MAXIMUM: usize = 512;
 /// Audit and dry-run rules named in one record: more than a person reads.
 pub const RECORD_NOTED_MAXIMUM: usize = 8;
+/// Failed attempts, and endpoints that were passed over, that one record names: more than a person reads.
+pub const RECORD_ATTEMPTS: usize = 6;
+/// A method's name in a record, in bytes: any text is one.
+pub const RECORD_METHOD_MAXIMUM: usize = 32;
+/// Ejected endpoints that people may ask about, some 200 bytes each.
+pub const EJECTED_KEPT: usize = 256;
+/// Readers of live requests (`weft tap`) at the same time: some people and their mistakes.
+pub const TAPS: usize = 4;
+/// Requests that wait for one such reader: what it reads in a tenth of a second. More are counted and not shown.
+pub const TAP_QUEUE: usize = 1024;
+/// Requests shown to one such reader in a second, whatever it asks for: a few percent of a core.
+pub const TAP_RATE: u32 = 10_000;
+/// A reader that was forgotten is sent away after this.
+pub const TAP_LIFE: Duration = Duration::from_hours(1);
 /// Label sets of one metric family; more are counted under `overflow`.
 pub const METRIC_SERIES: usize = 2000;
 /// Of these, label sets that one workload of this node may have, so that one tenant cannot take all.
@@ -286,6 +300,10 @@ pub const ADMIN_CONNECTION_LIFE: Duration = Duration::from_secs(10);
 pub const ADMIN_CONNECTIONS: usize = 32;
 /// Endpoints that one answer of `weft why` speaks of: more than a person reads.
 pub const WHY_ENDPOINTS: usize = 16;
+/// Endpoints of one backend that such an answer names.
+pub const WHY_BACKEND_ENDPOINTS: usize = 4;
+/// Rules of routes that one answer of `weft why` lists.
+pub const WHY_RULES: usize = 12;
 /// Records that one answer of `weft why` shows.
 pub const WHY_RECORDS: usize = 10;
 /// Records in one answer when nobody says how many.

@@ -120,19 +120,21 @@ where
 async fn judged(gate: Rc<Gate>, request: Request) -> Response {
     let snapshot = gate.worker.shared.snapshots.current();
     let mut account = gate.account(&snapshot, &request);
-    let speaker = Speaker::of(&request);
-    match gate.carry(snapshot, request, &mut account).await {
-        Ok((response, line)) => {
-            let keeper = Rc::clone(&gate);
-            account.answered(response, move |_| {
-                keeper.application.replace(line);
-            })
-        }
+    let (speaker, name) = (Speaker::of(&request), account.name());
+    let (mut response, line) = match gate.carry(snapshot, request, &mut account).await {
+        Ok(answered) => answered,
         Err(error) => {
             account.note(|record| record.fail(&error));
-            account.answered(answer::refusal(speaker, &error), |_| {})
+            (answer::refusal(speaker, &error), None)
         }
-    }
+    };
+    response.headers_mut().insert(REQUEST_ID, name);
+    let keeper = Rc::clone(&gate);
+    account.answered(response, move |_| {
+        if line.is_some() {
+            keeper.application.replace(line);
+        }
+    })
 }
 
 fn refused(why: canonical::Refused) -> ConnectionError {
@@ -144,6 +146,7 @@ impl Gate {
         let mut record = RequestRecord::begin(self.connection, Direction::Inbound, snapshot.version.clone());
         record.source = self.source.clone();
         record.destination = self.destination.clone();
+        record.original_destination = Some(self.arrival.destination);
         record.security = self.security;
         record.read(request);
         // The peer's agent has named it. Whoever has no identity may write what it likes, and names nothing.

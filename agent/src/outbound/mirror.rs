@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use weft_proto::names::NamespacedName;
 
 use crate::error::{ConnectionError, Reason, Side};
+use crate::http::answer::REQUEST_ID;
 use crate::http::canonical::Canonical;
 use crate::http::engine::BodyError;
 use crate::http::retry::again;
@@ -75,6 +76,8 @@ async fn carry(
 ) -> Result<(), ConnectionError> {
     let way = way::to_mirror(conversation, snapshot, &mirror.backend.target, copy.headers())?;
     let (mut head, body) = copy.into_parts();
+    // The other side's record is of the copy, not of the request.
+    head.headers.insert(REQUEST_ID, account.name());
     canonical
         .write(&mut head, way.version.into())
         .map_err(|refused| ConnectionError::new(Side::Local, Reason::BadRequest).with_detail(refused.to_string()))?;

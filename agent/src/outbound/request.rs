@@ -50,6 +50,7 @@ pub async fn carry(conversation: Rc<Conversation>, request: Request) -> Response
 fn open(conversation: &Conversation, snapshot: &Snapshot, request: &Request) -> Account {
     let mut record = conversation.record(snapshot, request);
     record.service = snapshot.destination(conversation.asked).service().cloned();
+    record.original_destination = Some(conversation.asked);
     Account::open(&conversation.worker.shared.telemetry, record)
 }
 
@@ -69,9 +70,9 @@ async fn journey(
     account.note(|record| record.judged(&canonical));
     let upgrade = Upgrade::begin(&mut head);
     let mut way = way::choose(conversation, snapshot, routes, &canonical, &head)?;
+    let led = way.lead(snapshot, conversation.namespace.as_ref());
     account.note(|record| way.describe(record));
-    way.lead(snapshot, conversation.namespace.as_ref())?;
-    account.note(|record| way.describe(record));
+    led?;
     if let Some(redirect) = filter_request(&way, conversation, &mut canonical, &mut head)? {
         account.note(|record| record.reason = Reason::Redirected);
         return Ok((redirect, None));

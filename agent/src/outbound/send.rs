@@ -20,7 +20,7 @@ use crate::http::retry::{self, Asked, Outcome};
 use crate::http::{Request, Response, Version};
 use crate::limits;
 use crate::model::{Endpoint, RetryPolicy, Snapshot, Traffic};
-use crate::telemetry::{Account, Security};
+use crate::telemetry::{Account, Ejected, FailedAttempt, Security};
 
 use super::attempt::{self, Next};
 use super::conversation::{Conversation, Seed};
@@ -135,7 +135,7 @@ pub async fn send(
         }
         // A line that rested too long says nothing about its endpoint.
         if !stale {
-            tell(conversation, plan, &reached.endpoint, (outcome, begun.elapsed()));
+            tell(conversation, plan, &reached.endpoint, (outcome, begun.elapsed()), account);
             progress.tried.push(reached.endpoint.clone());
         }
         let again = again.filter(|request| request.body().is_intact());
@@ -159,14 +159,32 @@ fn unpaid(what: impl Display) -> ConnectionError {
         .with_detail(format!("the budget for retries was spent after the last attempt: {what}"))
 }
 
-/// The balancer learns from every attempt.
-fn tell(conversation: &Conversation, plan: &Plan<'_>, endpoint: &Endpoint, (outcome, took): (Outcome, Duration)) {
+/// The balancer learns from every attempt, and people from those that came to nothing.
+fn tell(
+    conversation: &Conversation,
+    plan: &Plan<'_>,
+    endpoint: &Endpoint,
+    (outcome, took): (Outcome, Duration),
+    account: &mut Account,
+) {
     let mut balancer = conversation.worker.balancer.borrow_mut();
     match outcome {
         Outcome::Answered(..) => balancer.answered(endpoint, took),
         Outcome::Failed(_) | Outcome::Unsent(_) => balancer.failed(endpoint),
     }
-    balancer.judged(plan.terms(), endpoint, !outcome.is_failure());
+    let ejected = balancer.judged(plan.terms(), endpoint, !outcome.is_failure());
+    if !outcome.is_failure() {
+        return;
+    }
+    let workload = plan.snapshot.workload_of(endpoint).cloned();
+    let attempt = FailedAttempt { endpoint: endpoint.address, workload, outcome, took, ejected };
+    account.note(|record| {
+        if let Some(away) = ejected {
+            let told = Ejected::by(record, &attempt, plan.port(), away);
+            conversation.worker.shared.telemetry.ejected(told);
+        }
+        record.failed_attempt(attempt);
+    });
 }
 
 /// Why a request goes once more.
@@ -243,9 +261,12 @@ impl Progress {
         account: &mut Account,
     ) -> Result<Answered, ConnectionError> {
         let response = result.map_err(|error| self.unpaid_or(error))?;
-        if self.unpaid {
-            account.note(|record| record.fail(&unpaid("its answer asked for a retry")));
-        }
+        account.note(|record| {
+            record.told = told(&reached.line, &response);
+            if self.unpaid {
+                record.fail(&unpaid("its answer asked for a retry"));
+            }
+        });
         let Reached { outstanding, key, line, .. } = reached;
         Ok(Answered { response, rest: Rest { outstanding, key, line } })
     }
@@ -290,9 +311,14 @@ fn told_by_peer(open: &OpenLine, response: &mut Response) -> Option<Outcome> {
         response.headers_mut().remove(REASON);
         return None;
     }
-    // Where the peer did not know what comes, it may have passed on what its application says.
-    let told = response.headers().get(REASON).filter(|_| open.declared)?;
-    Reason::from_code(told.to_str().ok()?).and_then(Outcome::told)
+    told(open, response).and_then(Outcome::told)
+}
+
+/// Where the peer did not know what comes, it may have passed on what its application says.
+fn told(open: &OpenLine, response: &Response) -> Option<Reason> {
+    let believed = open.declared && open.made.security == Security::Mtls;
+    let told = response.headers().get(REASON).filter(|_| believed)?;
+    Reason::from_code(told.to_str().ok()?)
 }
 
 async fn pause(plan: &Plan<'_>, retries: u32) {
@@ -316,12 +342,15 @@ async fn reach(
     let worker = &conversation.worker;
     let mut last: Option<ConnectionError> = None;
     loop {
-        let tried = &progress.tried;
-        let picked = worker.balancer.borrow_mut().pick(plan.terms(), tried, &mut rand::rng());
+        let picked = worker.balancer.borrow_mut().pick(plan.terms(), &progress.tried, &mut rand::rng());
+        if plan.traffic.ejection.is_some() {
+            account.note(|record| record.ejected = worker.balancer.borrow().ejected(plan.terms()));
+        }
         let Some((endpoint, outstanding)) = picked else {
             return Err(last.unwrap_or_else(|| ConnectionError::new(Side::Local, Reason::NoEndpoint)));
         };
         account.note(|record| record.attempts += 1);
+        let begun = Instant::now();
         let failure = match line::to(conversation, plan.snapshot, &plan.target, &endpoint, plan.version).await {
             Ok((key, line)) => {
                 note(account, plan, &endpoint, &line);
@@ -335,7 +364,7 @@ async fn reach(
         });
         // Where every endpoint would say the same, it is no word on this one.
         if failure.error.side == Side::Upstream && failure.next == Next::AnotherEndpoint {
-            tell(conversation, plan, &endpoint, (Outcome::Unsent(failure.error.reason), Duration::ZERO));
+            tell(conversation, plan, &endpoint, (Outcome::Unsent(failure.error.reason), begun.elapsed()), account);
         }
         progress.tried.push(endpoint);
         if failure.next == Next::Stop || !progress.pick_again() {

@@ -140,11 +140,11 @@ impl<'a> Way<'a> {
 
     /// The endpoints of a Service port, in the protocol that it declares.
     fn lead_to(&mut self, service: &'a NamespacedName, port: &'a ServicePort) -> Result<(), ConnectionError> {
+        self.of = Some((service, port.port));
         if port.endpoints.is_empty() {
             return Err(ConnectionError::new(Side::Local, Reason::NoEndpoint)
                 .with_detail(format!("no endpoint of Service {service} is ready for port {}", port.port)));
         }
-        self.of = Some((service, port.port));
         self.endpoints = Cow::Borrowed(&port.endpoints);
         match declared(&port.app_protocol) {
             Protocol::Http2 => self.version = Version::Http2,

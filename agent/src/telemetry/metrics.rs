@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use weft_proto::names::NamespacedName;
 
-use super::series::{self, ConnectionLabels, EdgeLabels, RequestEdgeLabels, RequestLabels, SeriesBudgets};
+use super::series::{self, ConnectionLabels, EdgeLabels, RequestEdgeLabels, RequestLabels, RetryLabels, SeriesBudgets};
 use super::{ConnectionRecord, Direction, Party, RequestRecord, Security};
 use crate::error::Reason;
 use crate::model::Workload;
@@ -37,7 +37,7 @@ pub(super) struct Metrics {
     resumed: Family<DirectionLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<RequestEdgeLabels, Histogram, fn() -> Histogram>,
-    retries: Family<DirectionLabels, Counter>,
+    retries: Family<RetryLabels, Counter>,
     dropped: Counter,
     access_log_failed: Counter,
     overflowed: Counter,
@@ -59,6 +59,7 @@ struct Kind<'a> {
     security: Security,
     service: Option<&'a NamespacedName>,
     route: Option<&'a str>,
+    backend: Option<&'a (NamespacedName, u16)>,
     status: Option<u16>,
     grpc_status: Option<u32>,
     reason: Reason,
@@ -73,6 +74,7 @@ impl<'a> Kind<'a> {
             security: record.security,
             service: record.service.as_ref(),
             route: record.route.as_deref(),
+            backend: record.backend.as_ref(),
             status: record.status,
             grpc_status: record.grpc_status,
             reason: record.reason,
@@ -244,13 +246,21 @@ impl Metrics {
             let took = record.first_byte.unwrap_or(record.duration);
             series.duration.observe(took.as_secs_f64());
             if record.retries > 0 {
-                let direction = DirectionLabels { direction: record.direction.word() };
-                self.retries.get_or_create(&direction).inc_by(u64::from(record.retries));
+                self.retried(record, budgets, now);
             }
             if series.overflowed {
                 self.overflowed.inc();
             }
         }
+    }
+
+    fn retried(&self, record: &RequestRecord, budgets: &mut SeriesBudgets, now: Instant) {
+        let owner = || series::owner(record.into());
+        let retries = budgets.retries.admit(series::retry_labels(record), owner, series::retry_overflows, now);
+        for labels in &retries.expired {
+            self.retries.remove(labels);
+        }
+        self.retries.get_or_create(&retries.labels).inc_by(u64::from(record.retries));
     }
 
     fn request_series(&self, record: &RequestRecord, budgets: &mut SeriesBudgets, now: Instant) -> RequestSeries {

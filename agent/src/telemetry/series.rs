@@ -54,6 +54,8 @@ pub(super) struct RequestLabels {
     pub service: Label,
     /// The rule that decided, as the access log names it; empty where none did.
     pub route: Label,
+    /// The Service and port that the rule led to, namespace/name:port; empty where none did.
+    pub backend: Label,
     /// "2xx" and so on; "none" where no answer was given.
     pub class: &'static str,
     /// The number, where gRPC was spoken; else empty.
@@ -69,8 +71,19 @@ pub(super) struct RequestEdgeLabels {
     pub source_workload: Label,
     pub destination_namespace: Label,
     pub destination_workload: Label,
+    pub service: Label,
     pub route: Label,
+    pub backend: Label,
     pub class: &'static str,
+}
+
+/// For what only few requests have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RetryLabels {
+    pub direction: &'static str,
+    pub service: Label,
+    pub route: Label,
+    pub backend: Label,
 }
 
 #[derive(Debug)]
@@ -79,11 +92,18 @@ pub(super) struct SeriesBudgets {
     pub edges: Budget<EdgeLabels>,
     pub requests: Budget<RequestLabels>,
     pub request_edges: Budget<RequestEdgeLabels>,
+    pub retries: Budget<RetryLabels>,
 }
 
 impl SeriesBudgets {
     pub(super) fn new() -> Self {
-        Self { connections: Budget::new(), edges: Budget::new(), requests: Budget::new(), request_edges: Budget::new() }
+        Self {
+            connections: Budget::new(),
+            edges: Budget::new(),
+            requests: Budget::new(),
+            request_edges: Budget::new(),
+            retries: Budget::new(),
+        }
     }
 }
 
@@ -217,24 +237,21 @@ fn with_reason(edge: EdgeLabels, record: &ConnectionRecord, reason: &'static str
 
 /// As [`connection_labels`], for requests.
 pub(super) fn request_labels(record: &RequestRecord) -> RequestLabels {
-    let service = record.service.as_ref().map_or(NOTHING, |service| Cow::Owned(service.to_string()));
     // Seventeen statuses are defined; an application may send any number.
     let grpc =
         record.grpc_status.filter(|status| *status <= 16).map_or(NOTHING, |status| Cow::Owned(status.to_string()));
-    with_answer(edge_labels(record.into()), record, [service, route(record), grpc], record.reason.code())
+    with_answer(edge_labels(record.into()), record, (way(record), grpc, record.reason.code()))
 }
 
 /// As [`connection_overflows`], for requests.
 pub(super) fn request_overflows(record: &RequestRecord) -> [RequestLabels; 2] {
-    let folded = || [OVERFLOW, OVERFLOW, NOTHING];
-    edge_overflows(record.into()).map(|edge| with_answer(edge, record, folded(), "overflow"))
+    edge_overflows(record.into()).map(|edge| with_answer(edge, record, ([OVERFLOW; 3], NOTHING, "overflow")))
 }
 
 fn with_answer(
     edge: EdgeLabels,
     record: &RequestRecord,
-    [service, route, grpc_status]: [Label; 3],
-    reason: &'static str,
+    ([service, route, backend], grpc_status, reason): ([Label; 3], Label, &'static str),
 ) -> RequestLabels {
     RequestLabels {
         direction: edge.direction,
@@ -245,6 +262,7 @@ fn with_answer(
         security: edge.security,
         service,
         route,
+        backend,
         class: class(record.status),
         grpc_status,
         reason,
@@ -253,28 +271,48 @@ fn with_answer(
 
 /// As [`connection_labels`], for the histogram of requests.
 pub(super) fn request_edge_labels(record: &RequestRecord) -> RequestEdgeLabels {
-    with_route(edge_labels(record.into()), record, route(record))
+    with_way(edge_labels(record.into()), record, way(record))
 }
 
 /// As [`connection_overflows`], for the histogram of requests.
 pub(super) fn request_edge_overflows(record: &RequestRecord) -> [RequestEdgeLabels; 2] {
-    edge_overflows(record.into()).map(|edge| with_route(edge, record, OVERFLOW))
+    edge_overflows(record.into()).map(|edge| with_way(edge, record, [OVERFLOW; 3]))
 }
 
-fn with_route(edge: EdgeLabels, record: &RequestRecord, route: Label) -> RequestEdgeLabels {
+fn with_way(edge: EdgeLabels, record: &RequestRecord, [service, route, backend]: [Label; 3]) -> RequestEdgeLabels {
     RequestEdgeLabels {
         direction: edge.direction,
         source_namespace: edge.source_namespace,
         source_workload: edge.source_workload,
         destination_namespace: edge.destination_namespace,
         destination_workload: edge.destination_workload,
+        service,
         route,
+        backend,
         class: class(record.status),
     }
 }
 
-fn route(record: &RequestRecord) -> Label {
-    record.route.as_deref().map_or(NOTHING, |route| Cow::Owned(route.to_owned()))
+/// As [`connection_labels`], for retries.
+pub(super) fn retry_labels(record: &RequestRecord) -> RetryLabels {
+    let [service, route, backend] = way(record);
+    RetryLabels { direction: record.direction.word(), service, route, backend }
+}
+
+/// Of either side: retries are the source's alone.
+pub(super) fn retry_overflows() -> [RetryLabels; 2] {
+    let direction = Direction::Outbound.word();
+    [(); 2].map(|()| RetryLabels { direction, service: OVERFLOW, route: OVERFLOW, backend: OVERFLOW })
+}
+
+/// The service, the route's rule and the backend.
+fn way(record: &RequestRecord) -> [Label; 3] {
+    let owned = |text: Option<String>| text.map_or(NOTHING, Cow::Owned);
+    [
+        owned(record.service.as_ref().map(ToString::to_string)),
+        owned(record.route.as_deref().map(ToOwned::to_owned)),
+        owned(record.backend.as_ref().map(|(service, port)| format!("{service}:{port}"))),
+    ]
 }
 
 const fn class(status: Option<u16>) -> &'static str {

@@ -12,6 +12,7 @@ mod floods;
 mod hostile;
 mod http;
 mod load;
+mod requests_seen;
 mod resets;
 mod seeing;
 mod upgrade;
@@ -37,6 +38,7 @@ pub fn all() -> Vec<Promise> {
         balance::promises(),
         upheaval::promises(),
         seeing::promises(),
+        requests_seen::promises(),
         load::promises(),
     ]
     .into_iter()
