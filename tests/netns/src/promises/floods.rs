@@ -150,10 +150,10 @@ fn zero_windows(scene: &Scene) -> Result<()> {
     let before = peaks(&mut mesh)?;
     let mut stuck = Vec::new();
     for (pod, to) in attackers(&mesh)? {
-        let attack = ["attack", "--to", &to, "--kind", "zero-window", "--connections", "3", "--seconds", "60"];
+        let attack = ["attack", "--to", &to, "--kind", "zero-window", "--connections", "1", "--seconds", "60"];
         stuck.push(cast::start_client(&mesh, pod, "zero-window", &attack)?);
     }
-    // 300 answers of a megabyte each wait for windows that never come: also others of the same pod are answered.
+    // 200 answers of a megabyte each wait for windows that never come: also others of the same pod are answered.
     wait::until("the streams to be stuck", EFFECT_LIMIT, || {
         let resident = mesh.node(1)?.agent_resident_bytes()?;
         ensure!(resident > before[0] + (3 << 20), "{resident} after {}", before[0]);
