@@ -4,11 +4,15 @@
 //! control side publish; nothing here changes anything. Metrics and readiness have a TCP listener of
 //! their own that answers nothing else.
 
+mod asked;
+mod describe;
 pub mod explain;
 pub mod finding;
 pub mod question;
+mod requests;
 mod serve;
 mod status;
+mod story;
 mod tell;
 pub mod why;
 
@@ -16,6 +20,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use weft_proto::names::NodeName;
 
+pub use asked::AskedRequest;
 pub use serve::{NODE_FILE, SOCKET, bind, serve, serve_metrics};
 pub use status::{
     CertificateStatus, ControllerStatus, HookStatus, KernelStatus, NodeStatus, NodeView, PodCounters, PodStatus,

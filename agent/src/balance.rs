@@ -10,10 +10,12 @@ mod latency;
 mod tests;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use rand::{Rng, RngExt as _};
 
 use crate::limits;
@@ -42,7 +44,7 @@ impl<'a> Terms<'a> {
 /// What one worker knows about endpoints.
 #[derive(Debug, Default)]
 pub struct Balancer {
-    loads: HashMap<Endpoint, Load>,
+    loads: HashMap<Endpoint, Load, RandomState>,
     turn: u64,
 }
 
@@ -97,9 +99,21 @@ impl Balancer {
         self.failed_at(Instant::now(), endpoint);
     }
 
-    /// Whether a request was served well, for the ejection of those that do not.
-    pub fn judged(&mut self, terms: Terms<'_>, endpoint: &Endpoint, good: bool) {
-        self.judged_at(Instant::now(), terms, endpoint, good);
+    /// Whether a request was served well, for the ejection of those that do not. Some: that was one failure too many, and
+    /// the endpoint gets nothing for so long.
+    pub fn judged(&mut self, terms: Terms<'_>, endpoint: &Endpoint, good: bool) -> Option<Duration> {
+        self.judged_at(Instant::now(), terms, endpoint, good)
+    }
+
+    /// Those of the endpoints that get nothing now.
+    #[must_use]
+    pub fn ejected(&self, terms: Terms<'_>) -> Vec<SocketAddr> {
+        if terms.ejection.is_none() {
+            return Vec::new();
+        }
+        let now = Instant::now();
+        let ejected = (0..terms.endpoints.len()).filter(|index| self.is_ejected(now, terms, *index));
+        ejected.filter_map(|index| Some(terms.endpoints.get(index)?.address)).collect()
     }
 
     /// Connections and requests that this worker carries to `endpoint` now.
@@ -185,15 +199,15 @@ impl Balancer {
         }
     }
 
-    fn judged_at(&mut self, now: Instant, terms: Terms<'_>, endpoint: &Endpoint, good: bool) {
-        let Some(ejection) = terms.ejection else { return };
-        let ejected = (0..terms.endpoints.len()).filter(|index| self.is_ejected(now, terms, *index)).count();
-        let Some(load) = self.loads.get_mut(endpoint) else { return };
+    fn judged_at(&mut self, now: Instant, terms: Terms<'_>, endpoint: &Endpoint, good: bool) -> Option<Duration> {
+        let ejection = terms.ejection?;
         if good {
-            load.health.succeeded(now, ejection);
-        } else {
-            load.health.failed(now, ejection, ejection::has_room(ejection, ejected, terms.endpoints.len()));
+            self.loads.get_mut(endpoint)?.health.succeeded(now, ejection);
+            return None;
         }
+        let ejected = (0..terms.endpoints.len()).filter(|index| self.is_ejected(now, terms, *index)).count();
+        let load = self.loads.get_mut(endpoint)?;
+        load.health.failed(now, ejection, ejection::has_room(ejection, ejected, terms.endpoints.len()))
     }
 
     /// Keeps the table within its bound: the older half of the idle endpoints goes.

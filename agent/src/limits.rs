@@ -90,8 +90,8 @@ pub const LEAVES_KEPT: usize = 256;
 /// A connection's name in a preamble: a UUID with room for a prefix.
 pub const CONNECTION_NAME_MAXIMUM: usize = 64;
 
-/// Fields of one HTTP message: twice what browsers and gateways send at most.
-pub const HTTP_HEADERS: usize = 200;
+/// Fields of one HTTP message: what gateways take at most, and the most that the engine parses without asking for memory.
+pub const HTTP_HEADERS: usize = 100;
 /// Bytes of an HTTP/1 message's head, with room for 64 KiB of fields and a long target.
 pub const HTTP_HEAD_MAXIMUM: usize = 96 * 1024;
 /// The same for HTTP/2, where each field counts 32 bytes more (RFC 9113, section 6.5.2).
@@ -176,8 +176,8 @@ pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// An agent to which no connection came, and which none left, for this long gives back the memory of its code.
 pub const QUIET_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Connection records kept for `weft why`, of those that were carried and again of those that were not: some 700 bytes
-/// each, a megabyte and a half of an agent that has served many.
+/// Records kept for `weft why`, of connections that were carried and again of those that were not, and of requests the same:
+/// some 700 bytes each, three megabytes of an agent that has served many.
 pub const RECORDS_KEPT: usize = 1024;
 /// Names that kept records share, of each kind: as many workloads as one node talks to, some 100 bytes each.
 pub const RECORD_NAMES: usize = 1024;
@@ -186,10 +186,27 @@ pub const ACCESS_LOG_QUEUE: usize = 8192;
 /// The recorder collects for this long before it writes: one wake-up for a burst instead of one for each connection, and
 /// still at once to a person. At 800,000 ended connections a second the queue would just fill in it.
 pub const RECORD_BATCH: Duration = Duration::from_millis(10);
+/// How far the thread that writes records stands back behind the workers: at 5 it has a quarter of a core that they fill,
+/// several times what it needs.
+pub const RECORDER_NICENESS: i32 = 5;
 /// Longest text of a record that a peer had a part in, in bytes: several times what Weft itself ever writes there.
 pub const RECORD_DETAIL_MAXIMUM: usize = 512;
 /// Audit and dry-run rules named in one record: more than a person reads.
 pub const RECORD_NOTED_MAXIMUM: usize = 8;
+/// Failed attempts, and endpoints that were passed over, that one record names: more than a person reads.
+pub const RECORD_ATTEMPTS: usize = 6;
+/// A method's name in a record, in bytes: any text is one.
+pub const RECORD_METHOD_MAXIMUM: usize = 32;
+/// Ejected endpoints that people may ask about, some 200 bytes each.
+pub const EJECTED_KEPT: usize = 256;
+/// Readers of live requests (`weft tap`) at the same time: some people and their mistakes.
+pub const TAPS: usize = 4;
+/// Requests that wait for one such reader: what it reads in a tenth of a second. More are counted and not shown.
+pub const TAP_QUEUE: usize = 1024;
+/// Requests shown to one such reader in a second, whatever it asks for: a few percent of a core.
+pub const TAP_RATE: u32 = 10_000;
+/// A reader that was forgotten is sent away after this.
+pub const TAP_LIFE: Duration = Duration::from_hours(1);
 /// Label sets of one metric family; more are counted under `overflow`.
 pub const METRIC_SERIES: usize = 2000;
 /// Of these, label sets that one workload of this node may have, so that one tenant cannot take all.
@@ -283,6 +300,10 @@ pub const ADMIN_CONNECTION_LIFE: Duration = Duration::from_secs(10);
 pub const ADMIN_CONNECTIONS: usize = 32;
 /// Endpoints that one answer of `weft why` speaks of: more than a person reads.
 pub const WHY_ENDPOINTS: usize = 16;
+/// Endpoints of one backend that such an answer names.
+pub const WHY_BACKEND_ENDPOINTS: usize = 4;
+/// Rules of routes that one answer of `weft why` lists.
+pub const WHY_RULES: usize = 12;
 /// Records that one answer of `weft why` shows.
 pub const WHY_RECORDS: usize = 10;
 /// Records in one answer when nobody says how many.

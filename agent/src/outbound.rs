@@ -78,6 +78,7 @@ async fn carry(
 ) -> Result<(), ConnectionError> {
     let reset = |_: &ConnectionError| socket::reset_on_close(&downstream);
     let asked = asked.inspect_err(reset)?;
+    record.original_destination = Some(asked);
     let client = record.source.workload.as_deref().and_then(Workload::namespace);
     let route = route::choose(&snapshot, &pod.enrolment(&snapshot), client.as_ref(), asked).inspect_err(reset)?;
     record.service.clone_from(&route.target.service);

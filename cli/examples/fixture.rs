@@ -16,8 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fixture::World;
+use http::StatusCode;
 use weft_agent::error::{ConnectionError, Reason, Side};
-use weft_agent::telemetry::Direction;
+use weft_agent::http::retry::Outcome;
+use weft_agent::telemetry::{ConnectionId, Direction, FailedAttempt};
 
 fn main() {
     let mut world = World::whole();
@@ -58,8 +60,44 @@ fn main() {
         }],
         unread: None,
     })];
+    let requests = requests(&world);
+    world.nodes[0].requests = vec![requests[3].clone()];
     let running = world.start();
     println!("export WEFT_RUN_DIR={}", running.directory().display());
-    println!("weft status; weft check; weft why shop/client web.shop:80; weft config dump");
-    let _ = std::io::stdin().read_line(&mut String::new());
+    println!("weft status; weft check; weft why shop/client web.shop:80; weft config dump; weft top; weft tap");
+    println!("weft why {}", requests[3].id);
+    let asking = std::thread::spawn(|| std::io::stdin().read_line(&mut String::new()));
+    for request in requests.iter().cycle() {
+        if asking.is_finished() {
+            return;
+        }
+        let mut next = weft_agent::telemetry::RequestRecord { id: ConnectionId::random(), ..request.clone() };
+        next.started = jiff::Timestamp::now();
+        running.agents[0].request(Box::new(next));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Both versions of a canary, of which the second fails now and then.
+fn requests(world: &World) -> Vec<weft_agent::telemetry::RequestRecord> {
+    let versions = ["v1", "v1", "v1", "v2", "v1", "v1", "v1", "v2"].into_iter().enumerate();
+    let request = |(number, version): (usize, &str)| {
+        let mut request = world.request(Direction::Outbound);
+        request.route = Some("HTTPRoute shop/web[0]".into());
+        request.backend = Some((format!("shop/web-{version}").parse().unwrap(), 80));
+        if number == 3 {
+            (request.status, request.attempts, request.retries) = (Some(503), 3, 2);
+            let outcome = Outcome::Answered(StatusCode::SERVICE_UNAVAILABLE, None);
+            for took in [3, 4, 5].map(Duration::from_millis) {
+                let (endpoint, workload) = ("10.1.1.9:8080".parse().unwrap(), request.destination.workload.clone());
+                request.failed_attempt(FailedAttempt { endpoint, workload, outcome, took, ejected: None });
+            }
+            request.fail(
+                &ConnectionError::new(Side::Local, Reason::RetryBudgetSpent)
+                    .with_detail("the budget for retries was spent after the last attempt"),
+            );
+        }
+        request
+    };
+    versions.map(request).collect()
 }

@@ -106,6 +106,8 @@ pub struct Answer {
     pub findings: Vec<Finding>,
     #[serde(default)]
     pub records: Vec<Record>,
+    #[serde(default)]
+    pub requests: Vec<RequestRecord>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -177,6 +179,17 @@ pub struct Finding {
 pub struct Tales {
     pub node: String,
     pub records: Vec<Tale>,
+    /// There where the id is a request's.
+    #[serde(default)]
+    pub requests: Vec<RequestTale>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct RequestTale {
+    pub record: RequestRecord,
+    pub sentences: Vec<String>,
+    #[serde(default)]
+    pub findings: Vec<Finding>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -211,6 +224,58 @@ pub struct Record {
     pub service: Option<String>,
     #[serde(flatten)]
     pub rest: serde_json::Map<String, Value>,
+}
+
+/// A request's record: what is shown of it, and the whole of it for JSON.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct RequestRecord {
+    pub request: String,
+    pub time: Timestamp,
+    pub direction: String,
+    pub verdict: String,
+    pub reason: String,
+    pub method: String,
+    #[serde(default)]
+    pub host: String,
+    #[serde(default)]
+    pub path: String,
+    pub status: Option<u16>,
+    pub grpc_status: Option<u32>,
+    pub route: Option<String>,
+    pub backend: Option<String>,
+    /// Of the destination's agent, where it answered in the place of its application.
+    pub told: Option<String>,
+    #[serde(default)]
+    pub retries: u32,
+    #[serde(default)]
+    pub duration_seconds: f64,
+    pub source: Party,
+    pub destination: Party,
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, Value>,
+}
+
+impl RequestRecord {
+    /// The status, with gRPC's own where there is one; `-` where nobody answered.
+    pub fn answer(&self) -> String {
+        match (self.status, self.grpc_status) {
+            (_, Some(grpc)) => format!("gRPC {grpc}"),
+            (Some(status), None) => status.to_string(),
+            (None, None) => "-".to_owned(),
+        }
+    }
+
+    /// What it came to, in one word, where that is more than its status says.
+    pub fn outcome(&self) -> &str {
+        let said = self.told.as_deref().unwrap_or(&self.reason);
+        if said == "completed" { "" } else { said }
+    }
+
+    /// A request that nobody answered, or that met an error of a server.
+    pub fn is_failure(&self) -> bool {
+        let broken = self.status.is_none_or(|status| status >= 500) || matches!(self.grpc_status, Some(13..=15));
+        broken || self.verdict != "allow"
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]

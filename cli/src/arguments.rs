@@ -40,7 +40,9 @@ const AFTER_HELP: &str = "Exit codes: 0 all is well, 1 a problem was found, 2 th
 Examples:
   weft status                         agents, pods and their state
   weft why shop/client web.shop:80    why this is refused or not captured
-  weft why 00c0ffee00c0ffee           both agents' story of one connection
+  weft why 00c0ffee00c0ffee           both agents' story of one request or connection
+  weft top                            the routes now: rate, success, times, retries
+  weft tap --failed                   requests that fail, as they end
   weft check                          what is wrong here, with cause and fix
   weft why shop/client web.shop:80 -o json | jq -r .cause";
 
@@ -48,8 +50,12 @@ Examples:
 pub enum Command {
     /// Shows agents, pods, certificates and what the controller says.
     Status,
-    /// Tells why a connection was, or would be, refused, cut or not captured.
+    /// Tells why a connection or a request was, or would be, refused, cut or not captured.
     Why(WhyArguments),
+    /// Shows the requests of each route's rule and backend: rate, success, times, retries.
+    Top(TopArguments),
+    /// Shows requests live, as they end.
+    Tap(TapArguments),
     /// Shows the configuration that agents decide on.
     Config {
         #[command(subcommand)]
@@ -70,21 +76,113 @@ pub enum ConfigCommand {
 #[derive(Debug, Args)]
 #[command(after_help = WHY_HELP)]
 pub struct WhyArguments {
-    /// The source (NAMESPACE/POD, NAMESPACE/APPLICATION or an address), or a connection's id.
-    #[arg(value_name = "SOURCE|CONNECTION")]
+    /// The source (NAMESPACE/POD, NAMESPACE/APPLICATION or an address), or the id of a request or a connection.
+    #[arg(value_name = "SOURCE|ID")]
     pub subject: String,
     /// The destination, with a port: a service, a pod or an address.
     pub destination: Option<String>,
     /// The destination's port, where it is not part of the destination.
     #[arg(long)]
     pub port: Option<u16>,
+    /// Ask about a request of this method; GET where another word of the request is there.
+    #[arg(long, requires = "destination")]
+    pub method: Option<String>,
+    /// Ask about a request for this path, perhaps with a query.
+    #[arg(long, requires = "destination")]
+    pub path: Option<String>,
+    /// The Host of the request; the destination's name where it is not said.
+    #[arg(long, requires = "destination")]
+    pub host: Option<String>,
+    /// A header of the request; repeatable.
+    #[arg(long, value_name = "NAME: VALUE", requires = "destination")]
+    pub header: Vec<String>,
 }
 
-const WHY_HELP: &str = "Examples:
+const WHY_HELP: &str = "The id of a request is in the header weft-request-id of its answer, and in the access log.
+
+Examples:
   weft why shop/client web.shop:80       a service, as applications call it
+  weft why shop/client web.shop:80 --path /cart --method DELETE
+                                         which rule takes this request, and may it be asked for?
   weft why shop/client shop/web-1:8080   a pod
   weft why 10.1.0.5 10.96.0.10:80        addresses
-  weft why 00c0ffee00c0ffee              a connection's id in the access log";
+  weft why 00c0ffee00c0ffee              one request, or one connection";
+
+#[derive(Debug, Args)]
+#[command(after_help = TOP_HELP)]
+pub struct TopArguments {
+    /// Only requests to this Service (NAMESPACE/NAME), or to the Services of this namespace.
+    pub service: Option<String>,
+    /// Seconds between two readings.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval: u64,
+    /// Print one table and end.
+    #[arg(long)]
+    pub once: bool,
+}
+
+const TOP_HELP: &str = "Requests are counted where they are sent, so that each is counted once. SUCCESS is the share that was answered, and
+not with an error of a server (5xx, or gRPC INTERNAL, UNAVAILABLE, DATA_LOSS). P50 and P99 are of the time to the first byte,
+as exact as the histogram's steps. Without a terminal, plain tables follow one another.
+
+Examples:
+  weft top                      every route, refreshed in place; q ends it
+  weft top shop/web             both versions of a canary, side by side
+  weft top --once -o json | jq '.rows[] | [.backend, .success_percent]'";
+
+#[derive(Debug, Args)]
+#[command(after_help = TAP_HELP)]
+pub struct TapArguments {
+    /// Only from here: NAMESPACE/POD, NAMESPACE/APPLICATION or an address.
+    #[arg(long)]
+    pub source: Option<String>,
+    /// Only to there: the same, or a service (the one that was asked for, or a route's backend).
+    #[arg(long)]
+    pub destination: Option<String>,
+    #[arg(long)]
+    pub method: Option<String>,
+    /// What the path begins with.
+    #[arg(long)]
+    pub path: Option<String>,
+    /// `503`, or a class as `5xx`.
+    #[arg(long)]
+    pub status: Option<String>,
+    /// Only those that nobody answered, or that met an error of a server.
+    #[arg(long)]
+    pub failed: bool,
+    /// One of so many, as `1/100`; the same ones on both sides.
+    #[arg(long, value_parser = sample)]
+    pub sample: Option<u64>,
+    /// At most so many a second of each agent.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rate: u32,
+    /// End after so many.
+    #[arg(long)]
+    pub count: Option<u64>,
+    /// Whose records to show: the source's agent knows routes and retries, the destination's what was judged.
+    #[arg(long, value_enum, default_value_t = TapSide::Source)]
+    pub side: TapSide,
+}
+
+const TAP_HELP: &str = "What a slow reader or the rate leaves out is counted and told; traffic never waits for it.
+
+Examples:
+  weft tap --destination shop/web --status 5xx
+  weft tap --source shop/client --path /cart --sample 1/100
+  weft tap --failed -o json | jq -r .request";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TapSide {
+    Source,
+    Destination,
+    Both,
+}
+
+/// `1/100`, or `100`.
+fn sample(text: &str) -> Result<u64, String> {
+    let count = text.strip_prefix("1/").unwrap_or(text).parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| "say 1/100 for one of a hundred".to_owned())
+}
 
 #[derive(Debug, Args)]
 pub struct DumpArguments {

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::Request;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
@@ -18,6 +18,8 @@ use tokio::time::timeout;
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// The largest answer that is read: a snapshot of some 10,000 pods is a fifth of it.
 const ANSWER_BYTES: usize = 64 << 20;
+/// The longest line of an answer that goes on: several times the longest record.
+const LINE_BYTES: usize = 256 << 10;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -43,39 +45,90 @@ pub enum AskError {
 pub async fn ask<T: DeserializeOwned>(socket: &Path, path: &str, parameters: &[(&str, &str)]) -> Result<T, AskError> {
     let target = target(path, parameters);
     let text = timeout(ANSWER_LIMIT, fetch(socket, &target)).await.unwrap_or(Err(AskError::Silent))?;
-    let broken = |error: serde_json::Error| {
+    let unreadable = |error: serde_json::Error| {
         AskError::Broken(format!("its answer to {path} cannot be read ({error}): is it of another version?"))
     };
-    serde_json::from_slice(&text).map_err(broken)
+    serde_json::from_slice(&text).map_err(unreadable)
+}
+
+/// Asks for what is no JSON.
+pub async fn ask_text(socket: &Path, path: &str) -> Result<String, AskError> {
+    let text = timeout(ANSWER_LIMIT, fetch(socket, path)).await.unwrap_or(Err(AskError::Silent))?;
+    String::from_utf8(text.into()).map_err(|_| AskError::Broken(format!("its answer to {path} is no text")))
+}
+
+/// Asks for an answer that goes on, line by line. Ends with it, or when nobody takes the lines any more.
+pub async fn ask_lines(
+    socket: &Path,
+    path: &str,
+    parameters: &[(&str, &str)],
+    lines: impl AsyncFn(Vec<u8>) -> bool,
+) -> Result<(), AskError> {
+    exchange(socket, &target(path, parameters), async |mut response| {
+        let mut begun = Vec::new();
+        while let Some(frame) = response.body_mut().frame().await {
+            let frame = frame.map_err(|error| broken(&error))?;
+            let Some(data) = frame.data_ref() else { continue };
+            for part in data.split_inclusive(|byte| *byte == b'\n') {
+                begun.extend_from_slice(part);
+                if begun.len() > LINE_BYTES {
+                    return Err(AskError::Broken("it writes a line without an end".to_owned()));
+                }
+                if part.ends_with(b"\n") && !lines(std::mem::take(&mut begun)).await {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    })
+    .await
 }
 
 async fn fetch(socket: &Path, target: &str) -> Result<Bytes, AskError> {
-    let broken = |error: hyper::Error| AskError::Broken(format!("the answer broke off: {error}"));
+    exchange(socket, target, async |response| collected(response.into_body()).await).await
+}
+
+async fn collected(body: Incoming) -> Result<Bytes, AskError> {
+    let collected = Limited::new(body, ANSWER_BYTES).collect().await;
+    collected
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(|error| AskError::Broken(format!("the answer broke off: {error}")))
+}
+
+/// One question, and what is made of its answer while that comes.
+async fn exchange<T>(
+    socket: &Path,
+    target: &str,
+    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, AskError>,
+) -> Result<T, AskError> {
     let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(&error))?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
     let request = Request::get(target)
         .header("host", "agent")
         .body(Empty::<Bytes>::new())
         .map_err(|error| AskError::Broken(error.to_string()))?;
     let exchange = async {
-        let response = sender.send_request(request).await.map_err(broken)?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES)
-            .collect()
-            .await
-            .map_err(|error| AskError::Broken(format!("the answer broke off: {error}")))?
-            .to_bytes();
-        if head.status.is_success() { Ok(body) } else { Err(AskError::Declined(problem(head.status, &body))) }
+        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+        if response.status().is_success() {
+            return read(response).await;
+        }
+        let status = response.status();
+        let body = collected(response.into_body()).await?;
+        Err(AskError::Declined(problem(status, &body)))
     };
     tokio::pin!(exchange, connection);
     tokio::select! {
         biased;
         answer = &mut exchange => answer,
         ended = &mut connection => {
-            ended.map_err(broken)?;
+            ended.map_err(|error| broken(&error))?;
             exchange.await
         }
     }
+}
+
+fn broken(error: &hyper::Error) -> AskError {
+    AskError::Broken(format!("the answer broke off: {error}"))
 }
 
 fn unreachable(error: &io::Error) -> AskError {

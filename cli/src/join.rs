@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::answers::{Answer, End, Fact, Finding, Record, Weight};
+use crate::answers::{Answer, End, Fact, Finding, Record, RequestRecord, Weight};
 
 /// An agent that cannot be asked.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct Joined {
     pub facts: Vec<Fact>,
     /// Newest first, with the node whose agent kept it.
     pub records: Vec<Kept>,
+    /// The same of requests.
+    pub requests: Vec<KeptRequest>,
     /// What cannot be known from here.
     pub unknown: Vec<String>,
     /// Which snapshot each node's agent answered from.
@@ -37,6 +39,13 @@ pub struct Joined {
 pub struct Kept {
     pub node: String,
     pub record: Record,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct KeptRequest {
+    pub node: String,
+    #[serde(flatten)]
+    pub record: RequestRecord,
 }
 
 impl Joined {
@@ -61,6 +70,11 @@ pub fn join(answers: &[Answer], dead: &[DeadAgent], nodes: &[String]) -> Option<
         })
         .collect();
     records.sort_by_key(|kept| std::cmp::Reverse(kept.record.time));
+    let kept =
+        |answer: &Answer, record: &RequestRecord| KeptRequest { node: answer.node.clone(), record: record.clone() };
+    let requests = answers.iter().flat_map(|answer| answer.requests.iter().map(move |record| kept(answer, record)));
+    let mut requests: Vec<_> = requests.collect();
+    requests.sort_by_key(|kept| std::cmp::Reverse(kept.record.time));
     let mut findings = Vec::new();
     let mut unknown = Vec::new();
     for (node, end, whose) in nodes_of(first) {
@@ -84,9 +98,10 @@ pub fn join(answers: &[Answer], dead: &[DeadAgent], nodes: &[String]) -> Option<
         snapshots: answers.iter().map(|answer| (answer.node.clone(), answer.snapshot.clone())).collect(),
         source: first.source.name.clone(),
         destination: first.destination.name.clone(),
-        findings: ranked(findings, newest_success(&records)),
+        findings: ranked(findings, newest_success(&records, &requests)),
         facts: facts(answers),
         records,
+        requests,
         unknown,
     })
 }
@@ -181,8 +196,11 @@ fn facts(answers: &[Answer]) -> Vec<Fact> {
     facts
 }
 
-fn newest_success(records: &[Kept]) -> Option<Timestamp> {
-    records.iter().filter(|kept| kept.record.verdict == "allow").map(|kept| kept.record.time).max()
+/// A request that was answered well proves more than the connection that carried it: that began before.
+fn newest_success(records: &[Kept], requests: &[KeptRequest]) -> Option<Timestamp> {
+    let connections = records.iter().filter(|kept| kept.record.verdict == "allow").map(|kept| kept.record.time);
+    let answered = |kept: &&KeptRequest| !kept.record.is_failure() && kept.record.outcome().is_empty();
+    connections.chain(requests.iter().filter(answered).map(|kept| kept.record.time)).max()
 }
 
 /// One finding for each cause and end, without failures that a later success has answered; the likeliest cause first.
@@ -226,6 +244,7 @@ pub struct Shown<'a> {
     pub findings: &'a [Finding],
     pub facts: &'a [Fact],
     pub records: Vec<serde_json::Value>,
+    pub requests: &'a [KeptRequest],
     pub unknown: &'a [String],
     /// Which snapshot each agent answered from.
     pub snapshots: &'a BTreeMap<String, String>,

@@ -10,12 +10,16 @@ mod ask;
 mod check;
 mod config;
 mod controller;
+mod exposition;
 mod join;
 mod paint;
 mod status;
 mod status_view;
+mod tap;
+mod top;
 mod why;
 mod why_record;
+mod why_request;
 
 use std::process::ExitCode;
 
@@ -61,6 +65,8 @@ fn run(arguments: &Arguments, paint: Paint) -> anyhow::Result<Outcome> {
         match &arguments.command {
             Command::Status => status::run(arguments, paint).await,
             Command::Why(question) => why::run(arguments, question, paint).await,
+            Command::Top(options) => top::run(arguments, options, paint).await,
+            Command::Tap(options) => tap::run(arguments, options, paint).await,
             Command::Config { command: ConfigCommand::Dump(options) } => config::dump(arguments, options, paint).await,
             Command::Check(options) => check::run(arguments, options, paint).await,
             Command::Completion { shell } => arguments::completion(*shell),

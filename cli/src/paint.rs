@@ -105,11 +105,15 @@ pub fn complain(text: impl Display) {
 }
 
 /// Prints a table without the blanks at the ends of its lines.
-pub fn print_table(mut table: Table) -> anyhow::Result<()> {
+pub fn print_table(table: Table) -> anyhow::Result<()> {
+    print(table_text(table))
+}
+
+pub fn table_text(mut table: Table) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    print(table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n"))
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {

@@ -4,9 +4,9 @@ use crate::agents::{self, Agent};
 use crate::answers::{Answer, Finding, Weight};
 use crate::arguments::{Arguments, Output, WhyArguments};
 use crate::ask::AskError;
-use crate::join::{DeadAgent, Joined, Kept, Shown, join};
+use crate::join::{DeadAgent, Joined, Kept, KeptRequest, Shown, join};
 use crate::paint::{Mood, Paint, ago, complain, print, print_json, print_table};
-use crate::{Outcome, why_record};
+use crate::{Outcome, why_record, why_request};
 
 /// Connections of a pair that are shown.
 const RECORDS_SHOWN: usize = 8;
@@ -16,7 +16,7 @@ pub async fn run(arguments: &Arguments, question: &WhyArguments, paint: Paint) -
     let Some(destination) = &question.destination else {
         return why_record::run(arguments, &agents, &question.subject, paint).await;
     };
-    let asked = ask_all(&agents, &question.subject, destination, question.port).await;
+    let asked = ask_all(&agents, question, destination).await;
     match join(&asked.answers, &dead(&agents), &answering(&agents)) {
         Some(joined) => show(arguments, &joined, paint),
         None => unanswered(arguments, &agents, &asked.declined, paint),
@@ -46,11 +46,19 @@ struct Asked {
 }
 
 /// Asks every agent. What the source's own agent says the source would speak decides what the others are asked.
-async fn ask_all(agents: &[Agent], source: &str, destination: &str, port: Option<u16>) -> Asked {
+async fn ask_all(agents: &[Agent], question: &WhyArguments, destination: &str) -> Asked {
     let mut asked = Asked { answers: Vec::new(), declined: Vec::new() };
-    let port = port.map(|port| port.to_string());
-    let mut parameters = vec![("source", source), ("destination", destination)];
-    parameters.extend(port.as_deref().map(|port| ("port", port)));
+    let port = question.port.map(|port| port.to_string());
+    let headers = Some(question.header.join("\n")).filter(|headers| !headers.is_empty());
+    let mut parameters = vec![("source", question.subject.as_str()), ("destination", destination)];
+    let optional = [
+        ("port", port.as_deref()),
+        ("method", question.method.as_deref()),
+        ("path", question.path.as_deref()),
+        ("host", question.host.as_deref()),
+        ("headers", headers.as_deref()),
+    ];
+    parameters.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
     for agent in agents.iter().filter(|agent| agent.status().is_some()) {
         match agent.ask::<Answer>("/why", &parameters).await {
             Ok(answer) => asked.answers.push(answer),
@@ -109,6 +117,7 @@ fn show(arguments: &Arguments, joined: &Joined, paint: Paint) -> anyhow::Result<
             findings: &joined.findings,
             facts: &joined.facts,
             records: joined.records.iter().map(why_record::as_json).collect(),
+            requests: &joined.requests,
             unknown: &joined.unknown,
             snapshots: &joined.snapshots,
         })?;
@@ -123,6 +132,7 @@ fn show(arguments: &Arguments, joined: &Joined, paint: Paint) -> anyhow::Result<
     print("")?;
     show_findings(&joined.findings, paint)?;
     show_facts(joined, paint)?;
+    show_requests(&joined.requests, paint)?;
     show_records(&joined.records, paint)?;
     Ok(outcome)
 }
@@ -178,6 +188,19 @@ fn show_facts(joined: &Joined, paint: Paint) -> anyhow::Result<()> {
     }
     print_table(table)?;
     print("")
+}
+
+/// The newest of them, if there are some.
+pub fn show_requests(requests: &[KeptRequest], paint: Paint) -> anyhow::Result<()> {
+    if requests.is_empty() {
+        return Ok(());
+    }
+    print(paint.heading("Last requests"))?;
+    print_table(why_request::table(requests.iter().take(RECORDS_SHOWN), paint))?;
+    match requests.len().saturating_sub(RECORDS_SHOWN) {
+        0 => print(""),
+        more => print(paint.text(Mood::Faint, format!("and {more} more; weft why REQUEST tells of one\n"))),
+    }
 }
 
 fn show_records(records: &[Kept], paint: Paint) -> anyhow::Result<()> {

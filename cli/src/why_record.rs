@@ -1,4 +1,4 @@
-//! `weft why CONNECTION`: both agents' story of one connection.
+//! `weft why ID`: both agents' story of one connection; that of a request is told by `why_request`.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::agents::Agent;
-use crate::answers::{End, Finding, Record, Tale, Tales, Weight};
+use crate::answers::{End, Finding, Party, Record, Tale, Tales, Weight};
 use crate::arguments::{Arguments, Output};
 use crate::ask::AskError;
-use crate::join::Kept;
+use crate::join::{DeadAgent, Kept};
 use crate::paint::{Mood, Paint, complain, print, print_json, print_table};
 use crate::why::{dead, show_findings};
+use crate::why_request::{self, ToldRequest};
 
 /// The other side's record of a connection that never got to telling its id begins within this time, in seconds.
 const PARTNER_WINDOW: i64 = 10;
@@ -25,20 +26,23 @@ struct Told {
 }
 
 pub async fn run(arguments: &Arguments, agents: &[Agent], id: &str, paint: Paint) -> anyhow::Result<Outcome> {
-    let mut told = Vec::new();
+    let (mut told, mut requests) = (Vec::new(), Vec::new());
     for agent in agents.iter().filter(|agent| agent.status().is_some()) {
         match agent.ask::<Tales>("/why", &[("id", id)]).await {
-            Ok(tales) => told.extend(tales.records.into_iter().map(|tale| Told {
-                node: tales.node.clone(),
-                tale,
-                probable: false,
-            })),
+            Ok(tales) => {
+                let node = || tales.node.clone();
+                requests.extend(tales.requests.into_iter().map(|tale| ToldRequest { node: node(), tale }));
+                told.extend(tales.records.into_iter().map(|tale| Told { node: node(), tale, probable: false }));
+            }
             Err(AskError::Declined(problem)) => {
                 complain(format!("{problem}; for a pair of pods say: weft why SOURCE DESTINATION:PORT"));
                 return Ok(Outcome::Usage);
             }
             Err(error) => complain(format!("the agent of {}: {error}", agent.node)),
         }
+    }
+    if !requests.is_empty() {
+        return why_request::show(arguments, agents, requests, paint);
     }
     if told.is_empty() {
         return none(arguments, agents, id, paint);
@@ -80,11 +84,16 @@ fn none(arguments: &Arguments, agents: &[Agent], id: &str, paint: Paint) -> anyh
     let dead = dead(agents);
     if arguments.output == Output::Json {
         let dead: Vec<_> = dead.iter().map(|agent| json!({ "node": agent.node, "problem": agent.problem })).collect();
-        print_json(&json!({ "connection": id, "cause": null, "records": [], "dead_agents": dead }))?;
+        print_json(&json!({ "id": id, "cause": null, "records": [], "dead_agents": dead }))?;
         return Ok(Outcome::ProblemFound);
     }
-    print(paint.text(Mood::Bad, format!("✗ No agent of this machine has a record of connection {id}.")))?;
-    print("    Each keeps its last 4096 records in memory, until it ends; older ones are in the access logs.")?;
+    print(paint.text(
+        Mood::Bad,
+        format!("✗ No agent of this machine has a record of {id}, as a request or as a connection."),
+    ))?;
+    print(
+        "    Each keeps the last thousand of each kind in memory, until it ends; older ones are in the access logs.",
+    )?;
     for agent in &dead {
         print(format!("    The agent of {} is down: {} ({})", agent.node, agent.problem, agent.socket))?;
     }
@@ -150,33 +159,32 @@ fn findings(agents: &[Agent], told: &[Told]) -> Vec<Finding> {
             fix: explanation.fix.clone(),
         });
     }
-    let failed = !findings.is_empty();
-    let known: Vec<_> = told.iter().map(|told| told.node.as_str()).collect();
-    for agent in dead(agents) {
-        let concerned = told.iter().any(|told| {
-            let record = &told.tale.record;
-            [&record.source.node, &record.destination.node].into_iter().flatten().any(|node| *node == agent.node)
-        });
-        if failed && concerned && !known.contains(&agent.node.as_str()) {
-            findings.push(Finding {
-                cause: "agent_down".to_owned(),
-                weight: Weight::Blocks,
-                end: End::Path,
-                vague: false,
-                at: None,
-                summary: format!(
-                    "The agent of node {}, on the other side of this connection, is down now.",
-                    agent.node
-                ),
-                evidence: vec![format!("{}: {}.", agent.socket, agent.problem)],
-                fix: "Start the agent on that node (weft-agent run), and look into its log for why it ended."
-                    .to_owned(),
-            });
-        }
+    if !findings.is_empty() {
+        let parties = told.iter().flat_map(|told| [&told.tale.record.source, &told.tale.record.destination]);
+        let known: Vec<_> = told.iter().map(|told| told.node.as_str()).collect();
+        findings.extend(agents_down(agents, &parties.collect::<Vec<_>>(), &known));
     }
     findings.sort_by_key(|finding| (finding.vague, finding.weight, finding.end));
     findings.dedup_by(|second, first| second.cause == first.cause);
     findings
+}
+
+/// The agents of these parties that are not `known` to have told anything, and are dead.
+pub fn agents_down(agents: &[Agent], parties: &[&Party], known: &[&str]) -> Vec<Finding> {
+    let concerned = |node: &str| parties.iter().any(|party| party.node.as_deref() == Some(node));
+    let missing =
+        dead(agents).into_iter().filter(|agent| concerned(&agent.node) && !known.contains(&agent.node.as_str()));
+    let finding = |agent: DeadAgent| Finding {
+        cause: "agent_down".to_owned(),
+        weight: Weight::Blocks,
+        end: End::Path,
+        vague: false,
+        at: None,
+        summary: format!("The agent of node {}, on the other side, is down now.", agent.node),
+        evidence: vec![format!("{}: {}.", agent.socket, agent.problem)],
+        fix: "Start the agent on that node (weft-agent run), and look into its log for why it ended.".to_owned(),
+    };
+    missing.map(finding).collect()
 }
 
 /// Reasons that the other side usually has a better word for.

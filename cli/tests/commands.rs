@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot ask has failed")]
 
 mod fixture;
+mod requests;
 
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -15,15 +16,16 @@ use weft_agent::model::MtlsMode;
 use weft_agent::telemetry::{Direction, Security};
 use weft_policy::{Action, Policy, Rule, Source};
 
+/// The command, asking these agents alone.
+fn command(running: &Running, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
+    command.args(arguments).arg("--run-dir").arg(running.directory());
+    command.env_remove("WEFT_RUN_DIR").env_remove("WEFT_CONTROLLER_SOCKET");
+    command
+}
+
 fn weft(running: &Running, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_weft"))
-        .args(arguments)
-        .arg("--run-dir")
-        .arg(running.directory())
-        .env_remove("WEFT_RUN_DIR")
-        .env_remove("WEFT_CONTROLLER_SOCKET")
-        .output()
-        .unwrap()
+    command(running, arguments).output().unwrap()
 }
 
 fn json(output: &Output) -> Value {

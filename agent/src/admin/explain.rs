@@ -189,7 +189,7 @@ pub const fn explain(reason: Reason) -> Explanation {
         Reason::ProtocolRefused => told(
             "Something else than HTTP was spoken on a port that a route or a rule about requests has declared to be HTTP.",
             "The record's detail; the routes of the Service and the policies of the pod.",
-            "Speak HTTP there, or take the route or the rule away from this port.",
+            "Speak HTTP there, or take the routes and the rules about requests away from this port.",
         ),
         Reason::TunnelRefused => told(
             "The client asked for a tunnel (CONNECT), as of a forward proxy, and was answered 501.",
@@ -198,7 +198,7 @@ pub const fn explain(reason: Reason) -> Explanation {
         ),
         Reason::NoRoute => told(
             "Routes are attached to the Service's port and none of their matches fits the request, so it was answered 404.",
-            "The record's method, host and path beside the routes in weft config dump.",
+            "weft why SOURCE DESTINATION --path PATH lists what each rule of the routes wants.",
             "Add a rule for this request, or a last one that fits everything.",
         ),
         Reason::BrokenRoute => told(
@@ -216,7 +216,7 @@ pub const fn explain(reason: Reason) -> Explanation {
         ),
         Reason::RetryBudgetSpent => told(
             "The request failed and was not tried again, because retries have already had their share of this Service's requests.",
-            "The record's detail; the metric weft_retries_total.",
+            "The record's detail; the metric weft_request_retries_total.",
             "Find out why so many requests fail; a larger budget in a TrafficPolicy only adds load to a sick backend.",
         ),
         Reason::ResourceExhausted => told(

@@ -38,6 +38,10 @@ pub enum Cause {
     AgentDown,
     /// The agent runs and does not serve yet.
     AgentNotReady,
+    /// An endpoint is passed over, because it failed too often lately.
+    EndpointEjected,
+    /// What was answered, or was not, is the application's own word.
+    AnsweredByApplication,
     Reason(Reason),
 }
 
@@ -48,6 +52,8 @@ impl Cause {
             Self::NotCaptured => "not_captured",
             Self::AgentDown => "agent_down",
             Self::AgentNotReady => "agent_not_ready",
+            Self::EndpointEjected => "endpoint_ejected",
+            Self::AnsweredByApplication => "answered_by_application",
             Self::Reason(reason) => reason.code(),
         }
     }
@@ -152,6 +158,10 @@ const fn default_fix(cause: Cause) -> &'static str {
         Cause::NotCaptured => "Label its namespace weft.dev/capture=enabled, and look whether the pod itself opts out.",
         Cause::AgentDown => "Start the agent on that node (weft-agent run), and look into its log for why it ended.",
         Cause::AgentNotReady => "Look into the agent's log; without a snapshot it waits for the controller.",
+        Cause::EndpointEjected => {
+            "Look into its application's log for why it failed; it is tried again by itself when its time is over."
+        }
+        Cause::AnsweredByApplication => "Look into the application's log at that time: Weft carried what it said.",
         Cause::Reason(reason) => explain(reason).fix,
     }
 }

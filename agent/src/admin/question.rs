@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::asked::AskedRequest;
 use crate::model::{Destination, Endpoint, Service, Snapshot, Workload};
 use crate::telemetry::Security;
 
@@ -18,6 +19,8 @@ pub struct Question {
     pub port: Option<u16>,
     /// What the source's side would speak, where the asker knows it already from another agent.
     pub security: Option<Security>,
+    /// None: the connection as such is meant.
+    pub request: Option<AskedRequest>,
 }
 
 /// Words that mean nothing here, with what might have been meant.

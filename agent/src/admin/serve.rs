@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -13,6 +14,7 @@ use axum::routing::get;
 use axum::serve::Listener;
 use axum::{Json, Router};
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
@@ -26,12 +28,15 @@ use tokio_util::task::TaskTracker;
 use weft_proto::names::NodeName;
 
 use super::AdminState;
+use super::asked::AskedRequest;
 use super::question::Question;
+use super::requests;
 use super::status::NodeView;
+use super::story::Story;
 use super::tell::TaleOfRecord;
 use super::why::{Known, answer};
 use crate::limits;
-use crate::telemetry::{RecordFilter, Security};
+use crate::telemetry::{RecordFilter, RequestFilter, Security};
 
 /// The socket's name below the run directory.
 pub const SOCKET: &str = "admin.sock";
@@ -61,6 +66,8 @@ pub async fn serve(listener: UnixListener, state: AdminState, stop: Cancellation
         .route("/status", get(status))
         .route("/pods", get(pods))
         .route("/records", get(records))
+        .route("/requests", get(requests::kept))
+        .route("/tap", get(requests::live))
         .route("/why", get(why))
         .route("/config", get(config))
         .route("/metrics", get(metrics))
@@ -90,12 +97,19 @@ async fn accept<L: Listener>(mut listener: L, routes: Router, stop: Cancellation
             accepted = listener.accept() => accepted,
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let service = TowerToHyperService::new(routes.clone());
-        let (stop, served) = (stop.clone(), http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        let (stop, life) = (stop.clone(), Life::default());
+        let service = {
+            let (life, routes) = (life.clone(), TowerToHyperService::new(routes.clone()));
+            service_fn(move |mut request| {
+                request.extensions_mut().insert(life.clone());
+                routes.call(request)
+            })
+        };
+        let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         connections.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                _ = timeout(limits::ADMIN_CONNECTION_LIFE, served) => {}
+                () = life.within(served) => {}
             }
             drop(place);
         });
@@ -104,8 +118,26 @@ async fn accept<L: Listener>(mut listener: L, routes: Router, stop: Cancellation
     connections.wait().await;
 }
 
-type Asked = State<Arc<AdminState>>;
-type Parameters = Query<HashMap<String, String>>;
+/// How long a connection may take as a whole: briefly, unless it shows what happens live.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Life(Arc<AtomicBool>);
+
+impl Life {
+    pub(super) fn is_long(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    async fn within<T>(&self, served: impl Future<Output = T>) {
+        tokio::pin!(served);
+        let short = timeout(limits::ADMIN_CONNECTION_LIFE, &mut served).await;
+        if short.is_err() && self.0.load(Ordering::Relaxed) {
+            let _ = timeout(limits::TAP_LIFE, served).await;
+        }
+    }
+}
+
+pub(super) type Asked = State<Arc<AdminState>>;
+pub(super) type Parameters = Query<HashMap<String, String>>;
 
 /// `GET /status`.
 #[derive(Serialize)]
@@ -164,12 +196,8 @@ async fn records(State(state): Asked, Query(parameters): Parameters) -> Response
 
 async fn why(State(state): Asked, Query(parameters): Parameters) -> Response {
     if parameters.contains_key("id") {
-        return match filter(&parameters) {
-            Ok(filter) => {
-                let told = state.telemetry.records(&filter);
-                let tales: Vec<_> = told.iter().map(|record| TaleOfRecord::of(&state.node, record)).collect();
-                Json(json!({ "node": state.node, "records": tales })).into_response()
-            }
+        return match by_id(&state, &parameters) {
+            Ok(told) => Json(told).into_response(),
             Err(problem) => refuse(StatusCode::BAD_REQUEST, &problem),
         };
     }
@@ -181,23 +209,50 @@ async fn why(State(state): Asked, Query(parameters): Parameters) -> Response {
     let view = state.view(&snapshot);
     let kept =
         state.telemetry.records(&RecordFilter { limit: Some(2 * limits::RECORDS_KEPT), ..RecordFilter::default() });
-    let known = Known { node: &state.node, snapshot: &snapshot, view: &view, records: &kept, now: Timestamp::now() };
+    let all = RequestFilter { limit: Some(2 * limits::RECORDS_KEPT), ..RequestFilter::default() };
+    let (requests, now) = (state.telemetry.requests(&all), Timestamp::now());
+    let ejected = state.telemetry.ejected_now(now);
+    let known = Known {
+        node: &state.node,
+        snapshot: &snapshot,
+        view: &view,
+        records: &kept,
+        requests: &requests,
+        ejected: &ejected,
+        now,
+    };
     match answer(&question, &known) {
         Ok(answer) => Json(answer).into_response(),
         Err(unresolved) => refuse(StatusCode::NOT_FOUND, &unresolved.problem),
     }
 }
 
-async fn unknown() -> Response {
-    refuse(StatusCode::NOT_FOUND, "no such page; /status, /pods, /records, /why, /config, /metrics, /ready are there")
+/// A connection's id, or a request's.
+fn by_id(state: &AdminState, parameters: &HashMap<String, String>) -> Result<serde_json::Value, String> {
+    let records = state.telemetry.records(&filter(parameters)?);
+    let requests = state.telemetry.requests(&requests::filter(parameters)?);
+    let tales: Vec<_> = records.iter().map(|record| TaleOfRecord::of(&state.node, record)).collect();
+    let (now, snapshot) = (Timestamp::now(), state.snapshots.current());
+    let ejected = state.telemetry.ejected_now(now);
+    let story = Story { node: &state.node, snapshot: &snapshot, now, ejected: &ejected };
+    let stories: Vec<_> = requests.iter().map(|record| story.tell(record)).collect();
+    Ok(json!({ "node": state.node, "records": tales, "requests": stories }))
 }
 
-fn refuse(status: StatusCode, problem: &str) -> Response {
+async fn unknown() -> Response {
+    refuse(
+        StatusCode::NOT_FOUND,
+        "no such page; /status, /pods, /records, /requests, /tap, /why, /config, /metrics, /ready are there",
+    )
+}
+
+pub(super) fn refuse(status: StatusCode, problem: &str) -> Response {
     (status, Json(json!({ "error": problem }))).into_response()
 }
 
 fn question(parameters: &HashMap<String, String>) -> Result<Question, String> {
     let wanted = |name: &str| parameters.get(name).cloned().ok_or_else(|| format!("{name} is missing"));
+    let word = |name: &str| parameters.get(name).map(String::as_str);
     Ok(Question {
         source: wanted("source")?,
         destination: wanted("destination")?,
@@ -208,6 +263,7 @@ fn question(parameters: &HashMap<String, String>) -> Result<Question, String> {
             Some("plaintext") => Some(Security::Plaintext),
             Some(other) => return Err(format!("security is mtls or plaintext, not {other:?}")),
         },
+        request: AskedRequest::read(word("method"), word("path"), word("host"), word("headers"))?,
     })
 }
 
@@ -222,7 +278,10 @@ fn filter(parameters: &HashMap<String, String>) -> Result<RecordFilter, String> 
     })
 }
 
-fn number<N: std::str::FromStr>(parameters: &HashMap<String, String>, name: &str) -> Result<Option<N>, String> {
+pub(super) fn number<N: std::str::FromStr>(
+    parameters: &HashMap<String, String>,
+    name: &str,
+) -> Result<Option<N>, String> {
     let read = |text: &String| text.parse().map_err(|_| format!("{name} is not a number that fits: {text:?}"));
     parameters.get(name).map(read).transpose()
 }

@@ -97,7 +97,7 @@ fn end(record: &ConnectionRecord) -> String {
     }
 }
 
-fn party(party: &Party) -> String {
+pub(super) fn party(party: &Party) -> String {
     let address = party.address.map(|address| address.to_string());
     match (party.workload.as_deref(), address) {
         (Some(row), Some(address)) => format!("{} ({address})", row.name),

@@ -1,4 +1,4 @@
-//! Why a connection was, or would be, carried, refused or not captured: `weft why SOURCE DESTINATION`.
+//! Why a connection or a request was, or would be, carried, refused or not captured: `weft why SOURCE DESTINATION`.
 //!
 //! A pure function of the snapshot, the node's status and the kept records. An agent speaks of what it
 //! knows: capture and the way to the destination for its own pods as sources, mTLS mode and policies for
@@ -6,6 +6,7 @@
 
 mod destination;
 mod history;
+mod route;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,11 @@ use super::question::{self, Question, Source, Target, Unresolved};
 use super::status::{CertificateStatus, NodeView, PodStatus};
 use crate::limits;
 use crate::model::{Endpoint, MtlsMode, Snapshot, SnapshotVersion, Workload};
-use crate::telemetry::{ConnectionRecord, Security};
+use crate::telemetry::{ConnectionRecord, Ejected, RequestRecord, Security};
+
+pub(super) use history::end as end_of;
+pub(super) use route::no_endpoint;
+pub(super) use source::span;
 
 /// Everything that one agent's answer may be made of.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +36,9 @@ pub struct Known<'a> {
     pub view: &'a NodeView,
     /// Newest first.
     pub records: &'a [Arc<ConnectionRecord>],
+    /// Newest first.
+    pub requests: &'a [Arc<RequestRecord>],
+    pub ejected: &'a [Ejected],
     pub now: Timestamp,
 }
 
@@ -47,6 +55,8 @@ pub struct Answer {
     pub findings: Vec<Finding>,
     /// The last connections of this pair that this agent carried, newest first.
     pub records: Vec<Arc<ConnectionRecord>>,
+    /// The same of requests.
+    pub requests: Vec<Arc<RequestRecord>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -99,20 +109,25 @@ pub fn answer(question: &Question, known: &Known<'_>) -> Result<Answer, Unresolv
     let target = question::target(known.snapshot, question)?;
     let mut told = Told::default();
     known.tell_node(&mut told);
-    let speaks = source::tell(known, &source, &target, &mut told);
-    let records = history::of_pair(known, &source, &target);
+    let capture = source::capture(known, &source, &target, &mut told);
+    let way = route::choose(known, question, &source, &target, capture.is_captured());
+    source::tell_target(known, &source, &target, &way, &mut told);
+    way.tell(known, &mut told);
+    let speaks = source::speaks(known, &source, capture, (&target, &way.endpoints), &mut told);
+    let pair = history::of_pair(known, &source, &target, &way.endpoints);
     let speaks = question.security.unwrap_or(speaks);
-    let speaks = if history::offered_mesh_tls(&records) { Security::Mtls } else { speaks };
-    destination::tell(known, &source, &target, speaks, &mut told);
-    history::tell(&records, &mut told);
+    let speaks = if history::offered_mesh_tls(&pair.connections) { Security::Mtls } else { speaks };
+    destination::tell(known, &source, &way, speaks, &mut told);
+    history::tell(known, &pair, &mut told);
     Ok(Answer {
         node: known.node.clone(),
         snapshot: known.snapshot.version.clone(),
         source: known.source_seen(&source, speaks),
-        destination: known.target_seen(&target),
+        destination: known.target_seen(&target, &way.endpoints),
         facts: told.facts,
         findings: ranked(told.findings),
-        records: records.into_iter().take(limits::WHY_RECORDS).collect(),
+        records: pair.connections.into_iter().take(limits::WHY_RECORDS).collect(),
+        requests: pair.requests.into_iter().take(limits::WHY_RECORDS).collect(),
     })
 }
 
@@ -196,7 +211,7 @@ impl Known<'_> {
         }
     }
 
-    fn target_seen(&self, target: &Target) -> TargetSeen {
+    fn target_seen(&self, target: &Target, endpoints: &[Endpoint]) -> TargetSeen {
         let seen = |endpoint: &Endpoint| {
             let row = self.row(endpoint);
             EndpointSeen {
@@ -217,7 +232,7 @@ impl Known<'_> {
                 Target::Workload { .. } => "pod",
                 Target::Foreign(_) => "foreign",
             },
-            endpoints: target.endpoints().iter().take(limits::WHY_ENDPOINTS).map(seen).collect(),
+            endpoints: endpoints.iter().take(limits::WHY_ENDPOINTS).map(seen).collect(),
         }
     }
 }

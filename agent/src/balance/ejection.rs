@@ -30,14 +30,17 @@ impl Health {
     }
 
     /// No answer, or one that says that the endpoint is broken. `room`: another one of its port may be ejected.
-    pub fn failed(&mut self, now: Instant, ejection: Ejection, room: bool) {
+    /// Some: it is ejected from now on, for so long.
+    pub fn failed(&mut self, now: Instant, ejection: Ejection, room: bool) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
         if self.failures < ejection.consecutive_failures || self.is_ejected(now) || !room {
-            return;
+            return None;
         }
-        self.until = Some(now + time(ejection, self.ejections));
+        let away = time(ejection, self.ejections);
+        self.until = Some(now + away);
         self.ejections = self.ejections.saturating_add(1);
         self.failures = 0;
+        Some(away)
     }
 }
 

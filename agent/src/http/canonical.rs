@@ -193,10 +193,12 @@ impl Canonical {
         Ok(())
     }
 
-    /// Makes `parts` exactly this request, for a message of `version`.
+    /// Makes `parts` exactly this request, for a message of `version`. Where HTTP/1.0 names no host it stays HTTP/1.0, for not
+    /// every server takes an empty Host.
     pub fn write(&self, parts: &mut Parts, version: Version) -> Result<(), Refused> {
+        let nameless = parts.version < Version::HTTP_11 && version == Version::HTTP_11 && self.host().is_empty();
         parts.method = self.method.clone();
-        parts.version = version;
+        parts.version = if nameless { Version::HTTP_10 } else { version };
         parts.headers.remove(HOST);
         let host = self.authority.to_string();
         let target = match &self.target {
@@ -214,7 +216,7 @@ impl Canonical {
         }
         written.path_and_query = target;
         parts.uri = Uri::from_parts(written).map_err(|_| Refused::TargetForm)?;
-        if version != Version::HTTP_2 {
+        if version != Version::HTTP_2 && !nameless {
             parts.headers.insert(HOST, HeaderValue::try_from(host).map_err(|_| Refused::Authority)?);
         }
         Ok(())

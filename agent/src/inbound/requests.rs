@@ -1,5 +1,5 @@
-//! Requests to a port that rules about requests speak of: each one is judged on its canonical form, and that form is what
-//! the application gets.
+//! Requests, judged one by one. Where rules about requests speak of the port it is the canonical form that is judged, and
+//! that the application gets; elsewhere it gets what was sent.
 //!
 //! One connection to the application belongs to one mesh connection, so the application sees the client it has accepted.
 //! Absent: routing, balancing and retries, which are the source's.
@@ -16,7 +16,7 @@ use weft_policy::Asked;
 use weft_proto::names::Identity;
 
 use crate::error::{ConnectionError, Reason, Side};
-use crate::http::answer::{self, Asker as Speaker};
+use crate::http::answer::{self, Asker as Speaker, REQUEST_ID};
 use crate::http::canonical::{self, Canonical};
 use crate::http::engine::{self, Line, Peer, Unsent};
 use crate::http::retry;
@@ -26,6 +26,7 @@ use crate::limits;
 use crate::model::{Enrolment, Snapshot};
 use crate::node::pod::{Place, Pod};
 use crate::node::socket::OverTcp;
+use crate::quiet::quietly;
 use crate::telemetry::{Account, ConnectionId, ConnectionRecord, Direction, Party, RequestRecord, Security};
 use crate::worker::Worker;
 
@@ -52,6 +53,19 @@ struct Gate {
     upgrading: Cell<bool>,
     /// Of the pod's budget: an upgraded connection keeps it.
     place: Rc<Place>,
+}
+
+/// What a request says of itself.
+struct Read {
+    /// Where it is another form than the one that is forwarded.
+    judged: Option<Canonical>,
+    forwarded: Canonical,
+}
+
+impl Read {
+    fn judged(&self) -> &Canonical {
+        self.judged.as_ref().unwrap_or(&self.forwarded)
+    }
 }
 
 /// Judges and forwards until the client has ended or the agent drains.
@@ -88,17 +102,17 @@ where
     let answer = |request: Request| -> std::pin::Pin<Box<dyn Future<Output = Response>>> {
         Box::pin(judged(Rc::clone(&gate), request))
     };
-    let drain = async {
+    let drain = quietly(async {
         tokio::select! {
             () = worker.shared.stopping.cancelled() => {}
             () = gate.application_left() => {}
         }
-    };
+    });
     let peer = if gate.identity.is_some() { Peer::Agent } else { Peer::Stranger };
     let serving = engine::serve(version, peer, downstream, &worker.lines, drain, answer);
     tokio::select! {
         served = serving => served.into_result(),
-        reason = worker.cut(pod) => Err(ConnectionError::new(Side::Local, reason)),
+        reason = quietly(worker.cut(pod)) => Err(ConnectionError::new(Side::Local, reason)),
     }
 }
 
@@ -106,19 +120,21 @@ where
 async fn judged(gate: Rc<Gate>, request: Request) -> Response {
     let snapshot = gate.worker.shared.snapshots.current();
     let mut account = gate.account(&snapshot, &request);
-    let speaker = Speaker::of(&request);
-    match gate.carry(snapshot, request, &mut account).await {
-        Ok((response, line)) => {
-            let keeper = Rc::clone(&gate);
-            account.answered(response, move |_| {
-                keeper.application.replace(line);
-            })
-        }
+    let (speaker, name) = (Speaker::of(&request), account.name());
+    let (mut response, line) = match gate.carry(snapshot, request, &mut account).await {
+        Ok(answered) => answered,
         Err(error) => {
             account.note(|record| record.fail(&error));
-            account.answered(answer::refusal(speaker, &error), |_| {})
+            (answer::refusal(speaker, &error), None)
         }
-    }
+    };
+    response.headers_mut().insert(REQUEST_ID, name);
+    let keeper = Rc::clone(&gate);
+    account.answered(response, move |_| {
+        if line.is_some() {
+            keeper.application.replace(line);
+        }
+    })
 }
 
 fn refused(why: canonical::Refused) -> ConnectionError {
@@ -130,8 +146,14 @@ impl Gate {
         let mut record = RequestRecord::begin(self.connection, Direction::Inbound, snapshot.version.clone());
         record.source = self.source.clone();
         record.destination = self.destination.clone();
+        record.original_destination = Some(self.arrival.destination);
         record.security = self.security;
         record.read(request);
+        // The peer's agent has named it. Whoever has no identity may write what it likes, and names nothing.
+        let named = request.headers().get(REQUEST_ID).filter(|_| self.identity.is_some());
+        if let Some(id) = named.and_then(|name| name.to_str().ok()?.parse().ok()) {
+            record.id = id;
+        }
         Account::open(&self.worker.shared.telemetry, record)
     }
 
@@ -147,12 +169,14 @@ impl Gate {
             return Err(open::plaintext_refused(&self.arrival, &enrolment));
         }
         canonical::refuse_tunnel(&head)?;
-        let canonical = self.read(&head, &enrolment).map_err(refused)?;
+        let read = self.read(&head, &enrolment).map_err(refused)?;
+        account.note(|record| record.judged(read.judged()));
         let upgrade = Upgrade::begin(&mut head);
-        self.authorize(&enrolment, &canonical, &head.headers, account)?;
+        self.authorize(&enrolment, read.judged(), &head.headers, account)?;
         drop(snapshot);
+        head.headers.insert(REQUEST_ID, account.name());
         upgrade.ask(&mut head);
-        canonical.write(&mut head, self.version.into()).map_err(refused)?;
+        read.forwarded.write(&mut head, self.version.into()).map_err(refused)?;
         let mut taken = Request::from_parts(head, account.counted(body));
         let tunnel = upgrade.tunnel(&mut taken);
         self.upgrading.set(tunnel.is_some());
@@ -174,19 +198,20 @@ impl Gate {
             let just_ending = rested && attempt == 1 && idempotent;
             let spare = if just_ending || self.version == Version::Http2 { retry::again(&request) } else { None };
             account.note(|record| record.attempts = attempt);
-            let Unsent { request: untouched, why, refused } = match line.send(request).await {
+            let Unsent { request: untouched, why, refused, of_stream } = match line.send(request).await {
                 Ok(response) => return Ok((response, line)),
                 Err(unsent) => unsent,
             };
-            let spare = spare.filter(|spare| (refused || just_ending) && spare.body().is_intact());
+            let spare = spare.filter(|spare| (refused || (just_ending && !of_stream)) && spare.body().is_intact());
             last = why;
             match untouched.or(spare) {
                 Some(another) => request = another,
                 None => break,
             }
         }
-        Err(ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
-            .with_detail(format!("the application ended the connection before an answer: {last}")))
+        let error = ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
+            .with_detail(format!("the application ended the connection before an answer: {last}"));
+        Err(account.blame(error))
     }
 
     async fn application_left(&self) {
@@ -196,13 +221,18 @@ impl Gate {
         }
     }
 
-    /// What is judged. Where rules only note what passes, nothing is refused for its path.
-    fn read(&self, head: &Parts, enrolment: &Enrolment) -> Result<Canonical, canonical::Refused> {
-        let canonical = canonical::canonical(head);
-        if !authorize::refuses_opaque(enrolment, self.arrival.destination.port()) {
-            return canonical.or_else(|_| canonical::as_received(head));
+    /// One form is judged and forwarded where rules with an effect speak of the port. Where none does, a request goes on as
+    /// it came, also if rules note what passes.
+    fn read(&self, head: &Parts, enrolment: &Enrolment) -> Result<Read, canonical::Refused> {
+        let port = self.arrival.destination.port();
+        if authorize::refuses_opaque(enrolment, port) {
+            let forwarded = canonical::canonical(head)?;
+            forwarded.check_for_rules()?;
+            return Ok(Read { judged: None, forwarded });
         }
-        canonical.and_then(|read| read.check_for_rules().map(|()| read))
+        let forwarded = canonical::as_received(head)?;
+        let judged = if authorize::notes_requests(enrolment, port) { canonical::canonical(head).ok() } else { None };
+        Ok(Read { judged, forwarded })
     }
 
     fn authorize(

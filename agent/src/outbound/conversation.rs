@@ -15,6 +15,7 @@ use crate::http::pool::{LineKey, OpenLine};
 use crate::http::{Request, Response, Version};
 use crate::model::{Endpoint, Snapshot, Workload};
 use crate::node::pod::{Place, Pod};
+use crate::quiet::quietly;
 use crate::telemetry::{ConnectionId, ConnectionRecord, Direction, RequestRecord};
 use crate::wire::Prefixed;
 use crate::worker::Worker;
@@ -99,11 +100,11 @@ impl Conversation {
         let answer = |request: Request| -> std::pin::Pin<Box<dyn Future<Output = Response>>> {
             Box::pin(request::carry(Rc::clone(&conversation), request))
         };
-        let drain = worker.shared.stopping.cancelled();
+        let drain = quietly(worker.shared.stopping.cancelled());
         let serving = engine::serve(conversation.version, Peer::Stranger, downstream, &worker.lines, drain, answer);
         tokio::select! {
             served = serving => served.into_result(),
-            reason = worker.cut(&pod) => Err(ConnectionError::new(Side::Local, reason)),
+            reason = quietly(worker.cut(&pod)) => Err(ConnectionError::new(Side::Local, reason)),
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use weft_proto::names::NamespacedName;
 
 use crate::error::{ConnectionError, Reason, Side};
+use crate::http::answer::REQUEST_ID;
 use crate::http::canonical::Canonical;
 use crate::http::engine::BodyError;
 use crate::http::retry::again;
@@ -75,13 +76,15 @@ async fn carry(
 ) -> Result<(), ConnectionError> {
     let way = way::to_mirror(conversation, snapshot, &mirror.backend.target, copy.headers())?;
     let (mut head, body) = copy.into_parts();
+    // The other side's record is of the copy, not of the request.
+    head.headers.insert(REQUEST_ID, account.name());
     canonical
         .write(&mut head, way.version.into())
         .map_err(|refused| ConnectionError::new(Side::Local, Reason::BadRequest).with_detail(refused.to_string()))?;
     let copy = Request::from_parts(head, body);
     let backend: Option<(NamespacedName, u16)> = way.backend_port();
     account.note(|record| record.backend = backend);
-    let plan = way.plan(snapshot);
+    let plan = way.plan(snapshot, account.started());
     let answered = Box::pin(send::send(conversation, &plan, copy, account)).await?;
     account.note(|record| record.status = Some(answered.response.status().as_u16()));
     let send::Rest { key, line, outstanding } = answered.rest;

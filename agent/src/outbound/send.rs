@@ -14,12 +14,13 @@ use weft_proto::names::NamespacedName;
 use crate::balance::{Outstanding, Terms};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{REASON, grpc_status};
+use crate::http::engine::Unsent;
 use crate::http::pool::{LineKey, OpenLine};
 use crate::http::retry::{self, Asked, Outcome};
 use crate::http::{Request, Response, Version};
 use crate::limits;
 use crate::model::{Endpoint, RetryPolicy, Snapshot, Traffic};
-use crate::telemetry::{Account, Security};
+use crate::telemetry::{Account, Ejected, FailedAttempt, Security};
 
 use super::attempt::{self, Next};
 use super::conversation::{Conversation, Seed};
@@ -34,12 +35,20 @@ pub struct Plan<'a> {
     pub version: Version,
     pub traffic: &'a Traffic,
     pub retry: Option<&'a RetryPolicy>,
+    /// When the whole request must be answered.
+    pub deadline: Option<Instant>,
     pub attempt_timeout: Option<Duration>,
 }
 
 impl Plan<'_> {
     fn terms(&self) -> Terms<'_> {
         Terms { endpoints: self.endpoints, balancing: self.traffic.balancing, ejection: self.traffic.ejection }
+    }
+
+    /// How long an attempt that begins now may take. Its end is then this file's to judge, not only its caller's.
+    fn time_left(&self) -> Option<Duration> {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        [left, self.attempt_timeout].into_iter().flatten().min()
     }
 
     /// Whose retry budget pays.
@@ -87,6 +96,8 @@ struct Progress {
 struct Attempt {
     result: Result<Response, ConnectionError>,
     outcome: Outcome,
+    /// The connection had ended while it rested.
+    stale: bool,
     again: Option<Request>,
 }
 
@@ -115,16 +126,22 @@ pub async fn send(
             }
         };
         let begun = Instant::now();
-        let reused = reached.line.reused;
-        let Attempt { result, outcome, again } = progress.attempt(plan, &mut reached.line, request).await;
-        if !(reused && matches!(outcome, Outcome::Unsent(_))) {
-            // A line that rested too long says nothing about its endpoint.
-            tell(conversation, plan, &reached.endpoint, (outcome, begun.elapsed()));
+        let Attempt { result, outcome, stale, again } = progress.attempt(plan, &mut reached.line, request).await;
+        if account.is_broken()
+            && let Err(error) = result
+        {
+            // Says nothing about the endpoint, and there is nothing to send again.
+            return Err(account.blame(error));
+        }
+        // A line that rested too long says nothing about its endpoint.
+        if !stale {
+            tell(conversation, plan, &reached.endpoint, (outcome, begun.elapsed()), account);
             progress.tried.push(reached.endpoint.clone());
         }
         let again = again.filter(|request| request.body().is_intact());
         let Some((another, next)) = again.and_then(|request| {
-            let next = progress.next(conversation, plan, outcome, account)?;
+            let next = progress.next(conversation, plan, (outcome, stale), account)?;
+            request.body().claim();
             Some((request, next))
         }) else {
             return progress.end(result, reached, account);
@@ -142,14 +159,32 @@ fn unpaid(what: impl Display) -> ConnectionError {
         .with_detail(format!("the budget for retries was spent after the last attempt: {what}"))
 }
 
-/// The balancer learns from every attempt.
-fn tell(conversation: &Conversation, plan: &Plan<'_>, endpoint: &Endpoint, (outcome, took): (Outcome, Duration)) {
+/// The balancer learns from every attempt, and people from those that came to nothing.
+fn tell(
+    conversation: &Conversation,
+    plan: &Plan<'_>,
+    endpoint: &Endpoint,
+    (outcome, took): (Outcome, Duration),
+    account: &mut Account,
+) {
     let mut balancer = conversation.worker.balancer.borrow_mut();
     match outcome {
         Outcome::Answered(..) => balancer.answered(endpoint, took),
         Outcome::Failed(_) | Outcome::Unsent(_) => balancer.failed(endpoint),
     }
-    balancer.judged(plan.terms(), endpoint, !outcome.is_failure());
+    let ejected = balancer.judged(plan.terms(), endpoint, !outcome.is_failure());
+    if !outcome.is_failure() {
+        return;
+    }
+    let workload = plan.snapshot.workload_of(endpoint).cloned();
+    let attempt = FailedAttempt { endpoint: endpoint.address, workload, outcome, took, ejected };
+    account.note(|record| {
+        if let Some(away) = ejected {
+            let told = Ejected::by(record, &attempt, plan.port(), away);
+            conversation.worker.shared.telemetry.ejected(told);
+        }
+        record.failed_attempt(attempt);
+    });
 }
 
 /// Why a request goes once more.
@@ -163,9 +198,8 @@ enum After {
 impl Progress {
     async fn attempt(&mut self, plan: &Plan<'_>, open: &mut OpenLine, request: Request) -> Attempt {
         let spare = retry::again(&request);
-        let just_ending = open.reused && !self.excused && self.asked.is_idempotent();
         let sending = open.line.send(request);
-        let sent = match plan.attempt_timeout {
+        let sent = match plan.time_left() {
             Some(limit) => timeout(limit, sending).await.map_err(|_| limit),
             None => Ok(sending.await),
         };
@@ -173,38 +207,51 @@ impl Progress {
             Ok(Ok(mut response)) => {
                 let outcome = told_by_peer(open, &mut response)
                     .unwrap_or_else(|| Outcome::Answered(response.status(), grpc_status(response.headers())));
-                Attempt { result: Ok(response), outcome, again: spare }
+                Attempt { result: Ok(response), outcome, stale: false, again: spare }
             }
-            Ok(Err(mut unsent)) => {
-                let error = ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
-                    .with_detail(format!("the backend's connection ended before an answer: {}", unsent.why));
-                let untouched = unsent.request.take();
-                let excused = untouched.is_none() && !unsent.refused && just_ending;
-                self.excused |= excused;
-                let is_unsent = excused || untouched.is_some() || unsent.refused;
-                let outcome = if is_unsent { Outcome::Unsent(error.reason) } else { Outcome::Failed(error.reason) };
-                Attempt { result: Err(error), outcome, again: untouched.or(spare) }
-            }
+            Ok(Err(unsent)) => self.judge(open.reused, unsent, spare),
             Err(limit) => {
                 let error = ConnectionError::new(Side::Upstream, Reason::RequestTimeout)
-                    .with_detail(format!("the backend did not answer within {limit:?}, the time of one attempt"));
-                Attempt { outcome: Outcome::Failed(error.reason), result: Err(error), again: spare }
+                    .with_detail(format!("the backend did not answer within {limit:?}, the time of this attempt"));
+                Attempt { outcome: Outcome::Failed(error.reason), result: Err(error), stale: false, again: spare }
             }
         }
     }
 
-    /// Whether the request goes once more. What nobody worked on goes for nothing, but not for ever.
+    fn judge(&mut self, reused: bool, mut unsent: Unsent, spare: Option<Request>) -> Attempt {
+        let error = ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
+            .with_detail(format!("the backend's connection ended before an answer: {}", unsent.why));
+        let untouched = unsent.request.take();
+        let never_begun = unsent.refused;
+        // Once, a connection that was just ending is no sign that the request is to blame.
+        let just_ending = reused && !unsent.of_stream && !self.excused && self.asked.is_idempotent();
+        let excused = untouched.is_none() && !never_begun && just_ending;
+        self.excused |= excused;
+        let stale = excused || (reused && untouched.is_some());
+        let is_unsent = stale || untouched.is_some() || never_begun;
+        let outcome = if is_unsent { Outcome::Unsent(error.reason) } else { Outcome::Failed(error.reason) };
+        Attempt { result: Err(error), outcome, stale, again: untouched.or(spare) }
+    }
+
+    /// Whether the request goes once more. What nobody worked on goes for nothing, but not for ever, and not to those who
+    /// have just said no.
     fn next(
         &mut self,
         conversation: &Conversation,
         plan: &Plan<'_>,
-        outcome: Outcome,
+        (outcome, stale): (Outcome, bool),
         account: &mut Account,
     ) -> Option<After> {
-        if matches!(outcome, Outcome::Unsent(_)) && self.pick_again() {
+        let left = plan.endpoints.iter().any(|endpoint| !self.tried.contains(endpoint));
+        if matches!(outcome, Outcome::Unsent(_)) && (stale || left) && self.pick_again() {
             return Some(After::PickAgain);
         }
-        self.retry(conversation, plan, outcome, account).map(|()| After::Retry)
+        self.retry(conversation, plan, outcome, account)?;
+        if !left {
+            // Every one was tried: a retry may go where it was before.
+            self.tried.clear();
+        }
+        Some(After::Retry)
     }
 
     fn end(
@@ -214,9 +261,12 @@ impl Progress {
         account: &mut Account,
     ) -> Result<Answered, ConnectionError> {
         let response = result.map_err(|error| self.unpaid_or(error))?;
-        if self.unpaid {
-            account.note(|record| record.fail(&unpaid("its answer asked for a retry")));
-        }
+        account.note(|record| {
+            record.told = told(&reached.line, &response);
+            if self.unpaid {
+                record.fail(&unpaid("its answer asked for a retry"));
+            }
+        });
         let Reached { outstanding, key, line, .. } = reached;
         Ok(Answered { response, rest: Rest { outstanding, key, line } })
     }
@@ -261,9 +311,14 @@ fn told_by_peer(open: &OpenLine, response: &mut Response) -> Option<Outcome> {
         response.headers_mut().remove(REASON);
         return None;
     }
-    // Where the peer did not know what comes, it may have passed on what its application says.
-    let told = response.headers().get(REASON).filter(|_| open.declared)?;
-    Reason::from_code(told.to_str().ok()?).and_then(Outcome::told)
+    told(open, response).and_then(Outcome::told)
+}
+
+/// Where the peer did not know what comes, it may have passed on what its application says.
+fn told(open: &OpenLine, response: &Response) -> Option<Reason> {
+    let believed = open.declared && open.made.security == Security::Mtls;
+    let told = response.headers().get(REASON).filter(|_| believed)?;
+    Reason::from_code(told.to_str().ok()?)
 }
 
 async fn pause(plan: &Plan<'_>, retries: u32) {
@@ -287,17 +342,15 @@ async fn reach(
     let worker = &conversation.worker;
     let mut last: Option<ConnectionError> = None;
     loop {
-        let tried = &mut progress.tried;
-        let mut picked = worker.balancer.borrow_mut().pick(plan.terms(), tried, &mut rand::rng());
-        if picked.is_none() && last.is_none() && !tried.is_empty() {
-            // Every one was tried once: a retry may go where it was before.
-            tried.clear();
-            picked = worker.balancer.borrow_mut().pick(plan.terms(), tried, &mut rand::rng());
+        let picked = worker.balancer.borrow_mut().pick(plan.terms(), &progress.tried, &mut rand::rng());
+        if plan.traffic.ejection.is_some() {
+            account.note(|record| record.ejected = worker.balancer.borrow().ejected(plan.terms()));
         }
         let Some((endpoint, outstanding)) = picked else {
             return Err(last.unwrap_or_else(|| ConnectionError::new(Side::Local, Reason::NoEndpoint)));
         };
         account.note(|record| record.attempts += 1);
+        let begun = Instant::now();
         let failure = match line::to(conversation, plan.snapshot, &plan.target, &endpoint, plan.version).await {
             Ok((key, line)) => {
                 note(account, plan, &endpoint, &line);
@@ -309,8 +362,9 @@ async fn reach(
             record.destination.address = Some(endpoint.address);
             record.destination.workload = plan.snapshot.workload_of(&endpoint).cloned();
         });
-        if failure.error.side == Side::Upstream {
-            tell(conversation, plan, &endpoint, (Outcome::Unsent(failure.error.reason), Duration::ZERO));
+        // Where every endpoint would say the same, it is no word on this one.
+        if failure.error.side == Side::Upstream && failure.next == Next::AnotherEndpoint {
+            tell(conversation, plan, &endpoint, (Outcome::Unsent(failure.error.reason), begun.elapsed()), account);
         }
         progress.tried.push(endpoint);
         if failure.next == Next::Stop || !progress.pick_again() {

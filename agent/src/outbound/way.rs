@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::request::Parts;
@@ -140,11 +140,11 @@ impl<'a> Way<'a> {
 
     /// The endpoints of a Service port, in the protocol that it declares.
     fn lead_to(&mut self, service: &'a NamespacedName, port: &'a ServicePort) -> Result<(), ConnectionError> {
+        self.of = Some((service, port.port));
         if port.endpoints.is_empty() {
             return Err(ConnectionError::new(Side::Local, Reason::NoEndpoint)
                 .with_detail(format!("no endpoint of Service {service} is ready for port {}", port.port)));
         }
-        self.of = Some((service, port.port));
         self.endpoints = Cow::Borrowed(&port.endpoints);
         match declared(&port.app_protocol) {
             Protocol::Http2 => self.version = Version::Http2,
@@ -204,7 +204,7 @@ impl<'a> Way<'a> {
         self.rule().and_then(|rule| rule.request_timeout).or(self.traffic.request_timeout)
     }
 
-    pub fn plan(&'a self, snapshot: &'a Snapshot) -> Plan<'a> {
+    pub fn plan(&'a self, snapshot: &'a Snapshot, started: Instant) -> Plan<'a> {
         Plan {
             snapshot,
             target: Target {
@@ -217,6 +217,7 @@ impl<'a> Way<'a> {
             version: self.version,
             traffic: self.traffic,
             retry: self.retry(),
+            deadline: self.request_timeout().and_then(|limit| started.checked_add(limit)),
             attempt_timeout: self.rule().and_then(|rule| rule.backend_timeout),
         }
     }

@@ -1,40 +1,57 @@
-//! The last records, for `weft why` and `/records`.
+//! The last records, for `weft why`, `/records` and `/requests`.
 //!
-//! What was carried and what was not are kept apart: a person asks about the one connection that failed, and a busy
-//! service's good ones would have washed it away within a second.
+//! What was carried and what was not are kept apart: a person asks about the one connection or request that failed, and a
+//! busy service's good ones would have washed it away within a second.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{ConnectionId, ConnectionRecord, Party, Verdict};
+use jiff::Timestamp;
+
+use super::filter::{RecordFilter, RequestFilter};
+use super::{ConnectionRecord, RequestRecord, Verdict};
 use crate::limits;
 
-/// Newest last; bound: [`limits::RECORDS_KEPT`] of each kind.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    carried: VecDeque<Arc<ConnectionRecord>>,
-    failed: VecDeque<Arc<ConnectionRecord>>,
+    connections: Shelf<ConnectionRecord>,
+    requests: Shelf<RequestRecord>,
 }
 
-/// What a question asks for; an absent field is anything.
-#[derive(Debug, Clone, Default)]
-pub struct RecordFilter {
-    pub id: Option<ConnectionId>,
-    /// A pod (`namespace/name`), an address, or an application (`namespace/application`).
-    pub source: Option<String>,
-    /// The same, or a service (`namespace/name`).
-    pub destination: Option<String>,
-    pub port: Option<u16>,
-    /// At most this many.
-    pub limit: Option<usize>,
+/// Newest last; bound: [`limits::RECORDS_KEPT`] of each kind.
+#[derive(Debug)]
+struct Shelf<Record> {
+    carried: VecDeque<Arc<Record>>,
+    failed: VecDeque<Arc<Record>>,
+}
+
+trait Ended {
+    fn is_failure(&self) -> bool;
+    fn ended(&self) -> Timestamp;
 }
 
 impl Kept {
-    pub(super) fn extend(&mut self, records: Vec<Arc<ConnectionRecord>>) {
+    pub(super) fn extend(&mut self, records: Vec<Arc<ConnectionRecord>>, requests: Vec<Arc<RequestRecord>>) {
+        self.connections.extend(records);
+        self.requests.extend(requests);
+    }
+
+    /// Those that ended last come first.
+    pub(super) fn find(&self, filter: &RecordFilter) -> Vec<Arc<ConnectionRecord>> {
+        self.connections.find(filter.limit, |record| filter.fits(record))
+    }
+
+    /// Those that ended last come first.
+    pub(super) fn find_requests(&self, filter: &RequestFilter) -> Vec<Arc<RequestRecord>> {
+        self.requests.find(filter.limit, |record| filter.fits(record))
+    }
+}
+
+impl<Record: Ended> Shelf<Record> {
+    fn extend(&mut self, records: Vec<Arc<Record>>) {
         for record in records {
-            let kept = if record.verdict() == Verdict::Allow { &mut self.carried } else { &mut self.failed };
+            let kept = if record.is_failure() { &mut self.failed } else { &mut self.carried };
             if kept.len() == limits::RECORDS_KEPT {
                 kept.pop_front();
             }
@@ -42,11 +59,10 @@ impl Kept {
         }
     }
 
-    /// Those that ended last come first.
-    pub(super) fn find(&self, filter: &RecordFilter) -> Vec<Arc<ConnectionRecord>> {
-        let limit = filter.limit.unwrap_or(limits::ADMIN_RECORDS_DEFAULT);
-        let newest = |kept: &VecDeque<Arc<ConnectionRecord>>| -> Vec<_> {
-            kept.iter().rev().filter(|record| filter.fits(record)).take(limit).map(Arc::clone).collect()
+    fn find(&self, limit: Option<usize>, fits: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
+        let limit = limit.unwrap_or(limits::ADMIN_RECORDS_DEFAULT);
+        let newest = |kept: &VecDeque<Arc<Record>>| -> Vec<_> {
+            kept.iter().rev().filter(|record| fits(record)).take(limit).map(Arc::clone).collect()
         };
         let mut found = newest(&self.carried);
         found.extend(newest(&self.failed));
@@ -56,40 +72,35 @@ impl Kept {
     }
 }
 
-impl RecordFilter {
-    fn fits(&self, record: &ConnectionRecord) -> bool {
-        let port = |port: u16| {
-            [record.original_destination, record.destination.address]
-                .iter()
-                .flatten()
-                .any(|address| address.port() == port)
-        };
-        self.id.is_none_or(|id| id == record.id)
-            && self.source.as_deref().is_none_or(|name| names_party(name, &record.source, None))
-            && self.destination.as_deref().is_none_or(|name| names_destination(name, record))
-            && self.port.is_none_or(port)
+impl<Record> Default for Shelf<Record> {
+    fn default() -> Self {
+        Self { carried: VecDeque::new(), failed: VecDeque::new() }
     }
 }
 
-fn names_destination(name: &str, record: &ConnectionRecord) -> bool {
-    record.service.as_ref().is_some_and(|service| service.to_string() == name)
-        || names_party(name, &record.destination, record.original_destination)
+impl Ended for ConnectionRecord {
+    fn is_failure(&self) -> bool {
+        self.verdict() != Verdict::Allow
+    }
+
+    fn ended(&self) -> Timestamp {
+        self.ended()
+    }
 }
 
-fn names_party(name: &str, party: &Party, asked: Option<SocketAddr>) -> bool {
-    let by_row = party.workload.as_deref().is_some_and(|row| {
-        *row.name == *name
-            || name.rsplit_once('/').is_some_and(|(namespace, application)| {
-                *row.application == *application && super::namespace_of(row) == namespace
-            })
-    });
-    let is_address = |address: SocketAddr| name.parse() == Ok(address.ip()) || name.parse() == Ok(address);
-    by_row || [party.address, asked].into_iter().flatten().any(is_address)
+impl Ended for RequestRecord {
+    fn is_failure(&self) -> bool {
+        self.is_failure()
+    }
+
+    fn ended(&self) -> Timestamp {
+        self.ended()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Direction;
+    use super::super::{ConnectionId, Direction};
     use super::*;
     use crate::error::Reason;
     use crate::model::SnapshotVersion;
@@ -115,15 +126,15 @@ mod tests {
     fn the_newest_come_first_and_the_oldest_go() {
         let mut kept = Kept::default();
         let first = record("10.0.0.1:1", "10.1.0.1:80");
-        kept.extend(vec![Arc::clone(&first)]);
+        kept.extend(vec![Arc::clone(&first)], vec![]);
         assert_eq!(by_id(&kept, first.id), 1);
         for _ in 0..limits::RECORDS_KEPT {
-            kept.extend(vec![record("10.0.0.2:1", "10.1.0.1:80")]);
+            kept.extend(vec![record("10.0.0.2:1", "10.1.0.1:80")], vec![]);
         }
-        assert_eq!(kept.carried.len(), limits::RECORDS_KEPT);
+        assert_eq!(kept.connections.carried.len(), limits::RECORDS_KEPT);
         assert_eq!(by_id(&kept, first.id), 0);
         let last = record("10.0.0.3:1", "10.1.0.1:80");
-        kept.extend(vec![Arc::clone(&last)]);
+        kept.extend(vec![Arc::clone(&last)], vec![]);
         assert_eq!(kept.find(&RecordFilter::default())[0].id, last.id);
     }
 
@@ -131,21 +142,21 @@ mod tests {
     fn connections_that_succeed_do_not_wash_away_one_that_failed() {
         let mut kept = Kept::default();
         let odd = failed();
-        kept.extend(vec![Arc::clone(&odd)]);
+        kept.extend(vec![Arc::clone(&odd)], vec![]);
         for _ in 0..limits::RECORDS_KEPT * 2 {
-            kept.extend(vec![record("10.0.0.2:1", "10.1.0.1:80")]);
+            kept.extend(vec![record("10.0.0.2:1", "10.1.0.1:80")], vec![]);
         }
         assert_eq!(by_id(&kept, odd.id), 1);
         for _ in 0..limits::RECORDS_KEPT {
-            kept.extend(vec![failed()]);
+            kept.extend(vec![failed()], vec![]);
         }
-        assert_eq!((by_id(&kept, odd.id), kept.failed.len()), (0, limits::RECORDS_KEPT));
+        assert_eq!((by_id(&kept, odd.id), kept.connections.failed.len()), (0, limits::RECORDS_KEPT));
     }
 
     #[test]
     fn a_filter_finds_by_address_and_port() {
         let mut kept = Kept::default();
-        kept.extend(vec![record("10.0.0.1:1", "10.1.0.1:80"), record("10.0.0.1:2", "10.1.0.2:443")]);
+        kept.extend(vec![record("10.0.0.1:1", "10.1.0.1:80"), record("10.0.0.1:2", "10.1.0.2:443")], vec![]);
         let find = |source: Option<&str>, destination: Option<&str>, port| {
             let filter = RecordFilter {
                 source: source.map(Into::into),
@@ -160,5 +171,23 @@ mod tests {
         assert_eq!(find(None, Some("10.1.0.2"), None), 1);
         assert_eq!(find(None, Some("10.1.0.2"), Some(80)), 0);
         assert_eq!(find(None, None, Some(80)), 1);
+    }
+
+    #[test]
+    fn an_answer_that_is_an_error_is_kept_apart_too() {
+        let mut kept = Kept::default();
+        let request = |status| {
+            let snapshot = SnapshotVersion("v".into());
+            let mut request = RequestRecord::begin(ConnectionId::random(), Direction::Outbound, snapshot);
+            request.status = Some(status);
+            Arc::new(request)
+        };
+        let odd = request(500);
+        kept.extend(vec![], vec![Arc::clone(&odd)]);
+        kept.extend(vec![], (0..limits::RECORDS_KEPT * 2).map(|_| request(200)).collect());
+        let found = kept.find_requests(&RequestFilter { failed: true, ..RequestFilter::default() });
+        assert_eq!(found.iter().map(|record| record.id).collect::<Vec<_>>(), [odd.id]);
+        let all = RequestFilter { limit: Some(usize::MAX), ..RequestFilter::default() };
+        assert_eq!(kept.find_requests(&all).len(), limits::RECORDS_KEPT + 1);
     }
 }

@@ -1,4 +1,4 @@
-//! What the agent tells about connections: access log, metrics, and the records that `weft why` reads.
+//! What the agent tells about connections and requests: access log, metrics, and the records that `weft why` reads.
 //!
 //! Workers hand over one [`ConnectionRecord`] per ended connection and never wait: the queue is bounded,
 //! what does not fit is counted and dropped. One thread of its own writes, counts and keeps. No label and
@@ -6,6 +6,9 @@
 
 mod access_log;
 mod account;
+mod attempt;
+mod ejected;
+mod filter;
 mod kept;
 mod logs;
 mod metrics;
@@ -15,25 +18,33 @@ mod record;
 mod recorder;
 mod request;
 mod series;
+mod tap;
 
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 pub use access_log::AccessLogTarget;
 pub use account::Account;
-pub use kept::RecordFilter;
+pub use attempt::FailedAttempt;
+pub use ejected::Ejected;
+pub use filter::{RecordFilter, RequestFilter, WantedStatus};
 pub use logs::{LogError, start_logs};
 pub use record::{ConnectionId, ConnectionRecord, Direction, Party, Security, Verdict};
 pub use recorder::Recorder;
 pub use request::RequestRecord;
+pub use tap::{Sample, Tap, Tapped};
 
 pub(crate) use record::namespace_of;
 
 use crate::admin::NodeView;
 use crate::limits;
+use ejected::EjectedKept;
+use jiff::Timestamp;
 use kept::Kept;
 use metrics::Metrics;
 use recorder::Message;
+use tap::Taps;
 
 /// The handle that journeys report through. Cheap to clone, callable from any thread.
 #[derive(Debug, Clone)]
@@ -46,6 +57,20 @@ struct Shared {
     queue: SyncSender<Message>,
     metrics: Metrics,
     kept: Mutex<Kept>,
+    ejected: Mutex<EjectedKept>,
+    taps: Mutex<Taps>,
+}
+
+impl Shared {
+    fn new(queue: SyncSender<Message>) -> Self {
+        Self {
+            queue,
+            metrics: Metrics::new(),
+            kept: Mutex::default(),
+            ejected: Mutex::default(),
+            taps: Mutex::default(),
+        }
+    }
 }
 
 impl Telemetry {
@@ -55,7 +80,7 @@ impl Telemetry {
     /// The access log cannot be opened, or no thread can be started.
     pub fn start(access_log: &AccessLogTarget) -> std::io::Result<(Self, Recorder)> {
         let (queue, arrivals) = sync_channel(limits::ACCESS_LOG_QUEUE);
-        let shared = Shared { queue: queue.clone(), metrics: Metrics::new(), kept: Mutex::new(Kept::default()) };
+        let shared = Shared::new(queue.clone());
         let telemetry = Self { shared: Arc::new(shared) };
         let recorder = Recorder::start(access_log, telemetry.clone(), arrivals, queue)?;
         Ok((telemetry, recorder))
@@ -87,10 +112,35 @@ impl Telemetry {
         }
     }
 
+    /// Takes the word of a worker that an endpoint gets nothing for a while, as [`Self::record`] does.
+    pub fn ejected(&self, ejected: Ejected) {
+        if self.shared.queue.try_send(Message::Ejected(Box::new(ejected))).is_err() {
+            self.shared.metrics.record_dropped();
+        }
+    }
+
     /// Kept records that fit the filter, newest first.
     #[must_use]
     pub fn records(&self, filter: &RecordFilter) -> Vec<Arc<ConnectionRecord>> {
-        self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner).find(filter)
+        locked(&self.shared.kept).find(filter)
+    }
+
+    /// Kept records of requests that fit the filter, newest first.
+    #[must_use]
+    pub fn requests(&self, filter: &RequestFilter) -> Vec<Arc<RequestRecord>> {
+        locked(&self.shared.kept).find_requests(filter)
+    }
+
+    /// Endpoints that some worker sends nothing to now.
+    #[must_use]
+    pub fn ejected_now(&self, now: Timestamp) -> Vec<Ejected> {
+        locked(&self.shared.ejected).now(now)
+    }
+
+    /// Every request that fits, from now on, as it ends. None: as many look on already as may.
+    #[must_use]
+    pub fn tap(&self, filter: RequestFilter, sample: Sample, per_second: u32) -> Option<Tap> {
+        locked(&self.shared.taps).open(filter, sample, per_second)
     }
 
     /// Everything counted, in the Prometheus text format (`OpenMetrics` 1.0).
@@ -105,9 +155,24 @@ impl Telemetry {
         &self.shared.metrics
     }
 
-    fn keep(&self, records: Vec<Arc<ConnectionRecord>>) {
-        self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner).extend(records);
+    fn keep(&self, records: Vec<Arc<ConnectionRecord>>, requests: Vec<Arc<RequestRecord>>, ejected: Vec<Ejected>) {
+        locked(&self.shared.kept).extend(records, requests);
+        if !ejected.is_empty() {
+            let mut kept = locked(&self.shared.ejected);
+            for ejected in ejected {
+                kept.keep(ejected);
+            }
+        }
     }
+
+    fn show(&self, requests: &[Arc<RequestRecord>]) {
+        locked(&self.shared.taps).show(requests, Instant::now());
+    }
+}
+
+/// Held by the thread that keeps records and by those who ask; never by a worker.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An open connection in the gauge of active ones.
@@ -180,8 +245,7 @@ mod tests {
     #[test]
     fn a_worker_never_waits_for_a_slow_disk() {
         let (queue, _never_read) = sync_channel(2);
-        let shared = Shared { queue, metrics: Metrics::new(), kept: Mutex::new(Kept::default()) };
-        let telemetry = Telemetry { shared: Arc::new(shared) };
+        let telemetry = Telemetry { shared: Arc::new(Shared::new(queue)) };
         for _ in 0..5 {
             telemetry.record(ended(Direction::Outbound, Reason::Completed));
         }

@@ -6,10 +6,12 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::sync::Arc;
 
+use http::Method;
 use weft_proto::names::{Identity, NamespacedName};
 
-use super::ConnectionRecord;
+use super::{ConnectionRecord, Party, RequestRecord};
 use crate::limits;
 
 /// Names that many records have in common; bound: [`limits::RECORD_NAMES`] of each kind.
@@ -17,18 +19,40 @@ use crate::limits;
 pub(super) struct Names {
     identities: HashSet<Identity>,
     services: HashSet<NamespacedName>,
+    routes: HashSet<Arc<str>>,
 }
 
 impl Names {
     pub(super) fn settle(&mut self, record: &mut ConnectionRecord) {
-        for party in [&mut record.source, &mut record.destination] {
-            party.identity = party.identity.take().map(|identity| shared(&mut self.identities, identity));
-        }
+        self.settle_parties([&mut record.source, &mut record.destination]);
         record.service = record.service.take().map(|service| shared(&mut self.services, service));
         for text in [&mut record.rule, &mut record.detail] {
             *text = text.as_deref().map(str::to_owned);
         }
         record.noted = record.noted.iter().map(|rule| rule.as_str().to_owned()).collect();
+    }
+
+    pub(super) fn settle_request(&mut self, record: &mut RequestRecord) {
+        self.settle_parties([&mut record.source, &mut record.destination]);
+        record.service = record.service.take().map(|service| shared(&mut self.services, service));
+        record.backend = record.backend.take().map(|(service, port)| (shared(&mut self.services, service), port));
+        record.route = record.route.take().map(|route| shared(&mut self.routes, route));
+        for text in [&mut record.rule, &mut record.detail] {
+            *text = text.as_deref().map(str::to_owned);
+        }
+        for text in [&mut record.host, &mut record.path] {
+            *text = text.as_str().to_owned();
+        }
+        record.method = Method::from_bytes(record.method.as_str().as_bytes()).unwrap_or_default();
+        record.noted = record.noted.iter().map(|rule| rule.as_str().to_owned()).collect();
+        record.failed_attempts = record.failed_attempts.clone();
+        record.ejected = record.ejected.clone();
+    }
+
+    fn settle_parties(&mut self, parties: [&mut Party; 2]) {
+        for party in parties {
+            party.identity = party.identity.take().map(|identity| shared(&mut self.identities, identity));
+        }
     }
 }
 
@@ -46,8 +70,6 @@ fn shared<Name: Hash + Eq + Clone>(known: &mut HashSet<Name>, name: Name) -> Nam
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::model::SnapshotVersion;
     use crate::telemetry::Direction;

@@ -25,6 +25,10 @@ impl ConnectionId {
     pub fn random() -> Self {
         Self(rand::random())
     }
+
+    pub(super) const fn number(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for ConnectionId {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::access_log::{AccessLog, AccessLogTarget};
 use super::names::Names;
 use super::series::SeriesBudgets;
-use super::{ConnectionRecord, RequestRecord, Telemetry};
+use super::{ConnectionRecord, Ejected, RequestRecord, Telemetry};
 use crate::limits;
 
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(super) enum Message {
     /// Boxed: the queue's slots are made at start, and eight thousand whole records would be megabytes of an idle agent.
     Record(Box<ConnectionRecord>),
     Request(Box<RequestRecord>),
+    Ejected(Box<Ejected>),
     Stop,
 }
 
@@ -36,11 +37,13 @@ impl Recorder {
     ) -> io::Result<Self> {
         let mut log = AccessLog::open(target)?;
         let thread = Builder::new().name("weft-records".to_owned()).spawn(move || {
+            give_way();
             let mut budgets = SeriesBudgets::new();
             let mut names = Names::default();
             while let Some(batch) = next_batch(&arrivals, &mut names) {
                 settle(&telemetry, &mut log, &mut budgets, &batch);
-                telemetry.keep(batch.records);
+                telemetry.show(&batch.requests);
+                telemetry.keep(batch.records, batch.requests, batch.ejected);
                 if batch.last {
                     return;
                 }
@@ -59,20 +62,28 @@ impl Recorder {
     }
 }
 
+/// A worker that has something to carry goes first. Linux keeps this for each thread; where it is refused, nothing is lost.
+fn give_way() {
+    if let Err(error) = rustix::process::setpriority_process(None, limits::RECORDER_NICENESS) {
+        tracing::debug!(%error, "the thread that writes records keeps the workers' priority");
+    }
+}
+
 struct Batch {
     records: Vec<Arc<ConnectionRecord>>,
-    requests: Vec<RequestRecord>,
+    requests: Vec<Arc<RequestRecord>>,
+    ejected: Vec<Ejected>,
     last: bool,
 }
 
 /// Waits for a record, then lets a burst gather, so that workers wake this thread once for all of them.
 fn next_batch(arrivals: &Receiver<Message>, names: &mut Names) -> Option<Batch> {
-    let mut batch = Batch { records: Vec::new(), requests: Vec::new(), last: false };
+    let mut batch = Batch { records: Vec::new(), requests: Vec::new(), ejected: Vec::new(), last: false };
     batch.take(arrivals.recv().ok()?, names);
     if !batch.last {
         sleep(limits::RECORD_BATCH);
     }
-    while batch.records.len() + batch.requests.len() < limits::ACCESS_LOG_QUEUE {
+    while batch.records.len() + batch.requests.len() + batch.ejected.len() < limits::ACCESS_LOG_QUEUE {
         match arrivals.try_recv() {
             Ok(message) => batch.take(message, names),
             Err(_) => break,
@@ -91,8 +102,10 @@ impl Batch {
             }
             Message::Request(mut request) => {
                 request.bounded();
-                self.requests.push(*request);
+                names.settle_request(&mut request);
+                self.requests.push(Arc::from(request));
             }
+            Message::Ejected(ejected) => self.ejected.push(*ejected),
             Message::Stop => self.last = true,
         }
     }
@@ -103,9 +116,7 @@ fn settle(telemetry: &Telemetry, log: &mut AccessLog, budgets: &mut SeriesBudget
     for record in &batch.records {
         telemetry.metrics().closed(record, budgets, now);
     }
-    for request in &batch.requests {
-        telemetry.metrics().answered(request, budgets, now);
-    }
+    telemetry.metrics().answered(batch.requests.iter().map(AsRef::as_ref), budgets, now);
     let written = log.write(&batch.records).and_then(|()| log.write(&batch.requests));
     if let Err(error) = written {
         let records = batch.records.len() + batch.requests.len();

@@ -1,20 +1,23 @@
 //! One request and its answer, as it is logged, counted and explained.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HOST;
 use http::uri::Authority;
-use http::{Method, Version};
+use http::{Method, StatusCode, Version};
 use jiff::Timestamp;
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 use weft_proto::names::NamespacedName;
 
 use super::record::{seconds, truncate};
-use super::{ConnectionId, Direction, Party, Security, Verdict};
+use super::{ConnectionId, Direction, FailedAttempt, Party, Security, Verdict};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::Request;
+use crate::http::canonical::Canonical;
+use crate::http::retry::Outcome;
 use crate::limits;
 use crate::model::SnapshotVersion;
 
@@ -34,6 +37,8 @@ pub struct RequestRecord {
     pub source: Party,
     /// The endpoint that answered, or the last one tried.
     pub destination: Party,
+    /// What the client dialled, or where it arrived.
+    pub original_destination: Option<SocketAddr>,
     /// The Service that was asked for.
     pub service: Option<NamespacedName>,
     /// The Service and port that the route led to, where a route decided.
@@ -41,6 +46,7 @@ pub struct RequestRecord {
     /// The rule that decided, "`HTTPRoute` shop/web[0]".
     pub route: Option<Arc<str>>,
     pub method: Method,
+    /// As it was judged, or as the client wrote it where it was refused before that; the same with the path.
     pub host: String,
     /// Without the query, which may hold secrets.
     pub path: String,
@@ -65,6 +71,12 @@ pub struct RequestRecord {
     pub attempts: u32,
     /// Of these, ones that the retry budget paid for.
     pub retries: u32,
+    /// Attempts that came to nothing, or to an answer that says so; the last of them may be what the client got.
+    pub failed_attempts: Vec<FailedAttempt>,
+    /// Endpoints that were passed over, because they have failed too often lately.
+    pub ejected: Vec<SocketAddr>,
+    /// Why the destination's agent answered in the place of its application, as it says.
+    pub told: Option<Reason>,
     pub snapshot: SnapshotVersion,
 }
 
@@ -81,6 +93,7 @@ impl RequestRecord {
             first_byte: None,
             source: Party::default(),
             destination: Party::default(),
+            original_destination: None,
             service: None,
             backend: None,
             route: None,
@@ -100,8 +113,17 @@ impl RequestRecord {
             bytes_received: 0,
             attempts: 0,
             retries: 0,
+            failed_attempts: Vec::new(),
+            ejected: Vec::new(),
+            told: None,
             snapshot,
         }
+    }
+
+    /// What was judged of it and is forwarded, in place of what the client wrote.
+    pub fn judged(&mut self, canonical: &Canonical) {
+        self.host = canonical.authority().to_string();
+        canonical.path().clone_into(&mut self.path);
     }
 
     /// What the client's request says of itself, before anybody has judged it.
@@ -127,6 +149,25 @@ impl RequestRecord {
         }
     }
 
+    /// Of many attempts the first ones are told, and the last.
+    pub fn failed_attempt(&mut self, attempt: FailedAttempt) {
+        self.failed_attempts.truncate(limits::RECORD_ATTEMPTS - 1);
+        self.failed_attempts.push(attempt);
+    }
+
+    /// Nobody answered, Weft answered in somebody's place, or what was answered says that the server is broken.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        let status = self.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or_default();
+        self.verdict() != Verdict::Allow || Outcome::Answered(status, self.grpc_status).is_failure()
+    }
+
+    /// The moment of its end, as exact as the clock was steady.
+    #[must_use]
+    pub fn ended(&self) -> Timestamp {
+        self.started.saturating_add(self.duration).unwrap_or(self.started)
+    }
+
     #[must_use]
     pub const fn verdict(&self) -> Verdict {
         Verdict::of(self.reason)
@@ -138,6 +179,11 @@ impl RequestRecord {
             truncate(text, limits::RECORD_DETAIL_MAXIMUM);
         }
         self.noted.truncate(limits::RECORD_NOTED_MAXIMUM);
+        self.ejected.truncate(limits::RECORD_ATTEMPTS);
+        if self.method.as_str().len() > limits::RECORD_METHOD_MAXIMUM {
+            let cut = self.method.as_str().as_bytes().get(..limits::RECORD_METHOD_MAXIMUM);
+            self.method = cut.and_then(|cut| Method::from_bytes(cut).ok()).unwrap_or_default();
+        }
         truncate(&mut self.path, limits::RECORD_PATH_MAXIMUM);
         truncate(&mut self.host, limits::RECORD_PATH_MAXIMUM);
     }
@@ -146,7 +192,7 @@ impl RequestRecord {
 /// The line of the access log: field names are stable, and those of connections where they mean the same.
 impl Serialize for RequestRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("RequestRecord", 29)?;
+        let mut fields = serializer.serialize_struct("RequestRecord", 33)?;
         fields.serialize_field("time", &self.started)?;
         fields.serialize_field("request", &self.id)?;
         fields.serialize_field("id", &self.connection)?;
@@ -160,6 +206,7 @@ impl Serialize for RequestRecord {
         fields.serialize_field("security", &self.security)?;
         fields.serialize_field("source", &self.source)?;
         fields.serialize_field("destination", &self.destination)?;
+        fields.serialize_field("original_destination", &self.original_destination)?;
         fields.serialize_field("service", &self.service)?;
         fields.serialize_field("backend", &self.backend.as_ref().map(|(name, port)| format!("{name}:{port}")))?;
         fields.serialize_field("route", &self.route)?;
@@ -175,6 +222,9 @@ impl Serialize for RequestRecord {
         fields.serialize_field("first_byte_seconds", &self.first_byte.map(seconds))?;
         fields.serialize_field("attempts", &self.attempts)?;
         fields.serialize_field("retries", &self.retries)?;
+        fields.serialize_field("failed_attempts", &self.failed_attempts)?;
+        fields.serialize_field("ejected", &self.ejected)?;
+        fields.serialize_field("told", &self.told)?;
         fields.serialize_field("snapshot", &self.snapshot)?;
         fields.end()
     }

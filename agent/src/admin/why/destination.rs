@@ -3,29 +3,31 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use weft_policy::{Asked, Ground, Peer, Policy, Verdict};
+use weft_policy::{Ground, Peer, Policy, Verdict};
 use weft_proto::names::Identity;
 
+use super::route::{Asked, Way};
 use super::source::{certificate, enrolled};
 use super::{Known, Told};
 use crate::admin::finding::{Cause, End, Finding, Weight};
-use crate::admin::question::{Source, Target};
+use crate::admin::question::Source;
 use crate::error::Reason;
 use crate::limits;
 use crate::model::{Endpoint, Enrolment, FailureMode, MtlsMode, Workload};
 use crate::telemetry::Security;
 
 /// Tells of each endpoint whose pod is on this node.
-pub(super) fn tell(known: &Known<'_>, source: &Source, target: &Target, speaks: Security, told: &mut Told) {
+pub(super) fn tell(known: &Known<'_>, source: &Source, way: &Way<'_>, speaks: Security, told: &mut Told) {
     let mut said = BTreeSet::new();
-    for endpoint in target.endpoints().iter().take(limits::WHY_ENDPOINTS) {
+    for endpoint in way.endpoints.iter().take(limits::WHY_ENDPOINTS) {
         let Some(row) = known.row(endpoint) else { continue };
         if !known.is_here(row) {
             peer(row, told, &mut said);
             continue;
         }
         let Some(enrolment) = enrolled(known, row, End::Destination, told) else { continue };
-        let arrival = Arrival { known, source, row, enrolment: &enrolment, endpoint, speaks };
+        let arrival =
+            Arrival { known, source, row, enrolment: &enrolment, endpoint, speaks, request: way.request.as_ref() };
         if !arrival.meets_the_agent(told) {
             continue;
         }
@@ -80,6 +82,7 @@ struct Arrival<'a> {
     enrolment: &'a Enrolment,
     endpoint: &'a Endpoint,
     speaks: Security,
+    request: Option<&'a Asked>,
 }
 
 impl Arrival<'_> {
@@ -173,9 +176,70 @@ impl Arrival<'_> {
 
     fn decide(&self, identity: Option<&Identity>, address: IpAddr, told: &mut Told) {
         let policies = || self.enrolment.policies.iter().map(AsRef::<Policy>::as_ref);
-        let peer = Peer { identity, address, port: self.port(), asked: Asked::Opaque };
-        let decision = weft_policy::evaluate(policies(), &peer);
-        let sentence = weft_policy::explain(policies(), &peer);
+        let peer = Peer { identity, address, port: self.port(), asked: weft_policy::Asked::Opaque };
+        let judged = weft_policy::needs_requests(policies(), self.port());
+        if let Some(asked) = self.request.filter(|_| judged) {
+            return self.decide_request(policies(), &peer, asked, told);
+        }
+        if !judged {
+            return self.tell_decision(policies(), &peer, "may not connect to", told);
+        }
+        // Policies of connections alone judge requests too, whatever these ask for.
+        let alone = || policies().filter(|policy| !policy.judges_requests(self.port()));
+        if weft_policy::evaluate(alone(), &peer).verdict == Verdict::Deny {
+            return self.tell_decision(alone(), &peer, "may not connect to", told);
+        }
+        told.fact(
+            End::Destination,
+            format!(
+                "Each request to port {} of {} is judged by itself, by {}; {} (say --method, --path, --host or --header to have one judged).",
+                self.port(),
+                self.row.name,
+                names(policies().filter(|policy| policy.judges_requests(self.port()))),
+                if weft_policy::refuses_opaque(policies(), self.port()) {
+                    "bytes that are no HTTP are refused"
+                } else {
+                    "other bytes pass"
+                }
+            ),
+        );
+    }
+
+    fn decide_request<'p>(
+        &self,
+        policies: impl Iterator<Item = &'p Policy> + Clone,
+        peer: &Peer<'_>,
+        asked: &Asked,
+        told: &mut Told,
+    ) {
+        if weft_policy::refuses_opaque(policies.clone(), self.port())
+            && let Err(refused) = asked.canonical.check_for_rules()
+        {
+            let summary =
+                format!("Rules judge the requests to {}, and this one has two readings: {refused}.", self.row.name);
+            let cause = Cause::Reason(Reason::BadRequest);
+            return told.finding(Finding::new(cause, Weight::Blocks, End::Destination, summary));
+        }
+        let request = weft_policy::Request {
+            method: asked.canonical.method().as_str(),
+            host: asked.canonical.host(),
+            path: asked.canonical.path(),
+            headers: &asked.headers,
+        };
+        let what = format!("may not ask for {} at", asked.words());
+        let peer = Peer { asked: weft_policy::Asked::Request(&request), ..*peer };
+        self.tell_decision(policies, &peer, &what, told);
+    }
+
+    fn tell_decision<'p>(
+        &self,
+        policies: impl Iterator<Item = &'p Policy> + Clone,
+        peer: &Peer<'_>,
+        what: &str,
+        told: &mut Told,
+    ) {
+        let decision = weft_policy::evaluate(policies.clone(), peer);
+        let sentence = weft_policy::explain(policies, peer);
         told.fact(
             End::Destination,
             format!("Authorization at {} for {}: {sentence}.", self.row.name, self.source.name()),
@@ -193,14 +257,13 @@ impl Arrival<'_> {
                 Cause::Reason(reason),
                 Weight::Blocks,
                 End::Destination,
-                format!(
-                    "{} may not connect to port {} of {}: {ground}.",
-                    self.source.name(),
-                    self.port(),
-                    self.row.name
-                ),
+                format!("{} {what} port {} of {}: {ground}.", self.source.name(), self.port(), self.row.name),
             )
             .seen(format!("The policies in snapshot {}, evaluated now.", self.known.snapshot.version.0)),
         );
     }
+}
+
+fn names<'p>(policies: impl Iterator<Item = &'p Policy>) -> String {
+    policies.map(|policy| policy.name.to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use weft_abi::Reason as Counted;
 
+use super::route::Way;
 use super::{Known, Told};
 use crate::admin::finding::{Cause, End, Finding, Weight};
 use crate::admin::question::{Source, Target};
@@ -15,9 +16,9 @@ use crate::limits;
 use crate::model::{Endpoint, Enrolment, FailureMode, MtlsMode, Workload};
 use crate::telemetry::Security;
 
-/// Tells the source's half and says what its side would speak.
-pub(super) fn tell(known: &Known<'_>, source: &Source, target: &Target, told: &mut Told) -> Security {
-    let captured = match source {
+/// Tells whether the source is captured.
+pub(super) fn capture(known: &Known<'_>, source: &Source, target: &Target, told: &mut Told) -> Capture {
+    match source {
         Source::Stranger(address) => {
             told.fact(
                 End::Source,
@@ -27,20 +28,38 @@ pub(super) fn tell(known: &Known<'_>, source: &Source, target: &Target, told: &m
         }
         Source::Workload { row, .. } if known.is_here(row) => own_pod(known, row, target, told),
         Source::Workload { row, .. } => foreign_pod(row, told),
-    };
-    tell_target(known, source, target, told);
-    match captured {
-        Capture::Not => Security::Plaintext,
-        Capture::Unknown(security) => security,
-        Capture::By(enrolment) => way(known, source, &enrolment, target, told),
     }
 }
 
-enum Capture {
+/// What the source's side would speak to these endpoints.
+pub(super) fn speaks(
+    known: &Known<'_>,
+    source: &Source,
+    capture: Capture,
+    (target, endpoints): (&Target, &[Endpoint]),
+    told: &mut Told,
+) -> Security {
+    match capture {
+        Capture::Not => Security::Plaintext,
+        Capture::Unknown(security) => security,
+        Capture::By(enrolment) => way(known, source, &enrolment, (target, endpoints), told),
+    }
+}
+
+pub(super) enum Capture {
     Not,
     /// Another node's pod; as the controller has it.
     Unknown(Security),
     By(Arc<Enrolment>),
+}
+
+impl Capture {
+    pub(super) const fn is_captured(&self) -> bool {
+        match self {
+            Self::Not | Self::Unknown(Security::Plaintext | Security::None) => false,
+            Self::Unknown(Security::Mtls) | Self::By(_) => true,
+        }
+    }
 }
 
 /// A pod of another node, as far as this snapshot knows it.
@@ -237,9 +256,11 @@ fn passes(known: &Known<'_>, enrolment: &Enrolment, asked: SocketAddr) -> Option
 }
 
 /// What the destination is, and where it has endpoints.
-fn tell_target(known: &Known<'_>, source: &Source, target: &Target, told: &mut Told) {
+pub(super) fn tell_target(known: &Known<'_>, source: &Source, target: &Target, way: &Way<'_>, told: &mut Told) {
     let blocked = |summary: String| Finding::new(Cause::Reason(Reason::NoEndpoint), Weight::Blocks, End::Path, summary);
     match target {
+        // Routes lead elsewhere; what is said of them says where.
+        Target::Service { .. } if way.routes.is_some() => {}
         Target::Service { service, port, endpoints, .. } if endpoints.is_empty() => {
             let selected = known.snapshot.services.iter().find(|other| other.name == service.name);
             let others = selected.is_some_and(|service| service.ports.iter().any(|port| !port.endpoints.is_empty()));
@@ -314,8 +335,13 @@ fn describe(known: &Known<'_>, endpoint: &Endpoint) -> String {
 }
 
 /// A captured source: which endpoints it may use, and how.
-fn way(known: &Known<'_>, source: &Source, enrolment: &Enrolment, target: &Target, told: &mut Told) -> Security {
-    let endpoints = target.endpoints();
+fn way(
+    known: &Known<'_>,
+    source: &Source,
+    enrolment: &Enrolment,
+    (target, endpoints): (&Target, &[Endpoint]),
+    told: &mut Told,
+) -> Security {
     let mesh = endpoints.iter().filter(|endpoint| speaks_mesh(known, endpoint)).count();
     if let Some(gone) = endpoints
         .iter()
@@ -426,7 +452,7 @@ pub(super) fn certificate(known: &Known<'_>, row: Option<&Workload>, end: End, t
 }
 
 /// The time from one moment to another, as a person says it.
-pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
+pub(in crate::admin) fn span(from: Timestamp, to: Timestamp) -> String {
     let seconds = to.duration_since(from).as_secs().max(0);
     match seconds {
         0..120 => format!("{seconds} s"),

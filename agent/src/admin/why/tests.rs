@@ -1,5 +1,7 @@
 //! One row for each fault: what both agents know, and the cause that a person must be given.
 
+mod requests;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -120,9 +122,13 @@ impl World {
     }
 
     fn snapshot(&self, node: &str) -> Snapshot {
+        Snapshot::new(self.parts(node))
+    }
+
+    fn parts(&self, node: &str) -> Parts {
         let port =
             ServicePort { port: 80, name: "http".into(), app_protocol: "".into(), endpoints: self.endpoints.clone() };
-        Snapshot::new(Parts {
+        Parts {
             version: SnapshotVersion("v7".into()),
             captured_networks: vec!["10.0.0.0/8".parse().unwrap()],
             workloads: self.workloads.iter().cloned().map(Arc::new).collect(),
@@ -143,7 +149,7 @@ impl World {
             never_captured: vec![],
             lease_milliseconds: 10_000,
             ..Parts::empty()
-        })
+        }
     }
 
     fn ask(&self, node: &str, source: &str, security: Option<Security>) -> Answer {
@@ -151,9 +157,22 @@ impl World {
             if node == "a" { (&self.view_a, &self.records_a) } else { (&self.view_b, &self.records_b) };
         let records: Vec<_> = records.iter().cloned().map(Arc::new).collect();
         let (name, snapshot) = (node.parse().unwrap(), self.snapshot(node));
-        let known = Known { node: &name, snapshot: &snapshot, view, records: &records, now: now() };
-        let question =
-            Question { source: source.to_owned(), destination: "web.shop:80".to_owned(), port: None, security };
+        let known = Known {
+            node: &name,
+            snapshot: &snapshot,
+            view,
+            records: &records,
+            requests: &[],
+            ejected: &[],
+            now: now(),
+        };
+        let question = Question {
+            source: source.to_owned(),
+            destination: "web.shop:80".to_owned(),
+            port: None,
+            security,
+            request: None,
+        };
         answer(&question, &known).unwrap()
     }
 
@@ -390,10 +409,23 @@ fn words_that_mean_nothing_get_a_hint() {
     let world = World::whole();
     let snapshot = world.snapshot("a");
     let node = "a".parse().unwrap();
-    let known = Known { node: &node, snapshot: &snapshot, view: &world.view_a, records: &[], now: now() };
+    let known = Known {
+        node: &node,
+        snapshot: &snapshot,
+        view: &world.view_a,
+        records: &[],
+        requests: &[],
+        ejected: &[],
+        now: now(),
+    };
     let ask = |source: &str, destination: &str| {
-        let question =
-            Question { source: source.to_owned(), destination: destination.to_owned(), port: None, security: None };
+        let question = Question {
+            source: source.to_owned(),
+            destination: destination.to_owned(),
+            port: None,
+            security: None,
+            request: None,
+        };
         answer(&question, &known)
     };
     let problem = ask("client", "web.shop:80").unwrap_err().problem;

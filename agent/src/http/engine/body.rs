@@ -137,15 +137,25 @@ impl Body {
     /// Remembers what it hands on, up to `maximum` bytes, so that [`Self::again`] gives a second one while it is short.
     #[must_use]
     pub fn replayed(self, maximum: usize) -> Self {
-        let content = match self.content {
-            Content::Received(_) | Content::Whole(_) => Content::Replayed(Replay::new(self, maximum)),
-            Content::Empty | Content::Replayed(_) => return self,
-        };
-        Self::of(content)
+        match self.content {
+            Content::Received(_) | Content::Whole(_) => self.replayed_once_more(maximum),
+            Content::Empty | Content::Replayed(_) => self,
+        }
+    }
+
+    pub(super) fn replayed_once_more(self, maximum: usize) -> Self {
+        Self::of(Content::Replayed(Replay::new(self, maximum)))
     }
 
     const fn of(content: Content) -> Self {
         Self { content, moved: 0, trailers: None, ended: None, source: None, target: None }
+    }
+
+    /// Makes this the one reading that goes on; others of the same content fail from now on.
+    pub fn claim(&self) {
+        if let Content::Replayed(replay) = &self.content {
+            replay.claim();
+        }
     }
 
     /// Whether all of its content can still come of it.

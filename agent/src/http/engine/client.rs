@@ -34,18 +34,17 @@ pub struct Unsent {
     pub why: String,
     /// The peer never began to work on it, by its own word (`REFUSED_STREAM`, or above GOAWAY's last stream).
     pub refused: bool,
+    /// This request alone has ended, and its connection goes on.
+    pub of_stream: bool,
 }
 
-fn is_refused(error: &hyper::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away();
-            return refused && error.is_remote();
-        }
-        source = error.source();
-    }
-    false
+fn is_refused(error: &h2::Error) -> bool {
+    (error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away()) && error.is_remote()
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    let first = std::error::Error::source(error);
+    std::iter::successors(first, |error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 /// Speaks `version` on `stream`, whose own task runs where `tasks` counts it and cancels `ended` when the connection is over.
@@ -123,7 +122,13 @@ impl Drop for Waiting<'_> {
 fn unsent(mut failure: hyper::client::conn::TrySendError<Request<Body>>) -> Unsent {
     let request = failure.take_message();
     let error = failure.into_error();
-    Unsent { request, refused: is_refused(&error), why: with_causes(&error) }
+    let cause = h2_error(&error);
+    Unsent {
+        request,
+        refused: cause.is_some_and(is_refused),
+        of_stream: cause.is_some_and(h2::Error::is_reset),
+        why: with_causes(&error),
+    }
 }
 
 impl Line {

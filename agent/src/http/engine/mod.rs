@@ -12,6 +12,8 @@ mod meter;
 mod premature;
 mod replay;
 mod server;
+#[cfg(test)]
+mod smuggling;
 mod stream;
 mod stuck;
 #[cfg(test)]

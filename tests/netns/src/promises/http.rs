@@ -10,7 +10,7 @@ use crate::cast::{self, EFFECT_LIMIT, authorization};
 use crate::scene::{Promise, Scene};
 
 /// The port of the Services, and of the pods behind them.
-const WEB: u16 = 8000;
+pub const WEB: u16 = 8000;
 /// One run of a client.
 pub const ANSWERS_LIMIT: Duration = Duration::from_secs(30);
 
@@ -30,7 +30,7 @@ pub fn promises() -> Vec<Promise> {
 }
 
 /// Two versions of a web application on node 2, a Service before both and one before each.
-fn web(scene: &Scene) -> Result<MeshPlan> {
+pub fn web(scene: &Scene) -> Result<MeshPlan> {
     let mut plan = cast::shop(scene)?;
     for version in ["v1", "v2"] {
         plan = plan
@@ -48,7 +48,7 @@ fn web(scene: &Scene) -> Result<MeshPlan> {
     Ok(plan.service(ServicePlan::named("shop/web").port("web", WEB, WEB).selects("app", "web")))
 }
 
-fn start(plan: MeshPlan, scene: &Scene) -> Result<Mesh> {
+pub fn start(plan: MeshPlan, scene: &Scene) -> Result<Mesh> {
     let mut mesh = plan.start(&scene.sandbox)?;
     for name in ["web-v1", "web-v2"] {
         let pod = mesh.pod_mut(&format!("shop/{name}"))?;
@@ -60,7 +60,7 @@ fn start(plan: MeshPlan, scene: &Scene) -> Result<Mesh> {
 }
 
 /// Sends requests from the client to `web.shop`; returns the report and whether every answer was a good one.
-fn ask(mesh: &Mesh, arguments: &[&str]) -> Result<(bool, Value)> {
+pub fn ask(mesh: &Mesh, arguments: &[&str]) -> Result<(bool, Value)> {
     ask_from(mesh, "shop/client", arguments)
 }
 
@@ -91,7 +91,7 @@ fn expect_from(mesh: &Mesh, pod: &str, arguments: &[&str], status: &str, reason:
     })
 }
 
-fn route(rules: &Value) -> Value {
+pub fn route(rules: &Value) -> Value {
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
         "metadata": {"name": "web", "namespace": "shop"},
@@ -99,7 +99,7 @@ fn route(rules: &Value) -> Value {
     })
 }
 
-fn backend(name: &str, weight: u32) -> Value {
+pub fn backend(name: &str, weight: u32) -> Value {
     json!({"name": name, "port": WEB, "weight": weight})
 }
 
@@ -188,8 +188,10 @@ fn routed(scene: &Scene) -> Result<()> {
         good && answer.contains("/store/cart") && answer.contains("x-added") && answer.contains("x-answered"),
         "{report}"
     );
-    let (good, report) = ask(&mesh, &["--path", "/mirrored", "--method", "POST", "--bytes", "1000"])?;
-    ensure!(good && answers(&report, "web-v1") == 1, "{report}");
+    let mirrored =
+        ["--path", "/mirrored", "--method", "POST", "--bytes", "1000", "--count", "50", "--connections", "5"];
+    let (good, report) = ask(&mesh, &mirrored)?;
+    ensure!(good && answers(&report, "web-v1") == 50, "{report}");
     cast::records(&mut mesh, 1, "the mirror's copy", |record| {
         record["path"] == "/mirrored" && record["backend"] == format!("shop/web-v2:{WEB}") && record["status"] == 200
     })?;

@@ -8,6 +8,7 @@ mod client;
 mod frames;
 mod hostile;
 mod http;
+mod raw;
 mod requests;
 mod server;
 mod transfer;
@@ -36,6 +37,8 @@ enum Application {
     },
     /// Answers HTTP of either version with what it saw.
     Http(http::Http),
+    /// Sends bytes exactly as they are given and tells what came back.
+    Raw(raw::Raw),
     /// Sends requests and tells who answered what.
     Requests(requests::Requests),
     /// Answers HTTP/1.1 with its own name and the client's address, as `accept()` and `getpeername()` give it.
@@ -126,6 +129,7 @@ async fn run(application: Application) -> Result<()> {
     match application {
         Application::Echo { port } => server::echo(port).await,
         Application::Http(plan) => http::serve(plan).await,
+        Application::Raw(plan) => raw::send(&plan),
         Application::Requests(plan) => requests::send(plan).await,
         Application::Identify { port, name } => server::identify(port, &name).await,
         Application::Greet { port, banner } => server::greet(port, &banner).await,
