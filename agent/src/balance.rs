@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use rand::{Rng, RngExt as _};
 
 use crate::limits;
@@ -43,7 +44,7 @@ impl<'a> Terms<'a> {
 /// What one worker knows about endpoints.
 #[derive(Debug, Default)]
 pub struct Balancer {
-    loads: HashMap<Endpoint, Load>,
+    loads: HashMap<Endpoint, Load, RandomState>,
     turn: u64,
 }
 
@@ -200,12 +201,12 @@ impl Balancer {
 
     fn judged_at(&mut self, now: Instant, terms: Terms<'_>, endpoint: &Endpoint, good: bool) -> Option<Duration> {
         let ejection = terms.ejection?;
-        let ejected = (0..terms.endpoints.len()).filter(|index| self.is_ejected(now, terms, *index)).count();
-        let load = self.loads.get_mut(endpoint)?;
         if good {
-            load.health.succeeded(now, ejection);
+            self.loads.get_mut(endpoint)?.health.succeeded(now, ejection);
             return None;
         }
+        let ejected = (0..terms.endpoints.len()).filter(|index| self.is_ejected(now, terms, *index)).count();
+        let load = self.loads.get_mut(endpoint)?;
         load.health.failed(now, ejection, ejection::has_room(ejection, ejected, terms.endpoints.len()))
     }
 

@@ -106,10 +106,16 @@ reasons! {
     NoClientRecord = "no_client_record",
     /// Nothing moved for longer than the idle bound.
     IdleTimeout = "idle_timeout",
+    /// The peer began with something and did not go on, or took nothing of what it had asked for.
+    TooSlow = "too_slow",
+    /// The peer sent what costs others more than itself: floods of frames, of resets.
+    Flooded = "flooded",
     /// A request that could be read in more than one way, or in none.
     BadRequest = "bad_request",
     /// Bytes that are no HTTP, where a route or a rule about requests leaves room for nothing else.
     ProtocolRefused = "protocol_refused",
+    /// A request for a tunnel (CONNECT), which no application of the mesh is asked to be.
+    TunnelRefused = "tunnel_refused",
     /// Routes speak of the Service port, and none of them fits the request.
     NoRoute = "no_route",
     /// The route has no usable backend for the request's share, or a filter that cannot be applied.

@@ -18,6 +18,7 @@ mod memory;
 pub mod model;
 pub mod node;
 mod outbound;
+mod quiet;
 mod relay;
 pub mod supervise;
 pub mod telemetry;

@@ -34,6 +34,11 @@ pub const STATUS_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// A relayed connection on which nothing moved for this long is closed (an hour, as in the tunnels of other proxies).
 pub const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
+/// A silent TCP peer is asked whether it still lives after this time, this often, and so many times: a dead one is known
+/// after two minutes. Paths that forget connections do so after five at the soonest.
+pub const KEEP_ALIVE_AFTER: Duration = Duration::from_mins(1);
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+pub const KEEP_ALIVE_PROBES: u32 = 4;
 /// One relay buffer, shared by all connections of a worker: a read takes what is there, up to this.
 pub const RELAY_BUFFER: usize = 64 * 1024;
 /// Of a server's greeting, what is read before anybody knows that it is one: the rest is relayed.
@@ -85,19 +90,55 @@ pub const LEAVES_KEPT: usize = 256;
 /// A connection's name in a preamble: a UUID with room for a prefix.
 pub const CONNECTION_NAME_MAXIMUM: usize = 64;
 
-/// Fields of one HTTP message: twice what browsers and gateways send at most.
-pub const HTTP_HEADERS: usize = 200;
+/// Fields of one HTTP message: what gateways take at most, and the most that the engine parses without asking for memory.
+pub const HTTP_HEADERS: usize = 100;
 /// Bytes of an HTTP/1 message's head, with room for 64 KiB of fields and a long target.
 pub const HTTP_HEAD_MAXIMUM: usize = 96 * 1024;
 /// The same for HTTP/2, where each field counts 32 bytes more (RFC 9113, section 6.5.2).
 pub const HTTP2_HEADER_LIST: u32 = 96 * 1024;
 /// Streams of one HTTP/2 connection at the same time: what RFC 9113 advises as the least, and floods get no more.
 pub const HTTP2_STREAMS: u32 = 100;
-/// Bytes of one HTTP/2 stream that may be under way unread, and of a whole connection: a slow reader holds no more.
+/// Bytes of one HTTP/2 stream that may be under way unread: a slow reader holds no more.
 pub const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
-pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// The same of a whole connection: all its streams can be stuck without taking the share of one that is not.
+pub const HTTP2_CONNECTION_WINDOW: u32 = HTTP2_STREAMS * HTTP2_STREAM_WINDOW;
 /// Bytes of one HTTP/2 stream that wait for the peer's window.
 pub const HTTP2_SEND_BUFFER: usize = 64 * 1024;
+/// Resets of streams that the engine had not looked at yet, from one HTTP/2 peer at a time; more end the connection with
+/// `ENHANCE_YOUR_CALM`. What h2 proposes; an ordinary client has one or two.
+pub const HTTP2_RESETS_UNSEEN: usize = 20;
+/// The same from a mesh agent, which passes on what several clients cancel at once.
+pub const HTTP2_RESETS_UNSEEN_OF_AGENT: usize = 1024;
+/// Streams reset here that are remembered for a second, so that late frames of them are no error: half of those that may live.
+pub const HTTP2_RESETS_REMEMBERED: usize = 50;
+/// Streams that one HTTP/2 peer may break by errors of its own before its connection ends: what h2 proposes.
+pub const HTTP2_ERRORS: usize = 1024;
+/// Frames of one HTTP/2 peer that carry no request, answer or body while none moves, and how many more each one that does
+/// allows: a client that measures the path sends a ping and two windows for each piece that it gets.
+pub const HTTP2_CONTROL_FRAMES: u32 = 10_000;
+pub const HTTP2_CONTROL_FRAMES_EARNED: u32 = 4;
+/// A request that its client resets without an answer within this time was hardly meant.
+pub const HTTP2_PREMATURE: Duration = Duration::from_secs(1);
+/// Requests of one HTTP/2 connection among which these are counted: a quarter of so many, if they are most of all, is a flood.
+pub const HTTP2_PREMATURE_SAMPLE: u32 = 1000;
+/// Bytes that wait this long for an HTTP/2 peer's window reset their stream: whoever reads slowly gives windows, however
+/// rarely, and five minutes are what other proxies grant a silent stream.
+pub const HTTP2_STREAM_STALL: Duration = Duration::from_mins(5);
+/// The head of an HTTP/1 request from its first byte to its last: 64 KiB at modem speed, and no place to rest for a client
+/// that sends a byte now and then. Between requests a connection may rest for `IDLE_TIMEOUT`.
+pub const HTTP1_HEAD: Duration = Duration::from_secs(15);
+/// Pause in the middle of an HTTP/1 body whose length was announced, while somebody waits for it: what nginx grants. One
+/// without a length is a stream and may rest.
+pub const HTTP1_BODY_STALL: Duration = Duration::from_mins(1);
+/// A connection of requests whose peer takes no byte for this long is reset: what nginx grants.
+pub const WRITE_STALL: Duration = Duration::from_mins(1);
+/// One whose peer acknowledges nothing, or keeps its window closed, for this long is given up by the kernel, which tells the
+/// peer nothing: later than `WRITE_STALL`, which does, and far below the quarter of an hour of retransmissions.
+pub const ACKNOWLEDGE: Duration = Duration::from_secs(90);
+/// After a last answer to a client that is still sending, as much of that is thrown away, for as long, as the answer takes
+/// to be read.
+pub const LINGER: Duration = Duration::from_secs(2);
+pub const LINGER_BYTES: usize = 1024 * 1024;
 /// An HTTP/2 peer that is silent is asked whether it still lives this often, and has this long to say so.
 pub const HTTP2_PING: Duration = Duration::from_mins(1);
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -145,6 +186,9 @@ pub const ACCESS_LOG_QUEUE: usize = 8192;
 /// The recorder collects for this long before it writes: one wake-up for a burst instead of one for each connection, and
 /// still at once to a person. At 800,000 ended connections a second the queue would just fill in it.
 pub const RECORD_BATCH: Duration = Duration::from_millis(10);
+/// How far the thread that writes records stands back behind the workers: at 5 it has a quarter of a core that they fill,
+/// several times what it needs.
+pub const RECORDER_NICENESS: i32 = 5;
 /// Longest text of a record that a peer had a part in, in bytes: several times what Weft itself ever writes there.
 pub const RECORD_DETAIL_MAXIMUM: usize = 512;
 /// Audit and dry-run rules named in one record: more than a person reads.

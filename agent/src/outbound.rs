@@ -28,7 +28,7 @@ use tokio::net::TcpStream;
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::Version;
 use crate::http::detect::Speech;
-use crate::model::{Snapshot, Workload};
+use crate::model::{Endpoint, Snapshot, Workload};
 use crate::node::pod::{Place, Pod};
 use crate::node::socket;
 use crate::relay::{FirstByte, relay};
@@ -105,7 +105,7 @@ async fn carry(
     match said.speech {
         Speech::Other => {
             let _outstanding = outstanding;
-            relay_to_end(worker, pod, &mut downstream, upstream, record).await
+            relay_to_end(worker, pod, &mut downstream, (upstream, &endpoint), record).await
         }
         Speech::Http(version) => {
             let dialled = Connected { upstream, outstanding, endpoint };
@@ -134,16 +134,24 @@ async fn relay_to_end(
     worker: &Worker,
     pod: &Pod,
     downstream: &mut Prefixed<TcpStream>,
-    upstream: Upstream,
+    (upstream, endpoint): (Upstream, &Endpoint),
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
+    // Nobody sees requests here: what the kernel measures is all that is known of the endpoint's speed.
+    let learn = |stream: &TcpStream| {
+        if let Some(round_trip) = socket::round_trip(stream) {
+            worker.balancer.borrow_mut().answered(endpoint, round_trip);
+        }
+    };
     match upstream {
         Upstream::Plaintext(mut upstream) => {
             let ended = relay_between(worker, pod, downstream, &mut upstream, FirstByte::AsIs, record).await;
+            learn(upstream.get_ref());
             ended.inspect_err(|_| socket::reset_on_close(upstream.get_ref()))
         }
         Upstream::Mesh(mut upstream, first) => {
             let ended = relay_between(worker, pod, downstream, &mut upstream, first, record).await;
+            learn(upstream.get_ref().get_ref().0);
             ended.inspect_err(|_| socket::reset_on_close(upstream.get_ref().get_ref().0))
         }
     }

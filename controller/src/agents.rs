@@ -11,7 +11,7 @@ use weft_proto::names::{NodeName, WorkloadUid};
 use weft_proto::v1;
 
 use crate::limits;
-use crate::translate::{Observed, Refusals};
+use crate::translate::Observed;
 
 /// Remembers, over a restart, which workloads their agents had reported.
 pub const STATE_FILE: &str = "agents.json";
@@ -51,8 +51,14 @@ pub struct Agent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Nack {
     pub resource: String,
+    /// Of the resource that was refused: the next one may be better.
+    #[serde(skip)]
+    pub version: Vec<u8>,
     pub reason: String,
 }
+
+/// By name and version of the resource: the first node that refused it, and its reason.
+pub type Refusals = BTreeMap<(String, Vec<u8>), (NodeName, String)>;
 
 /// The part that outlives the controller.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,7 +191,11 @@ impl Agents {
                 agent.snapshot = shortened(acknowledgement.snapshot);
                 let nacks = acknowledgement.nacks.into_iter().take(limits::NACKS_PER_NODE);
                 let nacks: Vec<_> = nacks
-                    .map(|nack| Nack { resource: shortened(nack.resource), reason: shortened(nack.reason) })
+                    .map(|nack| Nack {
+                        resource: shortened(nack.resource),
+                        version: nack.version.into_iter().take(limits::VERSION_BYTES).collect(),
+                        reason: shortened(nack.reason),
+                    })
                     .collect();
                 changed |= agent.nacks != nacks;
                 agent.nacks = nacks;
@@ -239,18 +249,20 @@ impl Agents {
         Observed {
             capable: self.nodes.iter().map(|(node, agent)| (node.clone(), agent.workloads.clone())).collect(),
             gone: self.marked.clone(),
-            refused: self.refused(),
         }
     }
 
-    fn refused(&self) -> Refusals {
-        let mut refused = Refusals::new();
-        for (node, agent) in &self.nodes {
-            for nack in &agent.nacks {
-                refused.entry(nack.resource.clone()).or_insert_with(|| (node.clone(), nack.reason.clone()));
+    /// What agents with a live lease could not apply, each resource once.
+    #[must_use]
+    pub fn refusals(&self, now: Instant) -> Refusals {
+        let mut refusals = Refusals::new();
+        for (node, agent) in self.nodes.iter().filter(|(_, agent)| self.is_live(agent, now)) {
+            for nack in agent.nacks.iter().filter(|nack| !nack.version.is_empty()) {
+                let version = (nack.resource.clone(), nack.version.clone());
+                refusals.entry(version).or_insert_with(|| (node.clone(), nack.reason.clone()));
             }
         }
-        refused
+        refusals
     }
 
     /// When silence, or the patience with an agent that has just begun, ends next.
@@ -451,7 +463,11 @@ mod tests {
         let (_, agent) = agents.iter().next().unwrap();
         assert_eq!(
             agent.nacks,
-            [Nack { resource: "authorization/shop/x".to_owned(), reason: "lacks feature".to_owned() }]
+            [Nack {
+                resource: "authorization/shop/x".to_owned(),
+                version: vec![1],
+                reason: "lacks feature".to_owned()
+            }]
         );
         agents.hear(&node("a"), report(vec![]), clock.at(2)).unwrap();
         assert!(agents.iter().next().unwrap().1.nacks.is_empty());

@@ -94,6 +94,8 @@ pub const AGENT_MESSAGE_BYTES: usize = 32 << 20;
 pub const NODES: usize = 5_000;
 /// Workloads that one agent may report: ten times the pods that a kubelet allows.
 pub const WORKLOADS_PER_NODE: usize = 5_000;
+/// Bytes of a resource's version, of which an agent may name any.
+pub const VERSION_BYTES: usize = 64;
 /// Nacks kept of one agent.
 pub const NACKS_PER_NODE: usize = 1_000;
 /// Bytes kept of a reason that an agent gave.

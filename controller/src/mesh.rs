@@ -16,13 +16,13 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::agents::{Agents, Remembered, STATE_FILE};
+use crate::agents::{Agents, Refusals, Remembered, STATE_FILE};
 use crate::object::Key;
 use crate::publish::Published;
 use crate::source::Defect;
 use crate::source::directory::Reading;
 use crate::state;
-use crate::status::{self, PolicyReport, StatusFolder};
+use crate::status::{self, PolicyCondition, PolicyReport, StatusFolder};
 use crate::translate::{Facts, Finding, Observed, Translation, translate};
 
 use retire::Retiring;
@@ -69,6 +69,10 @@ pub struct Maker {
     retiring: Retiring,
     state_file: PathBuf,
     remembered: Remembered,
+    /// Of the last translation.
+    conditions: BTreeMap<Key, Vec<PolicyCondition>>,
+    /// What agents could not apply, as people are told.
+    refusals: Refusals,
     /// Told in the log already.
     defects: Vec<Defect>,
 }
@@ -108,6 +112,8 @@ impl Maker {
             retiring: Retiring::default(),
             state_file,
             remembered,
+            conditions: BTreeMap::new(),
+            refusals: Refusals::new(),
             defects: Vec::new(),
         })
     }
@@ -124,6 +130,8 @@ impl Maker {
             let now = Instant::now();
             let reading = readings.borrow_and_update().clone();
             let observed = self.mesh.agents().observe(now);
+            let refusals = self.mesh.agents().refusals(now);
+            let refused = std::mem::replace(&mut self.refusals, refusals) != self.refusals;
             let same = last.as_ref().is_some_and(|(known, seen)| Arc::ptr_eq(known, &reading) && *seen == observed);
             if !reading.listed {
                 self.tell(&reading.defects);
@@ -132,6 +140,9 @@ impl Maker {
             } else if !same || self.retiring.is_due(&self.mesh.agents(), now) {
                 self.step(&reading, &observed).await?;
                 last = Some((reading, observed));
+            } else if refused {
+                let told = self.told.borrow().clone();
+                self.report(&reading, told.findings.clone(), told.translation_micros);
             }
             let end = self.next_look(now);
             tokio::select! {
@@ -152,7 +163,6 @@ impl Maker {
 
     async fn step(&mut self, reading: &Arc<Reading>, observed: &Observed) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let refused = observed.refused.clone();
         let (facts, objects, observed) = (self.facts.clone(), Arc::clone(reading), observed.clone());
         let translated = tokio::task::spawn_blocking(move || translate(&objects.objects, &observed, &facts));
         let mut translation = translated.await.context("translation failed")?;
@@ -165,21 +175,23 @@ impl Maker {
             self.retiring.withdrawn_at(next.generation);
             self.published.send_replace(Arc::new(next));
         }
-        let mut policies = status::reports(&conditions, &reading.defects, &reading.stand_ins);
-        let published = self.mesh.published.borrow().clone();
-        status::add_refusals(&mut policies, &refused, |name| published.of_any_node(name));
         self.tell(&reading.defects);
         for finding in findings.difference(&self.told.borrow().findings) {
             tracing::warn!(object = finding.object, "{}", finding.message);
         }
-        self.told.send_replace(Arc::new(Told {
-            policies: policies.clone(),
-            findings,
-            translation_micros: begun.elapsed().as_micros(),
-        }));
         self.mesh.agents().forget(&inhabited, begun);
-        self.write(policies, reading);
+        self.conditions = conditions;
+        self.report(reading, findings, begun.elapsed().as_micros());
         Ok(())
+    }
+
+    /// Tells people what became of each object: by the last translation, and by what agents say now.
+    fn report(&mut self, reading: &Reading, findings: BTreeSet<Finding>, translation_micros: u128) {
+        let mut policies = status::reports(&self.conditions, &reading.defects, &reading.stand_ins);
+        let published = self.mesh.published.borrow().clone();
+        status::add_refusals(&mut policies, &self.refusals, |name| published.of_any_node(name));
+        self.told.send_replace(Arc::new(Told { policies: policies.clone(), findings, translation_micros }));
+        self.write(policies, reading);
     }
 
     /// What was published stays; people are told why nothing follows.

@@ -51,11 +51,7 @@ pub struct Observed {
     pub capable: BTreeMap<NodeName, BTreeSet<WorkloadUid>>,
     /// Nodes whose agent is gone for a whole lease, within the cap.
     pub gone: BTreeSet<NodeName>,
-    pub refused: Refusals,
 }
-
-/// Resources that agents could not apply: the first node that said so, and its reason.
-pub type Refusals = BTreeMap<String, (NodeName, String)>;
 
 /// Something that a person should know about an object that was read well.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]

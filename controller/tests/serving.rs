@@ -267,13 +267,13 @@ async fn a_policy_that_an_agent_could_not_apply_says_so_in_its_status() {
     let file = ".status/AuthorizationPolicy/shop/web.yaml";
     controller.file_until(file, |text| text.contains("reason: Accepted") && !text.contains("Programmed")).await;
     let mut reports = controller.report(Some(&one)).await.unwrap();
-    let nack = |resource: &str| Nack {
-        resource: resource.to_owned(),
-        version: vec![1],
+    let nack = Nack {
+        resource: "authorization/shop/web".to_owned(),
+        version: agent.held["authorization/shop/web"].version.clone(),
         reason: "this agent lacks it".to_owned(),
     };
     let acknowledge = |nacks| Kind::Acknowledgement(Acknowledgement { snapshot: agent.snapshot(), nacks });
-    reports.say(acknowledge(vec![nack("authorization/shop/web")])).await;
+    reports.say(acknowledge(vec![nack])).await;
     controller.file_until(file, |text| text.contains("Programmed") && text.contains("RefusedByAgent")).await;
     reports.say(acknowledge(vec![])).await;
     controller.file_until(file, |text| !text.contains("Programmed")).await;

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: one interleaved run of the direct, one-node and two-node paths.
+//! `cargo xtask bench`: Weft's paths for connections, and for requests beside other proxies, in interleaved runs.
 
 use std::process::Command;
 
@@ -12,10 +12,15 @@ const BENCH: &str = "weft-bench";
 /// Sets up, builds, and measures; `arguments` go to the generator as they are.
 pub fn run(arguments: &[String]) -> Result<()> {
     setup::require_root("the benchmark")?;
-    setup::ensure(&[setup::Part::Demo])?;
+    setup::ensure(&[setup::Part::Demo, setup::Part::Bench])?;
     build::for_packages(&[BENCH])?;
+    let agent = build::product_agent()?;
     step::loud("bench", || {
         let mut bench = Command::new(workspace::program(BENCH));
-        run::visibly(bench.current_dir(workspace::root()).args(arguments))
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let wheels = setup::BENCH_WHEELS.programs()?;
+        let path = std::env::join_paths(std::iter::once(wheels).chain(std::env::split_paths(&path)))?;
+        bench.current_dir(workspace::root()).env("PATH", path).env("WEFT_BENCH_AGENT", agent);
+        run::visibly(bench.args(arguments))
     })
 }

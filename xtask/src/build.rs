@@ -1,12 +1,13 @@
 //! `cargo xtask build`: the BPF object, and with it the programs that people run.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
 use super::bpf::{self, Layout};
-use super::{run, step, workspace};
+use super::{run, setup, step, workspace};
 
 /// The agent's package and program.
 const AGENT: &str = "weft-agent";
@@ -14,15 +15,38 @@ const AGENT: &str = "weft-agent";
 /// The agent of the tests of upgrades, beside the other.
 const NEXT_AGENT: &str = "weft-agent-next";
 
+/// The server in Go of the tests of raw requests.
+const WITNESS: &str = "weft-witness";
+
 /// What a user installs.
 const PRODUCT: [&str; 3] = [AGENT, "weft-controller", "weft"];
 
 /// What the demo, the tiers and the benchmark start besides the product: applications and clients.
 const RIG: &str = "weft-rig";
 
+/// How cargo compiles.
+#[derive(Clone, Copy)]
+enum Profile {
+    Dev,
+    /// For the tiers: optimized, and quick to build.
+    Release,
+    /// For users: optimized across crates.
+    Product,
+}
+
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+            Self::Product => "product",
+        }
+    }
+}
+
 #[derive(Args)]
 pub struct Arguments {
-    /// Optimized programs, in target/release; this is the default.
+    /// Optimized programs, in target/product; this is the default.
     #[arg(long, conflicts_with = "dev")]
     release: bool,
     /// Programs of the dev profile, in target/debug.
@@ -33,23 +57,31 @@ pub struct Arguments {
 /// Builds the product in the profile that was asked for.
 pub fn run(arguments: &Arguments) -> Result<()> {
     bpf::build(Layout::Own)?;
-    compile(&PRODUCT, !arguments.dev)
+    compile(&PRODUCT, if arguments.dev { Profile::Dev } else { Profile::Product })
+}
+
+/// Builds the agent as users run it, and returns where it is.
+pub fn product_agent() -> Result<PathBuf> {
+    bpf::build(Layout::Own)?;
+    compile(&[AGENT], Profile::Product)?;
+    Ok(workspace::path("target/product").join(AGENT))
 }
 
 /// Builds the BPF object, the product and these packages, optimized.
 pub fn for_packages(packages: &[&str]) -> Result<()> {
     bpf::build(Layout::Own)?;
-    compile(&with_product(packages), true)
+    compile(&with_product(packages), Profile::Release)
 }
 
-/// The same, and beside the agent a second one whose derived maps have another layout: with the two,
-/// the tests of upgrades go back and forth between builds that cannot share those maps.
+/// The same, with what only tests start: a server in Go, and beside the agent a second one whose derived maps have another
+/// layout. With the two the tests of upgrades go back and forth between builds that cannot share those maps.
 pub fn for_packages_and_next_agent(packages: &[&str]) -> Result<()> {
     bpf::build(Layout::Own)?;
     bpf::build(Layout::Alternate)?;
     let all = with_product(packages);
     build_next_agent(&all)?;
-    compile(&all, true)
+    compile(&all, Profile::Release)?;
+    build_witness()
 }
 
 fn with_product<'a>(packages: &[&'a str]) -> Vec<&'a str> {
@@ -59,7 +91,7 @@ fn with_product<'a>(packages: &[&'a str]) -> Vec<&'a str> {
 /// All packages are named, as in the build that follows, so that the two share every dependency.
 fn build_next_agent(packages: &[&str]) -> Result<()> {
     step::loud(&format!("build {NEXT_AGENT} (release)"), || {
-        let mut cargo = cargo_build("release", packages);
+        let mut cargo = cargo_build(Profile::Release.name(), packages);
         cargo.args(["--bin", AGENT, "--features", &format!("{AGENT}/{}", bpf::ALTERNATE_FEATURE)]);
         run::visibly(&mut cargo)?;
         let (built, next) = (workspace::program(AGENT), workspace::program(NEXT_AGENT));
@@ -70,10 +102,21 @@ fn build_next_agent(packages: &[&str]) -> Result<()> {
     })
 }
 
+/// Of the standard library alone, so that nothing is downloaded.
+fn build_witness() -> Result<()> {
+    step::loud(&format!("build {WITNESS}"), || {
+        let mut go = Command::new(setup::program("go").context("there is no go; `cargo xtask setup` installs it")?);
+        go.args(["build", "-trimpath", "-o"]).arg(workspace::program(WITNESS));
+        go.arg(workspace::path("tests/netns/witness/witness.go"));
+        go.envs([("GO111MODULE", "off"), ("GOTOOLCHAIN", "local"), ("GOFLAGS", ""), ("CGO_ENABLED", "0")]);
+        run::visibly(&mut go)
+    })
+}
+
 /// Cargo builds everything in one call: packages built one by one would unify features differently
 /// and compile their dependencies again.
-fn compile(packages: &[&str], release: bool) -> Result<()> {
-    let profile = if release { "release" } else { "dev" };
+fn compile(packages: &[&str], profile: Profile) -> Result<()> {
+    let profile = profile.name();
     step::loud(&format!("build {} ({profile})", packages.join(" ")), || {
         run::visibly(&mut cargo_build(profile, packages))
     })

@@ -47,7 +47,7 @@ enum Command {
     Test { tiers: Vec<test::Tier> },
     /// Run one proof in full, or list the proofs.
     Prove { name: Option<String> },
-    /// Measure the direct, the one-node and the two-node path in one interleaved run.
+    /// Measure the paths of connections, and those of requests beside other proxies.
     Bench {
         /// Arguments of the load generator.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -17,11 +17,13 @@ use super::bpf;
 
 pub use kernels::{Kernel, SERIES as KERNEL_SERIES};
 pub use modules::modules_in_order;
-pub use tools::{BPF_LINKER, CARGO_DENY, tool_path, wheel_path};
+pub use tools::{BENCH_WHEELS, BPF_LINKER, CARGO_DENY, LINT_WHEELS, tool_path, wheel_path};
 
 /// A kind of work, and with it what the work needs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
+    /// The proxies that the benchmark measures beside.
+    Bench,
     /// The compiler and the linker of the BPF programs.
     Bpf,
     /// The network tools and the real applications of the demo and of the netns tier.
@@ -34,10 +36,11 @@ pub enum Part {
 
 impl Part {
     /// Every part, for a set-up without arguments.
-    pub const ALL: [Self; 4] = [Self::Bpf, Self::Demo, Self::Kernels, Self::Lint];
+    pub const ALL: [Self; 5] = [Self::Bench, Self::Bpf, Self::Demo, Self::Kernels, Self::Lint];
 
     fn needs(self) -> &'static [Need] {
         match self {
+            Self::Bench => BENCH,
             Self::Bpf => BPF,
             Self::Demo => DEMO,
             Self::Kernels => KERNELS,
@@ -68,6 +71,8 @@ impl Evidence {
     }
 }
 
+const BENCH: &[Need] = &[Need { package: "haproxy", evidence: Evidence::Program("haproxy") }, NGINX, PYTHON];
+
 const BPF: &[Need] = &[
     Need { package: "rustc-web", evidence: Evidence::Check(bpf::toolchain_is_here) },
     Need { package: "cargo-web", evidence: Evidence::Check(bpf::toolchain_is_here) },
@@ -82,7 +87,9 @@ const DEMO: &[Need] = &[
     Need { package: "nftables", evidence: Evidence::Program("nft") },
     Need { package: "socat", evidence: Evidence::Program("socat") },
     Need { package: "util-linux", evidence: Evidence::Program("nsenter") },
-    Need { package: "nginx-light", evidence: Evidence::Program("nginx") },
+    NGINX,
+    Need { package: "nodejs", evidence: Evidence::Program("node") },
+    Need { package: "golang-go", evidence: Evidence::Program("go") },
     Need { package: "mariadb-server", evidence: Evidence::Program("mariadbd") },
     Need { package: "mariadb-client", evidence: Evidence::Program("mariadb") },
     Need { package: "redis-server", evidence: Evidence::Program("redis-server") },
@@ -96,10 +103,15 @@ const KERNELS: &[Need] = &[
     Need { package: "xz-utils", evidence: Evidence::Program("xz") },
 ];
 
-const LINT: &[Need] = &[MAKE, Need { package: "python3-venv", evidence: Evidence::Check(tools::python_is_here) }];
+const LINT: &[Need] = &[MAKE, PYTHON];
 
 /// Builds the agent's allocator, as cargo's own C compiler builds the rest.
 const MAKE: Need = Need { package: "make", evidence: Evidence::Program("make") };
+
+const NGINX: Need = Need { package: "nginx-light", evidence: Evidence::Program("nginx") };
+
+/// Makes private environments for programs that come as wheels.
+const PYTHON: Need = Need { package: "python3-venv", evidence: Evidence::Check(tools::python_is_here) };
 
 /// LLVM is for building the linker only; one that runs needs no more of it.
 fn llvm_is_here() -> bool {
@@ -134,10 +146,11 @@ pub fn ensure(parts: &[Part]) -> Result<()> {
     }
     for part in parts {
         match part {
+            Part::Bench => BENCH_WHEELS.ensure()?,
             Part::Bpf => tools::ensure_cargo_tool(&BPF_LINKER)?,
             Part::Lint => {
                 tools::ensure_cargo_tool(&CARGO_DENY)?;
-                tools::ensure_wheels()?;
+                LINT_WHEELS.ensure()?;
             }
             Part::Kernels => kernels::ensure()?,
             Part::Demo => {}

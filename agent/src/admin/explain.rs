@@ -171,6 +171,16 @@ pub const fn explain(reason: Reason) -> Explanation {
             "The record's duration.",
             "Let the application send keep-alives more often than that.",
         ),
+        Reason::TooSlow => told(
+            "The peer began a request and did not go on with it, or took no byte of an answer for a minute.",
+            "The record's detail says what was waited for.",
+            "Look why that application stalls; between requests, and in streams without a length, it may rest.",
+        ),
+        Reason::Flooded => told(
+            "The client sent floods of frames or of requests that it reset at once, and its connection was cut.",
+            "The record's detail says which.",
+            "Look what runs in that client; an ordinary one never does this.",
+        ),
         Reason::BadRequest => told(
             "The request could be read in more than one way, or in none, and was answered 400: policy and application must see the same.",
             "The record's detail names what is ambiguous.",
@@ -180,6 +190,11 @@ pub const fn explain(reason: Reason) -> Explanation {
             "Something else than HTTP was spoken on a port that a route or a rule about requests has declared to be HTTP.",
             "The record's detail; the routes of the Service and the policies of the pod.",
             "Speak HTTP there, or take the routes and the rules about requests away from this port.",
+        ),
+        Reason::TunnelRefused => told(
+            "The client asked for a tunnel (CONNECT), as of a forward proxy, and was answered 501.",
+            "The record's method and host.",
+            "Let the client connect to its destination itself; the mesh captures that connection too.",
         ),
         Reason::NoRoute => told(
             "Routes are attached to the Service's port and none of their matches fits the request, so it was answered 404.",

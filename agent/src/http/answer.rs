@@ -51,6 +51,7 @@ pub const fn status(reason: Reason) -> (StatusCode, u8) {
     const UNAVAILABLE: u8 = 14;
     match reason {
         Reason::BadRequest | Reason::ProtocolRefused => (StatusCode::BAD_REQUEST, INTERNAL),
+        Reason::TunnelRefused => (StatusCode::NOT_IMPLEMENTED, 12),
         Reason::NoRoute => (StatusCode::NOT_FOUND, 12),
         Reason::BrokenRoute => (StatusCode::INTERNAL_SERVER_ERROR, UNAVAILABLE),
         Reason::DeniedByRule | Reason::NoAllowMatched | Reason::PlaintextRefused | Reason::MeshTlsRequired => {
@@ -83,6 +84,8 @@ pub const fn status(reason: Reason) -> (StatusCode, u8) {
         | Reason::BadPreamble
         | Reason::Unsupported
         | Reason::NoClientRecord
+        | Reason::TooSlow
+        | Reason::Flooded
         | Reason::IdleTimeout => (StatusCode::BAD_GATEWAY, UNAVAILABLE),
     }
 }

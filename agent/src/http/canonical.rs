@@ -17,6 +17,8 @@ use http::request::Parts;
 use http::uri::{self, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
+use crate::error::{ConnectionError, Reason, Side};
+
 pub use authority::Authority;
 pub use hop_by_hop::{is_upgrade, strip_hop_by_hop};
 pub use path::canonical as canonical_path;
@@ -191,10 +193,12 @@ impl Canonical {
         Ok(())
     }
 
-    /// Makes `parts` exactly this request, for a message of `version`.
+    /// Makes `parts` exactly this request, for a message of `version`. Where HTTP/1.0 names no host it stays HTTP/1.0, for not
+    /// every server takes an empty Host.
     pub fn write(&self, parts: &mut Parts, version: Version) -> Result<(), Refused> {
+        let nameless = parts.version < Version::HTTP_11 && version == Version::HTTP_11 && self.host().is_empty();
         parts.method = self.method.clone();
-        parts.version = version;
+        parts.version = if nameless { Version::HTTP_10 } else { version };
         parts.headers.remove(HOST);
         let host = self.authority.to_string();
         let target = match &self.target {
@@ -212,11 +216,21 @@ impl Canonical {
         }
         written.path_and_query = target;
         parts.uri = Uri::from_parts(written).map_err(|_| Refused::TargetForm)?;
-        if version != Version::HTTP_2 {
+        if version != Version::HTTP_2 && !nameless {
             parts.headers.insert(HOST, HeaderValue::try_from(host).map_err(|_| Refused::Authority)?);
         }
         Ok(())
     }
+}
+
+/// A tunnel leads past every rule about requests, so none is opened.
+pub fn refuse_tunnel(parts: &Parts) -> Result<(), ConnectionError> {
+    if parts.method == Method::CONNECT {
+        return Err(
+            ConnectionError::new(Side::Downstream, Reason::TunnelRefused).with_detail("CONNECT is for forward proxies")
+        );
+    }
+    Ok(())
 }
 
 /// Methods are case-sensitive, but not for every server: what looks like a standard one must be it.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
 use weft_proto::names::WorkloadUid;
 
 use super::engine::{Line, Version};
@@ -37,7 +38,7 @@ pub struct OpenLine {
 
 #[derive(Debug, Default)]
 pub struct Pool {
-    lines: HashMap<LineKey, Vec<Resting>>,
+    lines: HashMap<LineKey, Vec<Resting>, RandomState>,
     count: usize,
     closed: bool,
 }

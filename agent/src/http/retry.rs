@@ -63,6 +63,9 @@ impl Outcome {
             | Reason::WorkloadGone
             | Reason::NoClientRecord
             | Reason::IdleTimeout
+            | Reason::TooSlow
+            | Reason::Flooded
+            | Reason::TunnelRefused
             | Reason::BadRequest
             | Reason::ProtocolRefused
             | Reason::NoRoute
@@ -140,6 +143,18 @@ const fn is_passing(reason: Reason) -> bool {
             | Reason::PeerAgentDown
             | Reason::Draining
     )
+}
+
+/// A copy, where the whole body is in memory.
+pub fn again(request: &Request) -> Option<Request> {
+    let body = request.body().again()?;
+    let mut copy = Request::new(body);
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    *copy.version_mut() = request.version();
+    copy.extensions_mut().clone_from(request.extensions());
+    Some(copy)
 }
 
 /// The pause before the retry of this number, from 1: at least the policy's, doubled each time up to a bound, and up to half

@@ -71,6 +71,7 @@ impl Upgrade {
             let _held = held;
             // Neither comes where the other side went away before the answer was written.
             let (Some(mut downstream), Some(mut upstream)) = tokio::join!(downstream, upstream) else { return };
+            // A tunnel that did not end in order is reset on both sides when the two are dropped.
             let _ = relay(&mut downstream, &mut upstream, FirstByte::AsIs, own.cut(&pod)).await;
         });
         Ok(())

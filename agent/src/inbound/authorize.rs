@@ -59,7 +59,12 @@ pub fn admits_plaintext(arrival: &Arrival) -> bool {
 
 /// Rules about requests speak of this port: what it carries is parsed.
 pub fn judges_requests(arrival: &Arrival) -> bool {
-    weft_policy::needs_requests(policies(&arrival.enrolment), arrival.destination.port())
+    notes_requests(&arrival.enrolment, arrival.destination.port())
+}
+
+/// Rules about requests speak of this port, with an effect or without.
+pub fn notes_requests(enrolment: &Enrolment, port: u16) -> bool {
+    weft_policy::needs_requests(policies(enrolment), port)
 }
 
 /// Nothing but requests is let in at this port: rules with an effect judge them.

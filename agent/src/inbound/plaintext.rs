@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 
 use crate::error::ConnectionError;
+use crate::http::detect::Expected;
 use crate::node::pod::{Place, Pod};
 use crate::node::socket;
 use crate::relay::{FirstByte, relay};
@@ -68,7 +69,9 @@ async fn brought(
     application: Option<&TcpStream>,
     record: &mut ConnectionRecord,
 ) -> Result<Brought, ConnectionError> {
-    let brought = speech::from_client(worker, pod, first, downstream, application).await?;
+    let requests_alone = authorize::refuses_opaque(&arrival.enrolment, arrival.destination.port());
+    let expected = if requests_alone { Expected::Requests } else { Expected::Anything };
+    let brought = speech::from_client(worker, pod, (first, downstream), expected, application).await?;
     if matches!(brought, Brought::Other(_)) {
         authorize::authorize_opaque(arrival, None, record)?;
     }

@@ -1,10 +1,10 @@
-//! Requests to a port that rules about requests speak of: each one is judged on its canonical form, and that form is what
-//! the application gets.
+//! Requests, judged one by one. Where rules about requests speak of the port it is the canonical form that is judged, and
+//! that the application gets; elsewhere it gets what was sent.
 //!
 //! One connection to the application belongs to one mesh connection, so the application sees the client it has accepted.
 //! Absent: routing, balancing and retries, which are the source's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,11 +18,15 @@ use weft_proto::names::Identity;
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{self, Asker as Speaker, REQUEST_ID};
 use crate::http::canonical::{self, Canonical};
-use crate::http::engine::{self, Line, Served, Unsent};
+use crate::http::engine::{self, Line, Peer, Unsent};
+use crate::http::retry;
 use crate::http::upgrade::Upgrade;
 use crate::http::{Request, Response, Version};
+use crate::limits;
 use crate::model::{Enrolment, Snapshot};
 use crate::node::pod::{Place, Pod};
+use crate::node::socket::OverTcp;
+use crate::quiet::quietly;
 use crate::telemetry::{Account, ConnectionId, ConnectionRecord, Direction, Party, RequestRecord, Security};
 use crate::worker::Worker;
 
@@ -45,8 +49,23 @@ struct Gate {
     /// The application has ended its connection: then this one takes no further request, so that the source's agent finds
     /// out before it sends one.
     ended: CancellationToken,
+    /// A request under way asks for another protocol: then the end of HTTP is no end of the connection.
+    upgrading: Cell<bool>,
     /// Of the pod's budget: an upgraded connection keeps it.
     place: Rc<Place>,
+}
+
+/// What a request says of itself.
+struct Read {
+    /// Where it is another form than the one that is forwarded.
+    judged: Option<Canonical>,
+    forwarded: Canonical,
+}
+
+impl Read {
+    fn judged(&self) -> &Canonical {
+        self.judged.as_ref().unwrap_or(&self.forwarded)
+    }
 }
 
 /// Judges and forwards until the client has ended or the agent drains.
@@ -59,7 +78,7 @@ pub async fn hold<S>(
     (record, place): (&ConnectionRecord, Place),
 ) -> Result<(), ConnectionError>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
 {
     let gate = Rc::new(Gate {
         worker: Rc::clone(worker),
@@ -73,6 +92,7 @@ where
         version,
         application: RefCell::new(None),
         ended: CancellationToken::new(),
+        upgrading: Cell::new(false),
         place: Rc::new(place),
     });
     if let Some(application) = application {
@@ -82,21 +102,17 @@ where
     let answer = |request: Request| -> std::pin::Pin<Box<dyn Future<Output = Response>>> {
         Box::pin(judged(Rc::clone(&gate), request))
     };
-    let drain = async {
+    let drain = quietly(async {
         tokio::select! {
             () = worker.shared.stopping.cancelled() => {}
-            () = gate.ended.cancelled() => {}
+            () = gate.application_left() => {}
         }
-    };
-    let serving = engine::serve(version, downstream, &worker.lines, drain, answer);
+    });
+    let peer = if gate.identity.is_some() { Peer::Agent } else { Peer::Stranger };
+    let serving = engine::serve(version, peer, downstream, &worker.lines, drain, answer);
     tokio::select! {
-        served = serving => match served {
-            Served::Ended => Ok(()),
-            Served::Failed(why) => {
-                Err(ConnectionError::new(Side::Downstream, Reason::DownstreamReset).with_detail(why))
-            }
-        },
-        reason = worker.cut(pod) => Err(ConnectionError::new(Side::Local, reason)),
+        served = serving => served.into_result(),
+        reason = quietly(worker.cut(pod)) => Err(ConnectionError::new(Side::Local, reason)),
     }
 }
 
@@ -152,40 +168,71 @@ impl Gate {
         if self.identity.is_none() && !open::accepts_plaintext(&self.arrival, &enrolment) {
             return Err(open::plaintext_refused(&self.arrival, &enrolment));
         }
-        let canonical = self.read(&head, &enrolment).map_err(refused)?;
+        canonical::refuse_tunnel(&head)?;
+        let read = self.read(&head, &enrolment).map_err(refused)?;
+        account.note(|record| record.judged(read.judged()));
         let upgrade = Upgrade::begin(&mut head);
-        self.authorize(&enrolment, &canonical, &head.headers, account)?;
+        self.authorize(&enrolment, read.judged(), &head.headers, account)?;
         drop(snapshot);
         head.headers.insert(REQUEST_ID, account.name());
         upgrade.ask(&mut head);
-        canonical.write(&mut head, self.version.into()).map_err(refused)?;
+        read.forwarded.write(&mut head, self.version.into()).map_err(refused)?;
         let mut taken = Request::from_parts(head, account.counted(body));
         let tunnel = upgrade.tunnel(&mut taken);
-        let mut line = self.line().await?;
-        let mut answered = line.send(taken).await;
-        if let Err(Unsent { request: Some(untouched), .. }) = answered {
-            // The connection was just ending, and the application has seen nothing of it.
-            line = self.dial().await?;
-            answered = line.send(untouched).await;
-        }
-        let mut response = answered.map_err(|unsent| {
-            ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
-                .with_detail(format!("the application ended the connection before an answer: {}", unsent.error))
-        })?;
-        account.note(|record| record.attempts = 1);
+        self.upgrading.set(tunnel.is_some());
+        let (mut response, line) = Box::pin(self.ask(taken, account)).await?;
         // The source's agent believes it, and only this agent may say it.
         response.headers_mut().remove(answer::REASON);
         upgrade.finish((&self.worker, &self.pod), &mut response, tunnel, Rc::clone(&self.place))?;
         Ok((response, Some(line)))
     }
 
-    /// What is judged. Where rules only note what passes, nothing is refused for its path.
-    fn read(&self, head: &Parts, enrolment: &Enrolment) -> Result<Canonical, canonical::Refused> {
-        let canonical = canonical::canonical(head);
-        if !authorize::refuses_opaque(enrolment, self.arrival.destination.port()) {
-            return canonical.or_else(|_| canonical::as_received(head));
+    /// Sends a request to the application: again if it has not begun with it by its own word, or once if it met a connection
+    /// that had rested and was just ending, and doing it twice is doing it once.
+    async fn ask(&self, request: Request, account: &mut Account) -> Result<(Response, Line), ConnectionError> {
+        let idempotent = retry::Asked::of(&request).is_idempotent();
+        let mut request = request.map(|body| body.replayed(limits::RETRY_BODY_MAXIMUM));
+        let mut last = String::new();
+        for attempt in 1..=limits::REQUEST_PICKS_AGAIN {
+            let (mut line, rested) = self.line().await?;
+            let just_ending = rested && attempt == 1 && idempotent;
+            let spare = if just_ending || self.version == Version::Http2 { retry::again(&request) } else { None };
+            account.note(|record| record.attempts = attempt);
+            let Unsent { request: untouched, why, refused, of_stream } = match line.send(request).await {
+                Ok(response) => return Ok((response, line)),
+                Err(unsent) => unsent,
+            };
+            let spare = spare.filter(|spare| (refused || (just_ending && !of_stream)) && spare.body().is_intact());
+            last = why;
+            match untouched.or(spare) {
+                Some(another) => request = another,
+                None => break,
+            }
         }
-        canonical.and_then(|read| read.check_for_rules().map(|()| read))
+        let error = ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
+            .with_detail(format!("the application ended the connection before an answer: {last}"));
+        Err(account.blame(error))
+    }
+
+    async fn application_left(&self) {
+        self.ended.cancelled().await;
+        if self.upgrading.get() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// One form is judged and forwarded where rules with an effect speak of the port. Where none does, a request goes on as
+    /// it came, also if rules note what passes.
+    fn read(&self, head: &Parts, enrolment: &Enrolment) -> Result<Read, canonical::Refused> {
+        let port = self.arrival.destination.port();
+        if authorize::refuses_opaque(enrolment, port) {
+            let forwarded = canonical::canonical(head)?;
+            forwarded.check_for_rules()?;
+            return Ok(Read { judged: None, forwarded });
+        }
+        let forwarded = canonical::as_received(head)?;
+        let judged = if authorize::notes_requests(enrolment, port) { canonical::canonical(head).ok() } else { None };
+        Ok(Read { judged, forwarded })
     }
 
     fn authorize(
@@ -213,16 +260,16 @@ impl Gate {
         Ok(())
     }
 
-    /// The application's connection, made anew when it has closed the last one.
-    async fn line(&self) -> Result<Line, ConnectionError> {
+    /// The application's connection, made anew when it has closed the last one, and whether it has rested.
+    async fn line(&self) -> Result<(Line, bool), ConnectionError> {
         let resting = self.application.borrow().as_ref().and_then(Line::share);
         let resting = resting.or_else(|| self.application.take());
         if let Some(mut line) = resting
             && line.is_usable().await
         {
-            return Ok(line);
+            return Ok((line, true));
         }
-        self.dial().await
+        Ok((self.dial().await?, false))
     }
 
     async fn dial(&self) -> Result<Line, ConnectionError> {

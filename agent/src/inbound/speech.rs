@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::Version;
-use crate::http::detect::{self, Speech};
+use crate::http::detect::{self, Expected, Speech};
 use crate::limits;
 use crate::node::pod::Pod;
 use crate::relay::FirstByte;
@@ -69,13 +69,13 @@ pub async fn from_peer(
 pub async fn from_client(
     worker: &Worker,
     pod: &Pod,
-    first: &mut FirstBytes,
-    downstream: &TcpStream,
+    (first, downstream): (&mut FirstBytes, &TcpStream),
+    expected: Expected,
     application: Option<&TcpStream>,
 ) -> Result<Brought, ConnectionError> {
     tokio::select! {
         biased;
-        speech = detect::client_speech(first, downstream) => Ok(match speech? {
+        speech = detect::client_speech(first, downstream, expected) => Ok(match speech? {
             Speech::Http(version) => Brought::Requests(version),
             Speech::Other if first.seen().is_empty() && application.is_none() => Brought::Nothing,
             Speech::Other => Brought::Other(FirstByte::AsIs),

@@ -22,7 +22,7 @@ use weft_proto::names::WorkloadUid;
 use super::netns::Netns;
 use super::originals::Originals;
 use super::pod::{Pod, Role};
-use super::{row, sysctl};
+use super::{row, socket, sysctl};
 use crate::admin::{HookStatus, PodCounters};
 use crate::bpf::{self, Attachment, BpfError, CapturedPod, Datapath, Events, NetnsCookie};
 use crate::identity::Credentials;
@@ -434,6 +434,7 @@ impl Enroller {
                 let opened =
                     netns.run(|| bpf::listen_in_capture_range(limits::LISTEN_BACKLOG)).and_then(|result| result);
                 let (listener, port) = opened.map_err(Problem::Listener)?;
+                listener.set_tcp_keepalive(&socket::keep_alive()).map_err(Problem::Listener)?;
                 let workload = enrolment.uid.to_string();
                 let name = ListenerName { workload, netns_cookie: cookie, outbound, worker, port };
                 listeners.push((name, listener.into()));

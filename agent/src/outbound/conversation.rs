@@ -9,12 +9,13 @@ use tokio::net::TcpStream;
 use weft_proto::names::Namespace;
 
 use crate::balance::Outstanding;
-use crate::error::{ConnectionError, Reason, Side};
-use crate::http::engine::{self, Line, Served};
+use crate::error::{ConnectionError, Side};
+use crate::http::engine::{self, Line, Peer};
 use crate::http::pool::{LineKey, OpenLine};
 use crate::http::{Request, Response, Version};
 use crate::model::{Endpoint, Snapshot, Workload};
 use crate::node::pod::{Place, Pod};
+use crate::quiet::quietly;
 use crate::telemetry::{ConnectionId, ConnectionRecord, Direction, RequestRecord};
 use crate::wire::Prefixed;
 use crate::worker::Worker;
@@ -99,16 +100,11 @@ impl Conversation {
         let answer = |request: Request| -> std::pin::Pin<Box<dyn Future<Output = Response>>> {
             Box::pin(request::carry(Rc::clone(&conversation), request))
         };
-        let drain = worker.shared.stopping.cancelled();
-        let serving = engine::serve(conversation.version, downstream, &worker.lines, drain, answer);
+        let drain = quietly(worker.shared.stopping.cancelled());
+        let serving = engine::serve(conversation.version, Peer::Stranger, downstream, &worker.lines, drain, answer);
         tokio::select! {
-            served = serving => match served {
-                Served::Ended => Ok(()),
-                Served::Failed(why) => {
-                    Err(ConnectionError::new(Side::Downstream, Reason::DownstreamReset).with_detail(why))
-                }
-            },
-            reason = worker.cut(&pod) => Err(ConnectionError::new(Side::Local, reason)),
+            served = serving => served.into_result(),
+            reason = quietly(worker.cut(&pod)) => Err(ConnectionError::new(Side::Local, reason)),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::REQUEST_ID;
 use crate::http::canonical::Canonical;
 use crate::http::engine::BodyError;
+use crate::http::retry::again;
 use crate::http::{Request, filter};
 use crate::limits;
 use crate::model::{Mirror, Snapshot};
@@ -20,7 +21,7 @@ use crate::telemetry::Account;
 
 use super::conversation::Conversation;
 use super::line;
-use super::send::{self, again};
+use super::send;
 use super::way::{self, Way};
 
 /// The mirrors of this request, by their share.
@@ -83,7 +84,7 @@ async fn carry(
     let copy = Request::from_parts(head, body);
     let backend: Option<(NamespacedName, u16)> = way.backend_port();
     account.note(|record| record.backend = backend);
-    let plan = way.plan(snapshot);
+    let plan = way.plan(snapshot, account.started());
     let answered = Box::pin(send::send(conversation, &plan, copy, account)).await?;
     account.note(|record| record.status = Some(answered.response.status().as_u16()));
     let send::Rest { key, line, outstanding } = answered.rest;

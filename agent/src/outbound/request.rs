@@ -61,11 +61,13 @@ async fn journey(
     account: &mut Account,
 ) -> Result<(Response, Option<Then>), ConnectionError> {
     let (mut head, body) = request.into_parts();
+    canonical::refuse_tunnel(&head)?;
     let routes = way::routes(conversation, snapshot);
     let read = if routes.is_some() { canonical::canonical(&head) } else { canonical::as_received(&head) };
     let mut canonical = read.map_err(|refused| {
         ConnectionError::new(Side::Downstream, Reason::BadRequest).with_detail(refused.to_string())
     })?;
+    account.note(|record| record.judged(&canonical));
     let upgrade = Upgrade::begin(&mut head);
     let mut way = way::choose(conversation, snapshot, routes, &canonical, &head)?;
     let led = way.lead(snapshot, conversation.namespace.as_ref());
@@ -82,11 +84,11 @@ async fn journey(
         .map_err(|refused| ConnectionError::new(Side::Local, Reason::BadRequest).with_detail(refused.to_string()))?;
     let mirrors = mirror::wanted(&way);
     let body = if mirrors.is_empty() { account.counted(body) } else { in_time(&way, kept(body, account)).await? };
-    let body = body.replayed(limits::RETRY_BODY_MAXIMUM);
-    let mut request = Request::from_parts(head, body);
+    let request = Request::from_parts(head, body);
     mirror::begin(conversation, snapshot, mirrors, (&canonical, &request), account);
+    let mut request = request.map(|body| body.replayed(limits::RETRY_BODY_MAXIMUM));
     let tunnel = upgrade.tunnel(&mut request);
-    let plan = way.plan(snapshot);
+    let plan = way.plan(snapshot, account.started());
     let mut answered = in_time(&way, Box::pin(send::send(conversation, &plan, request, account))).await?;
     let ends = (&conversation.worker, &conversation.pod);
     if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -128,7 +130,7 @@ async fn kept(body: Body, account: &Account) -> Result<Body, ConnectionError> {
         return Ok(account.counted(body));
     }
     let bytes = account.counted(body).collected(limits::RETRY_BODY_MAXIMUM).await.map_err(|error| {
-        ConnectionError::new(Side::Downstream, Reason::DownstreamReset).with_detail(error.to_string())
+        account.blame(ConnectionError::new(Side::Downstream, Reason::DownstreamReset).with_detail(error.to_string()))
     })?;
     Ok(Body::whole(bytes))
 }

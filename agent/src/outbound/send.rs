@@ -14,6 +14,7 @@ use weft_proto::names::NamespacedName;
 use crate::balance::{Outstanding, Terms};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{REASON, grpc_status};
+use crate::http::engine::Unsent;
 use crate::http::pool::{LineKey, OpenLine};
 use crate::http::retry::{self, Asked, Outcome};
 use crate::http::{Request, Response, Version};
@@ -34,12 +35,20 @@ pub struct Plan<'a> {
     pub version: Version,
     pub traffic: &'a Traffic,
     pub retry: Option<&'a RetryPolicy>,
+    /// When the whole request must be answered.
+    pub deadline: Option<Instant>,
     pub attempt_timeout: Option<Duration>,
 }
 
 impl Plan<'_> {
     fn terms(&self) -> Terms<'_> {
         Terms { endpoints: self.endpoints, balancing: self.traffic.balancing, ejection: self.traffic.ejection }
+    }
+
+    /// How long an attempt that begins now may take. Its end is then this file's to judge, not only its caller's.
+    fn time_left(&self) -> Option<Duration> {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        [left, self.attempt_timeout].into_iter().flatten().min()
     }
 
     /// Whose retry budget pays.
@@ -87,6 +96,8 @@ struct Progress {
 struct Attempt {
     result: Result<Response, ConnectionError>,
     outcome: Outcome,
+    /// The connection had ended while it rested.
+    stale: bool,
     again: Option<Request>,
 }
 
@@ -115,16 +126,22 @@ pub async fn send(
             }
         };
         let begun = Instant::now();
-        let reused = reached.line.reused;
-        let Attempt { result, outcome, again } = progress.attempt(plan, &mut reached.line, request).await;
-        if !(reused && matches!(outcome, Outcome::Unsent(_))) {
-            // A line that rested too long says nothing about its endpoint.
+        let Attempt { result, outcome, stale, again } = progress.attempt(plan, &mut reached.line, request).await;
+        if account.is_broken()
+            && let Err(error) = result
+        {
+            // Says nothing about the endpoint, and there is nothing to send again.
+            return Err(account.blame(error));
+        }
+        // A line that rested too long says nothing about its endpoint.
+        if !stale {
             tell(conversation, plan, &reached.endpoint, (outcome, begun.elapsed()), account);
             progress.tried.push(reached.endpoint.clone());
         }
         let again = again.filter(|request| request.body().is_intact());
         let Some((another, next)) = again.and_then(|request| {
-            let next = progress.next(conversation, plan, outcome, account)?;
+            let next = progress.next(conversation, plan, (outcome, stale), account)?;
+            request.body().claim();
             Some((request, next))
         }) else {
             return progress.end(result, reached, account);
@@ -180,10 +197,9 @@ enum After {
 
 impl Progress {
     async fn attempt(&mut self, plan: &Plan<'_>, open: &mut OpenLine, request: Request) -> Attempt {
-        let spare = again(&request);
-        let just_ending = open.reused && !self.excused && self.asked.is_idempotent();
+        let spare = retry::again(&request);
         let sending = open.line.send(request);
-        let sent = match plan.attempt_timeout {
+        let sent = match plan.time_left() {
             Some(limit) => timeout(limit, sending).await.map_err(|_| limit),
             None => Ok(sending.await),
         };
@@ -191,38 +207,51 @@ impl Progress {
             Ok(Ok(mut response)) => {
                 let outcome = told_by_peer(open, &mut response)
                     .unwrap_or_else(|| Outcome::Answered(response.status(), grpc_status(response.headers())));
-                Attempt { result: Ok(response), outcome, again: spare }
+                Attempt { result: Ok(response), outcome, stale: false, again: spare }
             }
-            Ok(Err(mut unsent)) => {
-                let error = ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
-                    .with_detail(format!("the backend's connection ended before an answer: {}", unsent.error));
-                let untouched = unsent.request.take();
-                let excused = untouched.is_none() && !unsent.is_refused_stream() && just_ending;
-                self.excused |= excused;
-                let is_unsent = excused || untouched.is_some() || unsent.is_refused_stream();
-                let outcome = if is_unsent { Outcome::Unsent(error.reason) } else { Outcome::Failed(error.reason) };
-                Attempt { result: Err(error), outcome, again: untouched.or(spare) }
-            }
+            Ok(Err(unsent)) => self.judge(open.reused, unsent, spare),
             Err(limit) => {
                 let error = ConnectionError::new(Side::Upstream, Reason::RequestTimeout)
-                    .with_detail(format!("the backend did not answer within {limit:?}, the time of one attempt"));
-                Attempt { outcome: Outcome::Failed(error.reason), result: Err(error), again: spare }
+                    .with_detail(format!("the backend did not answer within {limit:?}, the time of this attempt"));
+                Attempt { outcome: Outcome::Failed(error.reason), result: Err(error), stale: false, again: spare }
             }
         }
     }
 
-    /// Whether the request goes once more. What nobody worked on goes for nothing, but not for ever.
+    fn judge(&mut self, reused: bool, mut unsent: Unsent, spare: Option<Request>) -> Attempt {
+        let error = ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
+            .with_detail(format!("the backend's connection ended before an answer: {}", unsent.why));
+        let untouched = unsent.request.take();
+        let never_begun = unsent.refused;
+        // Once, a connection that was just ending is no sign that the request is to blame.
+        let just_ending = reused && !unsent.of_stream && !self.excused && self.asked.is_idempotent();
+        let excused = untouched.is_none() && !never_begun && just_ending;
+        self.excused |= excused;
+        let stale = excused || (reused && untouched.is_some());
+        let is_unsent = stale || untouched.is_some() || never_begun;
+        let outcome = if is_unsent { Outcome::Unsent(error.reason) } else { Outcome::Failed(error.reason) };
+        Attempt { result: Err(error), outcome, stale, again: untouched.or(spare) }
+    }
+
+    /// Whether the request goes once more. What nobody worked on goes for nothing, but not for ever, and not to those who
+    /// have just said no.
     fn next(
         &mut self,
         conversation: &Conversation,
         plan: &Plan<'_>,
-        outcome: Outcome,
+        (outcome, stale): (Outcome, bool),
         account: &mut Account,
     ) -> Option<After> {
-        if matches!(outcome, Outcome::Unsent(_)) && self.pick_again() {
+        let left = plan.endpoints.iter().any(|endpoint| !self.tried.contains(endpoint));
+        if matches!(outcome, Outcome::Unsent(_)) && (stale || left) && self.pick_again() {
             return Some(After::PickAgain);
         }
-        self.retry(conversation, plan, outcome, account).map(|()| After::Retry)
+        self.retry(conversation, plan, outcome, account)?;
+        if !left {
+            // Every one was tried: a retry may go where it was before.
+            self.tried.clear();
+        }
+        Some(After::Retry)
     }
 
     fn end(
@@ -313,13 +342,7 @@ async fn reach(
     let worker = &conversation.worker;
     let mut last: Option<ConnectionError> = None;
     loop {
-        let tried = &mut progress.tried;
-        let mut picked = worker.balancer.borrow_mut().pick(plan.terms(), tried, &mut rand::rng());
-        if picked.is_none() && last.is_none() && !tried.is_empty() {
-            // Every one was tried once: a retry may go where it was before.
-            tried.clear();
-            picked = worker.balancer.borrow_mut().pick(plan.terms(), tried, &mut rand::rng());
-        }
+        let picked = worker.balancer.borrow_mut().pick(plan.terms(), &progress.tried, &mut rand::rng());
         if plan.traffic.ejection.is_some() {
             account.note(|record| record.ejected = worker.balancer.borrow().ejected(plan.terms()));
         }
@@ -339,7 +362,8 @@ async fn reach(
             record.destination.address = Some(endpoint.address);
             record.destination.workload = plan.snapshot.workload_of(&endpoint).cloned();
         });
-        if failure.error.side == Side::Upstream {
+        // Where every endpoint would say the same, it is no word on this one.
+        if failure.error.side == Side::Upstream && failure.next == Next::AnotherEndpoint {
             tell(conversation, plan, &endpoint, (Outcome::Unsent(failure.error.reason), begun.elapsed()), account);
         }
         progress.tried.push(endpoint);
@@ -369,16 +393,4 @@ fn note(account: &mut Account, plan: &Plan<'_>, endpoint: &Endpoint, line: &Open
         record.destination.address = Some(endpoint.address);
         record.destination.workload = plan.snapshot.workload_of(endpoint).cloned();
     });
-}
-
-/// A copy, where the whole body is in memory.
-pub fn again(request: &Request) -> Option<Request> {
-    let body = request.body().again()?;
-    let mut copy = Request::new(body);
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    *copy.version_mut() = request.version();
-    copy.extensions_mut().clone_from(request.extensions());
-    Some(copy)
 }

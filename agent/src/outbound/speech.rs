@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::Version;
-use crate::http::detect::{Speech, client_speech};
+use crate::http::detect::{Expected, Speech, client_speech};
 use crate::limits;
 use crate::node::pod::Pod;
 use crate::wire::FirstBytes;
@@ -25,7 +25,7 @@ pub async fn declared_http(
     downstream: &TcpStream,
 ) -> Result<Option<(Version, Vec<u8>)>, ConnectionError> {
     let mut first = FirstBytes::default();
-    let said = client_speech(&mut first, downstream);
+    let said = client_speech(&mut first, downstream, Expected::Requests);
     let speech = tokio::select! {
         speech = timeout(limits::IDLE_TIMEOUT, said) => {
             speech.map_err(|_| ConnectionError::new(Side::Local, Reason::IdleTimeout))??
@@ -69,7 +69,7 @@ pub async fn first(
     let mut greeting = [0; limits::GREETING_FIRST];
     tokio::select! {
         biased;
-        speech = client_speech(&mut first, downstream) => {
+        speech = client_speech(&mut first, downstream, Expected::Anything) => {
             Ok(Said { speech: speech?, client: first.take(), greeting: Vec::new() })
         }
         greeted = read_greeting(upstream, &mut greeting) => {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::request::Parts;
@@ -204,7 +204,7 @@ impl<'a> Way<'a> {
         self.rule().and_then(|rule| rule.request_timeout).or(self.traffic.request_timeout)
     }
 
-    pub fn plan(&'a self, snapshot: &'a Snapshot) -> Plan<'a> {
+    pub fn plan(&'a self, snapshot: &'a Snapshot, started: Instant) -> Plan<'a> {
         Plan {
             snapshot,
             target: Target {
@@ -217,6 +217,7 @@ impl<'a> Way<'a> {
             version: self.version,
             traffic: self.traffic,
             retry: self.retry(),
+            deadline: self.request_timeout().and_then(|limit| started.checked_add(limit)),
             attempt_timeout: self.rule().and_then(|rule| rule.backend_timeout),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use http::HeaderValue;
 
 use super::{RequestRecord, Telemetry};
-use crate::error::{Reason, Side};
+use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::grpc_status;
 use crate::http::engine::{BodyEnd, Finished};
 use crate::http::{Body, Response};
@@ -18,6 +18,8 @@ pub struct Account {
     record: Option<Box<RequestRecord>>,
     started: Instant,
     sent: Rc<Cell<u64>>,
+    /// The request's body broke off, or could not be read.
+    broken: Rc<Cell<bool>>,
     telemetry: Telemetry,
 }
 
@@ -28,6 +30,7 @@ impl Account {
             record: Some(Box::new(record)),
             started: Instant::now(),
             sent: Rc::default(),
+            broken: Rc::default(),
             telemetry: telemetry.clone(),
         }
     }
@@ -44,6 +47,11 @@ impl Account {
     }
 
     /// Closes the record of a request whose answer nobody gets.
+    #[must_use]
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
     pub fn ended(mut self) {
         self.close();
     }
@@ -58,8 +66,27 @@ impl Account {
     /// Counts the bytes of the request's body.
     #[must_use]
     pub fn counted(&self, body: Body) -> Body {
-        let sent = Rc::clone(&self.sent);
-        body.observed(move |finished| sent.set(sent.get() + finished.bytes))
+        let (sent, broken) = (Rc::clone(&self.sent), Rc::clone(&self.broken));
+        body.observed(move |finished| {
+            sent.set(sent.get() + finished.bytes);
+            broken.set(finished.how == BodyEnd::Failed);
+        })
+    }
+
+    /// Whose failure it is that no answer came: the client's, where its own body did not come to its end, or `otherwise`.
+    #[must_use]
+    pub fn blame(&self, otherwise: ConnectionError) -> ConnectionError {
+        if self.is_broken() {
+            ConnectionError::new(Side::Downstream, Reason::BadRequest)
+                .with_detail("the request's body broke off, or its framing cannot be read")
+        } else {
+            otherwise
+        }
+    }
+
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
     }
 
     /// The answer's head is on its way; the record is closed when its body has ended, and `then` is called.

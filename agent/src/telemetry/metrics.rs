@@ -1,17 +1,23 @@
 //! Connections and requests counted, as Prometheus reads them.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use weft_proto::names::NamespacedName;
 
 use super::series::{self, ConnectionLabels, EdgeLabels, RequestEdgeLabels, RequestLabels, RetryLabels, SeriesBudgets};
-use super::{ConnectionRecord, Direction, RequestRecord};
+use super::{ConnectionRecord, Direction, Party, RequestRecord, Security};
+use crate::error::Reason;
+use crate::model::Workload;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DirectionLabels {
@@ -35,6 +41,45 @@ pub(super) struct Metrics {
     dropped: Counter,
     access_log_failed: Counter,
     overflowed: Counter,
+}
+
+/// Where requests of one kind are counted.
+struct RequestSeries {
+    count: Counter,
+    duration: Histogram,
+    overflowed: bool,
+}
+
+/// All that labels are made of: two records of the same kind have the same ones.
+#[derive(PartialEq, Eq, Hash)]
+struct Kind<'a> {
+    direction: Direction,
+    /// Rows of a snapshot, by where they are: the records keep them there.
+    workloads: [Option<*const Workload>; 2],
+    security: Security,
+    service: Option<&'a NamespacedName>,
+    route: Option<&'a str>,
+    backend: Option<&'a (NamespacedName, u16)>,
+    status: Option<u16>,
+    grpc_status: Option<u32>,
+    reason: Reason,
+}
+
+impl<'a> Kind<'a> {
+    fn of(record: &'a RequestRecord) -> Self {
+        let row = |party: &Party| party.workload.as_ref().map(Arc::as_ptr);
+        Self {
+            direction: record.direction,
+            workloads: [row(&record.source), row(&record.destination)],
+            security: record.security,
+            service: record.service.as_ref(),
+            route: record.route.as_deref(),
+            backend: record.backend.as_ref(),
+            status: record.status,
+            grpc_status: record.grpc_status,
+            reason: record.reason,
+        }
+    }
 }
 
 /// One of a thing for each direction, without a lookup.
@@ -155,8 +200,9 @@ impl Metrics {
     }
 
     pub(super) fn closed(&self, record: &ConnectionRecord, budgets: &mut SeriesBudgets, now: Instant) {
-        let owner = series::owner(record.into());
-        let admitted = budgets.connections.admit(owner.clone(), series::connection_labels(record), now);
+        let owner = || series::owner(record.into());
+        let (labels, overflows) = (series::connection_labels(record), || series::connection_overflows(record));
+        let admitted = budgets.connections.admit(labels, owner, overflows, now);
         for labels in &admitted.expired {
             self.closed.remove(labels);
             self.bytes_sent.remove(labels);
@@ -169,7 +215,8 @@ impl Metrics {
         self.bytes_sent.get_or_create(&admitted.labels).inc_by(record.bytes_sent);
         self.bytes_received.get_or_create(&admitted.labels).inc_by(record.bytes_received);
 
-        let edge = budgets.edges.admit(owner, series::edge_labels(record.into()), now);
+        let (labels, overflows) = (series::edge_labels(record.into()), || series::edge_overflows(record.into()));
+        let edge = budgets.edges.admit(labels, owner, overflows, now);
         for labels in &edge.expired {
             self.duration.remove(labels);
         }
@@ -184,30 +231,54 @@ impl Metrics {
         }
     }
 
-    pub(super) fn answered(&self, record: &RequestRecord, budgets: &mut SeriesBudgets, now: Instant) {
-        let owner = series::owner(record.into());
-        let admitted = budgets.requests.admit(owner.clone(), series::request_labels(record), now);
+    /// Counts ended requests. Those of one batch that are alike find their series once: looking it up costs more than all
+    /// the rest.
+    pub(super) fn answered<'a>(
+        &self,
+        requests: impl Iterator<Item = &'a RequestRecord>,
+        budgets: &mut SeriesBudgets,
+        now: Instant,
+    ) {
+        let mut known: HashMap<Kind<'a>, RequestSeries, RandomState> = HashMap::default();
+        for record in requests {
+            let series = known.entry(Kind::of(record)).or_insert_with(|| self.request_series(record, budgets, now));
+            series.count.inc();
+            let took = record.first_byte.unwrap_or(record.duration);
+            series.duration.observe(took.as_secs_f64());
+            if record.retries > 0 {
+                self.retried(record, budgets, now);
+            }
+            if series.overflowed {
+                self.overflowed.inc();
+            }
+        }
+    }
+
+    fn retried(&self, record: &RequestRecord, budgets: &mut SeriesBudgets, now: Instant) {
+        let owner = || series::owner(record.into());
+        let retries = budgets.retries.admit(series::retry_labels(record), owner, series::retry_overflows, now);
+        for labels in &retries.expired {
+            self.retries.remove(labels);
+        }
+        self.retries.get_or_create(&retries.labels).inc_by(u64::from(record.retries));
+    }
+
+    fn request_series(&self, record: &RequestRecord, budgets: &mut SeriesBudgets, now: Instant) -> RequestSeries {
+        let owner = || series::owner(record.into());
+        let (labels, overflows) = (series::request_labels(record), || series::request_overflows(record));
+        let admitted = budgets.requests.admit(labels, owner, overflows, now);
         for labels in &admitted.expired {
             self.requests.remove(labels);
         }
-        if admitted.overflowed {
-            self.overflowed.inc();
-        }
-        self.requests.get_or_create(&admitted.labels).inc();
-
-        let edge = budgets.request_edges.admit(owner, series::request_edge_labels(record), now);
+        let (labels, overflows) = (series::request_edge_labels(record), || series::request_edge_overflows(record));
+        let edge = budgets.request_edges.admit(labels, owner, overflows, now);
         for labels in &edge.expired {
             self.request_duration.remove(labels);
         }
-        let took = record.first_byte.unwrap_or(record.duration);
-        self.request_duration.get_or_create(&edge.labels).observe(took.as_secs_f64());
-
-        if record.retries > 0 {
-            let retries = budgets.retries.admit(series::owner(record.into()), series::retry_labels(record), now);
-            for labels in &retries.expired {
-                self.retries.remove(labels);
-            }
-            self.retries.get_or_create(&retries.labels).inc_by(u64::from(record.retries));
+        RequestSeries {
+            count: self.requests.get_or_create_owned(&admitted.labels),
+            duration: self.request_duration.get_or_create_owned(&edge.labels),
+            overflowed: admitted.overflowed,
         }
     }
 

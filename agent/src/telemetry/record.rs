@@ -138,6 +138,7 @@ impl Verdict {
             | Reason::DeniedByRule
             | Reason::NoAllowMatched
             | Reason::ProtocolRefused
+            | Reason::TunnelRefused
             | Reason::NoClientRecord => Self::Deny,
             Reason::NoOriginalDestination
             | Reason::UnknownWorkload
@@ -157,6 +158,8 @@ impl Verdict {
             | Reason::Overloaded
             | Reason::WorkloadGone
             | Reason::IdleTimeout
+            | Reason::TooSlow
+            | Reason::Flooded
             | Reason::BadRequest
             | Reason::NoRoute
             | Reason::BrokenRoute

@@ -16,6 +16,7 @@ use super::record::{seconds, truncate};
 use super::{ConnectionId, Direction, FailedAttempt, Party, Security, Verdict};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::Request;
+use crate::http::canonical::Canonical;
 use crate::http::retry::Outcome;
 use crate::limits;
 use crate::model::SnapshotVersion;
@@ -45,6 +46,7 @@ pub struct RequestRecord {
     /// The rule that decided, "`HTTPRoute` shop/web[0]".
     pub route: Option<Arc<str>>,
     pub method: Method,
+    /// As it was judged, or as the client wrote it where it was refused before that; the same with the path.
     pub host: String,
     /// Without the query, which may hold secrets.
     pub path: String,
@@ -116,6 +118,12 @@ impl RequestRecord {
             told: None,
             snapshot,
         }
+    }
+
+    /// What was judged of it and is forwarded, in place of what the client wrote.
+    pub fn judged(&mut self, canonical: &Canonical) {
+        self.host = canonical.authority().to_string();
+        canonical.path().clone_into(&mut self.path);
     }
 
     /// What the client's request says of itself, before anybody has judged it.

@@ -154,20 +154,29 @@ impl<Labels: Clone + Eq + Hash> Budget<Labels> {
         Self { touched: HashMap::new(), of_owner: HashMap::new() }
     }
 
-    /// Decides which set `wanted` is counted under: itself, the owner's overflow, or the overflow of all.
-    pub(super) fn admit(&mut self, owner: Owner, wanted: [Labels; 3], now: Instant) -> Admitted<Labels> {
-        let [labels, owner_overflow, overflow] = wanted;
+    /// Decides which set is counted under: `labels` itself, the owner's overflow, or the overflow of all. What only a new
+    /// set needs is asked for only then.
+    pub(super) fn admit(
+        &mut self,
+        labels: Labels,
+        owner: impl FnOnce() -> Owner,
+        overflows: impl FnOnce() -> [Labels; 2],
+        now: Instant,
+    ) -> Admitted<Labels> {
         if let Some((_, touched)) = self.touched.get_mut(&labels) {
             *touched = now;
             return Admitted { labels, expired: Vec::new(), overflowed: false };
         }
+        let owner = owner();
         // The last of the budget is the overflow of all itself.
         let full = |have: usize| have + 1 >= limits::METRIC_SERIES;
         let expired = if full(self.touched.len()) { self.expire(now) } else { Vec::new() };
         let spent = self.of_owner.get(&owner).copied().unwrap_or(0);
         let chosen = if full(self.touched.len()) {
+            let [_, overflow] = overflows();
             overflow
         } else if spent >= limits::METRIC_SERIES_PER_WORKLOAD {
+            let [owner_overflow, _] = overflows();
             owner_overflow
         } else {
             *self.of_owner.entry(owner.clone()).or_default() += 1;
@@ -203,10 +212,18 @@ pub(super) fn owner(ends: Ends<'_>) -> Owner {
     })
 }
 
-/// The labels of a record, those with the far side folded, and those with everything folded.
-pub(super) fn connection_labels(record: &ConnectionRecord) -> [ConnectionLabels; 3] {
-    let [edge, far_folded, folded] = edge_labels(record.into());
-    let with = |edge: EdgeLabels, reason| ConnectionLabels {
+/// The labels of a record.
+pub(super) fn connection_labels(record: &ConnectionRecord) -> ConnectionLabels {
+    with_reason(edge_labels(record.into()), record, record.reason.code())
+}
+
+/// Those with the far side folded, and those with everything folded.
+pub(super) fn connection_overflows(record: &ConnectionRecord) -> [ConnectionLabels; 2] {
+    edge_overflows(record.into()).map(|edge| with_reason(edge, record, "overflow"))
+}
+
+fn with_reason(edge: EdgeLabels, record: &ConnectionRecord, reason: &'static str) -> ConnectionLabels {
+    ConnectionLabels {
         direction: edge.direction,
         source_namespace: edge.source_namespace,
         source_workload: edge.source_workload,
@@ -215,14 +232,28 @@ pub(super) fn connection_labels(record: &ConnectionRecord) -> [ConnectionLabels;
         security: edge.security,
         verdict: record.verdict().word(),
         reason,
-    };
-    [with(edge, record.reason.code()), with(far_folded, "overflow"), with(folded, "overflow")]
+    }
 }
 
 /// As [`connection_labels`], for requests.
-pub(super) fn request_labels(record: &RequestRecord) -> [RequestLabels; 3] {
-    let [edge, far_folded, folded] = edge_labels(record.into());
-    let with = |edge: EdgeLabels, [service, route, backend]: [Label; 3], grpc_status: Label, reason| RequestLabels {
+pub(super) fn request_labels(record: &RequestRecord) -> RequestLabels {
+    // Seventeen statuses are defined; an application may send any number.
+    let grpc =
+        record.grpc_status.filter(|status| *status <= 16).map_or(NOTHING, |status| Cow::Owned(status.to_string()));
+    with_answer(edge_labels(record.into()), record, (way(record), grpc, record.reason.code()))
+}
+
+/// As [`connection_overflows`], for requests.
+pub(super) fn request_overflows(record: &RequestRecord) -> [RequestLabels; 2] {
+    edge_overflows(record.into()).map(|edge| with_answer(edge, record, ([OVERFLOW; 3], NOTHING, "overflow")))
+}
+
+fn with_answer(
+    edge: EdgeLabels,
+    record: &RequestRecord,
+    ([service, route, backend], grpc_status, reason): ([Label; 3], Label, &'static str),
+) -> RequestLabels {
+    RequestLabels {
         direction: edge.direction,
         source_namespace: edge.source_namespace,
         source_workload: edge.source_workload,
@@ -235,21 +266,21 @@ pub(super) fn request_labels(record: &RequestRecord) -> [RequestLabels; 3] {
         class: class(record.status),
         grpc_status,
         reason,
-    };
-    // Seventeen statuses are defined; an application may send any number.
-    let grpc =
-        record.grpc_status.filter(|status| *status <= 16).map_or(NOTHING, |status| Cow::Owned(status.to_string()));
-    [
-        with(edge, way(record), grpc, record.reason.code()),
-        with(far_folded, [OVERFLOW; 3], NOTHING, "overflow"),
-        with(folded, [OVERFLOW; 3], NOTHING, "overflow"),
-    ]
+    }
 }
 
 /// As [`connection_labels`], for the histogram of requests.
-pub(super) fn request_edge_labels(record: &RequestRecord) -> [RequestEdgeLabels; 3] {
-    let [edge, far_folded, folded] = edge_labels(record.into());
-    let with = |edge: EdgeLabels, [service, route, backend]: [Label; 3]| RequestEdgeLabels {
+pub(super) fn request_edge_labels(record: &RequestRecord) -> RequestEdgeLabels {
+    with_way(edge_labels(record.into()), record, way(record))
+}
+
+/// As [`connection_overflows`], for the histogram of requests.
+pub(super) fn request_edge_overflows(record: &RequestRecord) -> [RequestEdgeLabels; 2] {
+    edge_overflows(record.into()).map(|edge| with_way(edge, record, [OVERFLOW; 3]))
+}
+
+fn with_way(edge: EdgeLabels, record: &RequestRecord, [service, route, backend]: [Label; 3]) -> RequestEdgeLabels {
+    RequestEdgeLabels {
         direction: edge.direction,
         source_namespace: edge.source_namespace,
         source_workload: edge.source_workload,
@@ -259,17 +290,19 @@ pub(super) fn request_edge_labels(record: &RequestRecord) -> [RequestEdgeLabels;
         route,
         backend,
         class: class(record.status),
-    };
-    [with(edge, way(record)), with(far_folded, [OVERFLOW; 3]), with(folded, [OVERFLOW; 3])]
+    }
 }
 
 /// As [`connection_labels`], for retries.
-pub(super) fn retry_labels(record: &RequestRecord) -> [RetryLabels; 3] {
-    let with = |[service, route, backend]: [Label; 3]| {
-        let direction = record.direction.word();
-        RetryLabels { direction, service, route, backend }
-    };
-    [with(way(record)), with([OVERFLOW; 3]), with([OVERFLOW; 3])]
+pub(super) fn retry_labels(record: &RequestRecord) -> RetryLabels {
+    let [service, route, backend] = way(record);
+    RetryLabels { direction: record.direction.word(), service, route, backend }
+}
+
+/// Of either side: retries are the source's alone.
+pub(super) fn retry_overflows() -> [RetryLabels; 2] {
+    let direction = Direction::Outbound.word();
+    [(); 2].map(|()| RetryLabels { direction, service: OVERFLOW, route: OVERFLOW, backend: OVERFLOW })
 }
 
 /// The service, the route's rule and the backend.
@@ -295,22 +328,29 @@ const fn class(status: Option<u16>) -> &'static str {
 }
 
 /// As [`connection_labels`], for the histograms of connections.
-pub(super) fn edge_labels(ends: Ends<'_>) -> [EdgeLabels; 3] {
-    let with = |source: (Label, Label), destination: (Label, Label)| EdgeLabels {
+pub(super) fn edge_labels(ends: Ends<'_>) -> EdgeLabels {
+    edge(ends, names(ends.source), names(ends.destination))
+}
+
+/// As [`connection_overflows`], for the histograms of connections.
+pub(super) fn edge_overflows(ends: Ends<'_>) -> [EdgeLabels; 2] {
+    let folded = || (OVERFLOW, OVERFLOW);
+    let far_folded = match ends.direction {
+        Direction::Outbound => edge(ends, names(ends.source), folded()),
+        Direction::Inbound => edge(ends, folded(), names(ends.destination)),
+    };
+    [far_folded, edge(ends, folded(), folded())]
+}
+
+fn edge(ends: Ends<'_>, source: (Label, Label), destination: (Label, Label)) -> EdgeLabels {
+    EdgeLabels {
         direction: ends.direction.word(),
         source_namespace: source.0,
         source_workload: source.1,
         destination_namespace: destination.0,
         destination_workload: destination.1,
         security: ends.security.word(),
-    };
-    let (source, destination) = (names(ends.source), names(ends.destination));
-    let folded = || (OVERFLOW, OVERFLOW);
-    let far_folded = match ends.direction {
-        Direction::Outbound => with(source.clone(), folded()),
-        Direction::Inbound => with(folded(), destination.clone()),
-    };
-    [with(source, destination), far_folded, with(folded(), folded())]
+    }
 }
 
 fn names(party: &Party) -> (Label, Label) {
@@ -327,7 +367,8 @@ mod tests {
 
     fn admit(budget: &mut Budget<String>, owner: &str, labels: &str, now: Instant) -> Admitted<String> {
         let owner_key = (Cow::Borrowed("shop"), Cow::Owned(owner.to_owned()));
-        budget.admit(owner_key, [labels.to_owned(), format!("{owner} overflow"), "overflow".to_owned()], now)
+        let overflows = || [format!("{owner} overflow"), "overflow".to_owned()];
+        budget.admit(labels.to_owned(), || owner_key, overflows, now)
     }
 
     #[test]

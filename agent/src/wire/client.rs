@@ -1,6 +1,6 @@
 //! The source's side of a mesh connection.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::HandshakeKind;
 use tokio::net::TcpStream;
@@ -11,9 +11,20 @@ use super::held::Held;
 use super::message::{Preamble, ReadFailure, Status, read_message, write_message};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::identity::Credential;
+use crate::node::socket::OverTcp;
 use crate::tls::{self, ALPN, Turn};
 
 pub type ClientTls = tokio_rustls::client::TlsStream<Held<TcpStream>>;
+
+impl OverTcp for Box<ClientTls> {
+    fn reset_on_close(&self) {
+        OverTcp::reset_on_close(&**self.get_ref().0);
+    }
+
+    fn acknowledge_within(&self, limit: Option<Duration>) {
+        self.get_ref().0.acknowledge_within(limit);
+    }
+}
 
 /// Proves this workload's identity to the destination's agent and demands the proof of `expected` from it.
 ///

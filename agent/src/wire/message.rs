@@ -152,7 +152,10 @@ impl Status {
             | Reason::Redirected
             | Reason::RequestTimeout
             | Reason::RetryBudgetSpent
-            | Reason::IdleTimeout => Outcome::Denied,
+            | Reason::IdleTimeout
+            | Reason::TooSlow
+            | Reason::Flooded
+            | Reason::TunnelRefused => Outcome::Denied,
         };
         Self { outcome, reason: Some(error.reason), rule: error.rule.clone() }
     }

@@ -3,8 +3,11 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::node::socket::OverTcp;
 
 #[derive(Debug)]
 pub struct Prefixed<S> {
@@ -78,5 +81,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(task)
+    }
+}
+
+impl<S: OverTcp> OverTcp for Prefixed<S> {
+    fn reset_on_close(&self) {
+        self.stream.reset_on_close();
+    }
+
+    fn acknowledge_within(&self, limit: Option<Duration>) {
+        self.stream.acknowledge_within(limit);
     }
 }

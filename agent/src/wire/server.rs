@@ -1,6 +1,6 @@
 //! The destination's side of a mesh connection.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::HandshakeKind;
 use tokio::net::TcpStream;
@@ -12,9 +12,20 @@ use super::message::{Preamble, ReadFailure, Status, read_message, write_message}
 use super::prefixed::Prefixed;
 use crate::error::{ConnectionError, Reason, Side};
 use crate::identity::Credential;
+use crate::node::socket::OverTcp;
 use crate::tls::{self, ALPN};
 
 pub type ServerTls = tokio_rustls::server::TlsStream<Held<Prefixed<TcpStream>>>;
+
+impl OverTcp for Box<ServerTls> {
+    fn reset_on_close(&self) {
+        OverTcp::reset_on_close(&**self.get_ref().0);
+    }
+
+    fn acknowledge_within(&self, limit: Option<Duration>) {
+        self.get_ref().0.acknowledge_within(limit);
+    }
+}
 
 /// Proves this workload's identity to the source's agent and learns the source's.
 ///

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use weft_proto::v1::{Resource, resource::Body};
 
 use super::policy::{Aspect, PolicyReport, Reason};
+use crate::agents::Refusals;
 use crate::object::{Key, Kind};
-use crate::translate::Refusals;
 
 /// Adds to every target of an object what agents said of the resources that were made of it.
 pub fn add<'a>(
@@ -18,8 +18,9 @@ pub fn add<'a>(
     resource: impl Fn(&str) -> Option<&'a Resource>,
 ) {
     let mut messages: BTreeMap<Key, BTreeSet<String>> = BTreeMap::new();
-    for (name, (node, reason)) in refusals {
-        for key in resource(name).map(made_of).unwrap_or_default() {
+    for ((name, version), (node, reason)) in refusals {
+        let refused = resource(name).filter(|resource| resource.version == *version);
+        for key in refused.map(made_of).unwrap_or_default() {
             messages.entry(key).or_default().insert(format!("the agent of {node} could not apply it: {reason}"));
         }
     }
@@ -87,13 +88,16 @@ mod tests {
         let traffic = v1::Traffic { policy: "TrafficPolicy shop/web".to_owned(), ..v1::Traffic::default() };
         let resource = versioned("traffic/shop/web/80".to_owned(), vec![], Body::Traffic(traffic));
         let mut all = reports(&conditions, &[], &BTreeSet::new());
-        let refused = |resource: &str| {
-            Refusals::from([(resource.to_owned(), ("node-a".parse().unwrap(), "this agent lacks it".to_owned()))])
+        let refused = |name: &str, version: &[u8]| {
+            let said = ("node-a".parse().unwrap(), "this agent lacks it".to_owned());
+            Refusals::from([((name.to_owned(), version.to_vec()), said)])
         };
         let find = |name: &str| (name == resource.name).then_some(&resource);
-        add(&mut all, &refused("traffic/shop/other/80"), find);
+        add(&mut all, &refused("traffic/shop/other/80", &resource.version), find);
+        // What was refused was the one before.
+        add(&mut all, &refused("traffic/shop/web/80", b"older"), find);
         assert_eq!(all[&key].len(), 1);
-        add(&mut all, &refused("traffic/shop/web/80"), find);
+        add(&mut all, &refused("traffic/shop/web/80", &resource.version), find);
         let told: Vec<_> = all[&key].iter().map(|report| (report.aspect, report.holds(), report.generation)).collect();
         assert_eq!(told, [(Aspect::Accepted, true, Some(3)), (Aspect::Programmed, false, Some(3))]);
         assert_eq!(all[&key][1].message, "the agent of node-a could not apply it: this agent lacks it");

@@ -320,8 +320,8 @@ fn plaintext_is_permitted_only_for_permissive_fail_open_workloads_of_a_node_that
     let uid: WorkloadUid = "web".parse().unwrap();
     let node: NodeName = "one".parse().unwrap();
     let capable = BTreeMap::from([(node.clone(), BTreeSet::from([uid]))]);
-    let gone = Observed { capable: capable.clone(), gone: BTreeSet::from([node]), ..Observed::default() };
-    let live = Observed { capable, gone: BTreeSet::new(), ..Observed::default() };
+    let gone = Observed { capable: capable.clone(), gone: BTreeSet::from([node]) };
+    let live = Observed { capable, gone: BTreeSet::new() };
     let strict = policy("AuthenticationPolicy", "strict", "", "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict}");
     let one_port = policy(
         "AuthenticationPolicy",

@@ -1,5 +1,6 @@
 //! The mesh of the story, with what the scenes keep asking of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -27,6 +28,8 @@ pub struct Stage {
     pub tap: Wiretap,
     /// A conversation that began before anything was captured.
     pub old_chat: Option<Process>,
+    /// A conversation through the agents.
+    pub held_chat: Option<Process>,
     /// Markers that must never be readable on the wire.
     pub secrets: Vec<String>,
 }
@@ -37,7 +40,7 @@ impl Stage {
         let mut mesh = cast::plan().controller(binaries).agents().start(sandbox)?;
         cast::start(&mut mesh, &binaries.testapp)?;
         let tap = mesh.fabric().listen(1)?;
-        Ok(Self { mesh, binaries: binaries.clone(), tap, old_chat: None, secrets: Vec::new() })
+        Ok(Self { mesh, binaries: binaries.clone(), tap, old_chat: None, held_chat: None, secrets: Vec::new() })
     }
 
     /// Runs a shell line in a pod and shows it.
@@ -66,10 +69,28 @@ impl Stage {
             "database" => format!("mariadb -h database.shop -u root -N -e \"select '{marker}', version()\""),
             "cache" => format!("redis-cli -h cache.shop set greeting {marker}"),
             _ => format!(
-                "{} websocket-talk --to ws://chat.shop/ --seconds 1 --message {marker} | tail -1",
+                "{} websocket-talk --to ws://chat.shop/ --seconds 1 --beat 500 --message {marker}",
                 self.binaries.testapp.display()
             ),
         }
+    }
+
+    /// Sends so many requests and tells who has answered how often; every answer must be a good one.
+    pub fn requests(&self, pod: &str, to: &str, count: u64, more: &[&str]) -> Result<BTreeMap<String, u64>> {
+        self.tally(pod, to, count, more, "names")
+    }
+
+    /// The same by status.
+    pub fn statuses(&self, pod: &str, to: &str, count: u64, more: &[&str]) -> Result<BTreeMap<String, u64>> {
+        self.tally(pod, to, count, more, "statuses")
+    }
+
+    fn tally(&self, pod: &str, to: &str, count: u64, more: &[&str], by: &str) -> Result<BTreeMap<String, u64>> {
+        let pod = self.mesh.pod(pod)?;
+        let command = pod.command(&self.binaries.testapp).args(["requests", "--to", to, "--count", &count.to_string()]);
+        let report = command.args(more).within(EFFECT_LIMIT).run()?.expect_success()?;
+        let report: Value = serde_json::from_str(report.lines().last().unwrap_or_default())?;
+        Ok(serde_json::from_value(report[by].clone())?)
     }
 
     /// Fails if any of the markers cannot be read on the wire.

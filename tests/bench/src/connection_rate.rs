@@ -70,7 +70,8 @@ pub struct Outcome {
 /// Makes a mesh and measures it.
 pub fn run(plan: &ConnectionRate, sandbox: &Sandbox) -> Result<Outcome> {
     let flags = if plan.no_resumption { vec!["--no-resumption".to_owned()] } else { Vec::new() };
-    let ground = GroundPlan { clients: plan.clients, workers: plan.workers, agents: true, flags };
+    let ground =
+        GroundPlan { clients: plan.clients, workers: plan.workers, agents: true, flags, ..GroundPlan::default() };
     let Ground { mut mesh, generator, .. } = Ground::lay(sandbox, &ground)?;
     let clients = Clients {
         pods: (1..=plan.clients).map(Ground::client).collect(),

@@ -5,6 +5,7 @@
 //! that should have begun meanwhile. What a run needs in connections, memory and time is bounded.
 
 mod bulk;
+mod exchange;
 mod hold;
 mod plan;
 mod round_trip;

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::json;
 use weft_rig::{Binaries, Mesh, PodPlan, Sandbox, ServicePlan};
 
-use crate::load::{ECHO_PORT, GREET_PORT, Generator, SINK_PORT, SOURCE_PORT};
+use crate::load::{ECHO_PORT, GREET_PORT, Generator, HTTP_PORT, SINK_PORT, SOURCE_PORT};
 
 /// The captured namespace.
 const MESHED: &str = "meshed";
@@ -27,7 +28,7 @@ pub(crate) const CLIENT_NODE: usize = 1;
 pub(crate) const SERVER_NODE: usize = 2;
 
 /// What the mesh is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct GroundPlan {
     /// Captured client pods.
     pub(crate) clients: usize,
@@ -35,8 +36,12 @@ pub(crate) struct GroundPlan {
     pub(crate) workers: usize,
     /// Whether there are agents at all.
     pub(crate) agents: bool,
+    /// The agents' program; by default the one beside this program.
+    pub(crate) agent: Option<PathBuf>,
     /// Further flags of the agents.
     pub(crate) flags: Vec<String>,
+    /// Uncaptured pods for whoever else is measured: name and node.
+    pub(crate) others: Vec<(String, usize)>,
 }
 
 /// A running mesh with its servers.
@@ -87,23 +92,32 @@ fn plan_mesh(plan: &GroundPlan) -> Result<weft_rig::MeshPlan> {
             },
         }))
         .pod(PodPlan::named(PLAIN_CLIENT).on(CLIENT_NODE))
-        .pod(PodPlan::named(PLAIN_SERVER).on(SERVER_NODE))
+        .pod(PodPlan::named(PLAIN_SERVER).on(SERVER_NODE).label("app", "server"))
         .pod(PodPlan::named(NEAR).on(CLIENT_NODE).account("near").label("app", "near"))
         .pod(PodPlan::named(FAR).on(SERVER_NODE).account("far").label("app", "far"))
         .service(service(NEAR, "near"))
         .service(service(FAR, "far"))
+        .service(service(PLAIN_SERVER, "server"))
         .workers(plan.workers);
     for number in 1..=plan.clients {
         mesh = mesh.pod(PodPlan::named(&Ground::client(number)).on(CLIENT_NODE).account("client"));
     }
+    for (name, node) in &plan.others {
+        mesh = mesh.pod(PodPlan::named(name).on(*node));
+    }
     if plan.agents {
-        mesh = mesh.controller(&Binaries::beside_this_program()?).agents();
+        let mut binaries = Binaries::beside_this_program()?;
+        if let Some(agent) = &plan.agent {
+            binaries.agent.clone_from(agent);
+        }
+        mesh = mesh.controller(&binaries).agents();
     }
     Ok(plan.flags.iter().fold(mesh, |mesh, flag| mesh.agent_flag(flag)))
 }
 
 fn service(name: &str, application: &str) -> ServicePlan {
-    let ports = [("echo", ECHO_PORT), ("greet", GREET_PORT), ("sink", SINK_PORT), ("source", SOURCE_PORT)];
+    let ports =
+        [("echo", ECHO_PORT), ("greet", GREET_PORT), ("sink", SINK_PORT), ("source", SOURCE_PORT), ("http", HTTP_PORT)];
     let plan = ServicePlan::named(name).selects("app", application);
     ports.into_iter().fold(plan, |plan, (name, port)| plan.port(name, port, port))
 }

@@ -23,6 +23,8 @@ pub const GREET_PORT: u16 = 7002;
 pub const SINK_PORT: u16 = 7003;
 /// Where bulk comes from.
 pub const SOURCE_PORT: u16 = 7004;
+/// Where HTTP is answered.
+pub const HTTP_PORT: u16 = 7005;
 
 /// A server that does not listen by then never will.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -47,7 +49,13 @@ impl Generator {
 
     /// Starts all servers in a pod, where they end with it. Returns the number of their process.
     pub fn serve(&self, pod: &mut Pod) -> Result<u32> {
-        let ports = [("--echo", ECHO_PORT), ("--greet", GREET_PORT), ("--sink", SINK_PORT), ("--source", SOURCE_PORT)];
+        let ports = [
+            ("--echo", ECHO_PORT),
+            ("--greet", GREET_PORT),
+            ("--sink", SINK_PORT),
+            ("--source", SOURCE_PORT),
+            ("--http", HTTP_PORT),
+        ];
         let mut launch = pod.command(&self.program).arg("serve");
         for (flag, port) in ports {
             launch = launch.args([flag, &port.to_string()]);

@@ -1,4 +1,4 @@
-//! `weft-bench`: the table by default, the runs behind the proofs and both ends of the load by name.
+//! `weft-bench`: both tables by default, the runs behind the proofs and both ends of the load by name.
 //!
 //! What measures a mesh builds it in a sandbox that dies with this process; `generate` and `serve` are
 //! started by it inside pods and need nothing.
@@ -13,25 +13,28 @@ use serde_json::Value;
 use weft_bench::connection_rate::{self, ConnectionRate};
 use weft_bench::cpu;
 use weft_bench::generate::{self, Load};
+use weft_bench::http::{self, Requests};
 use weft_bench::memory::{self, Memory};
 use weft_bench::serve::{self, Servers};
-use weft_bench::table::{self, Table};
+use weft_bench::table::{self, Pace, Table};
 use weft_rig::{Isolation, sandbox};
 
-/// Measure Weft's paths against the direct one.
+/// Measure Weft's paths against the direct one, and its way with requests beside other proxies.
 #[derive(Parser)]
 #[command(name = "weft-bench", args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    table: Table,
+    pace: Pace,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Compare the direct, the one-node and the two-node path (the same as no command at all).
-    Table(Table),
+    /// Compare the direct, the one-node and the two-node path of connections.
+    Connections(Table),
+    /// Compare Weft's way with HTTP requests with that of Envoy, `HAProxy` and nginx.
+    Requests(Requests),
     /// New connections at a fixed rate over two nodes: errors, latency, share of resumptions. Prints JSON.
     ConnectionRate(ConnectionRate),
     /// The agents' memory with many resting connections, cycle by cycle. Prints JSON.
@@ -53,7 +56,7 @@ struct Generate {
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
-    match run(line.command.unwrap_or(Command::Table(line.table))) {
+    match line.command.map_or_else(|| both(&line.pace), run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -62,9 +65,16 @@ fn main() -> ExitCode {
     }
 }
 
+fn both(pace: &Pace) -> Result<()> {
+    let sandbox = sandbox::enter(Isolation::Private)?;
+    table::run(&pace.into(), &sandbox)?;
+    http::run(&pace.into(), &sandbox)
+}
+
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Table(plan) => table::run(&plan, &sandbox::enter(Isolation::Private)?),
+        Command::Connections(plan) => table::run(&plan, &sandbox::enter(Isolation::Private)?),
+        Command::Requests(plan) => http::run(&plan, &sandbox::enter(Isolation::Private)?),
         Command::ConnectionRate(plan) => {
             print_briefly(&connection_rate::run(&plan, &sandbox::enter(Isolation::Private)?)?)
         }

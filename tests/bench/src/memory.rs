@@ -81,7 +81,7 @@ pub struct Cycle {
 
 /// Makes a mesh and measures it.
 pub fn run(plan: &Memory, sandbox: &Sandbox) -> Result<Outcome> {
-    let ground = GroundPlan { clients: 1, workers: plan.workers, agents: true, flags: Vec::new() };
+    let ground = GroundPlan { clients: 1, workers: plan.workers, agents: true, ..GroundPlan::default() };
     let Ground { mut mesh, generator, .. } = Ground::lay(sandbox, &ground)?;
     let held = Held {
         client: Ground::client(1),
@@ -107,7 +107,7 @@ pub fn measure(mesh: &mut Mesh, generator: &Generator, plan: &Held) -> Result<Ou
 
 fn cycle(mesh: &mut Mesh, generator: &Generator, plan: &Held) -> Result<Cycle> {
     let seconds = plan.rest.as_secs_f64() + REST_MARGIN;
-    let load = Hold { to: plan.to, connections: plan.connections, bytes: 1024, seconds };
+    let load = Hold { to: plan.to, connections: plan.connections, bytes: 1024, seconds, http: false };
     let mut holding: Holding = generator.hold(mesh.pod(&plan.client)?, &load)?;
     wait::throughout("resting", plan.rest, || holding.expect_running())?;
     let held = resident(mesh, &plan.nodes)?;

@@ -60,6 +60,12 @@ impl Failure {
         Self { step, kind: "Late".to_owned() }
     }
 
+    /// An answer that says that something went wrong.
+    #[must_use]
+    pub fn refused(start: &str) -> Self {
+        Self { step: Step::Answer, kind: start.to_owned() }
+    }
+
     /// Other bytes than those that were sent.
     #[must_use]
     pub fn changed() -> Self {

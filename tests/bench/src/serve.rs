@@ -1,5 +1,6 @@
 //! The servers at the other end of a measurement: one process, one thread, a port for each kind.
 
+use std::io::Write as _;
 use std::net::{Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
@@ -9,6 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinSet, LocalSet};
 
+use crate::message;
+
 /// Bursts of new connections wait here; the kernel caps it by `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
 /// One read of an echo: above the exchanges that are measured, and small enough for thousands of connections.
@@ -17,6 +20,8 @@ const ECHO_PIECE: usize = 4 << 10;
 const BULK_PIECE: usize = 128 << 10;
 /// What the greeter says.
 const GREETING: &[u8] = b"220 ready when you are\r\n";
+/// The head of every HTTP answer, up to its length.
+const GOOD: &str = "HTTP/1.1 200 OK\r\nserver: weft-bench\r\ncontent-type: application/octet-stream\r\n";
 
 /// Which servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
@@ -33,6 +38,9 @@ pub struct Servers {
     /// Sends until the client leaves.
     #[arg(long)]
     pub source: Option<u16>,
+    /// Answers each HTTP/1.1 request with its own body.
+    #[arg(long)]
+    pub http: Option<u16>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -41,19 +49,25 @@ enum Kind {
     Greet,
     Sink,
     Source,
+    Http,
 }
 
 impl Servers {
     fn ports(&self) -> Vec<(Kind, u16)> {
-        let all =
-            [(Kind::Echo, self.echo), (Kind::Greet, self.greet), (Kind::Sink, self.sink), (Kind::Source, self.source)];
+        let all = [
+            (Kind::Echo, self.echo),
+            (Kind::Greet, self.greet),
+            (Kind::Sink, self.sink),
+            (Kind::Source, self.source),
+            (Kind::Http, self.http),
+        ];
         all.into_iter().filter_map(|(kind, port)| Some((kind, port?))).collect()
     }
 }
 
 /// Serves until the process is ended.
 pub fn run(servers: &Servers) -> Result<()> {
-    ensure!(!servers.ports().is_empty(), "name at least one of --echo, --greet, --sink and --source");
+    ensure!(!servers.ports().is_empty(), "name at least one of --echo, --greet, --sink, --source and --http");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tasks = LocalSet::new();
     runtime.block_on(tasks.run_until(async {
@@ -97,6 +111,7 @@ async fn serve(mut stream: TcpStream, kind: Kind) -> std::io::Result<()> {
         }
         Kind::Sink => sink(&mut stream).await,
         Kind::Source => source(&mut stream).await,
+        Kind::Http => answer(&mut stream).await,
     }
 }
 
@@ -129,4 +144,16 @@ async fn source(stream: &mut TcpStream) -> std::io::Result<()> {
     loop {
         stream.write_all(&piece).await?;
     }
+}
+
+async fn answer(stream: &mut TcpStream) -> std::io::Result<()> {
+    let (mut request, mut answer) = (Vec::new(), Vec::new());
+    while let Some(message) = message::read(stream, &mut request).await? {
+        let body = &request[message.body];
+        answer.clear();
+        write!(answer, "{GOOD}content-length: {}\r\n\r\n", body.len())?;
+        answer.extend_from_slice(body);
+        stream.write_all(&answer).await?;
+    }
+    Ok(())
 }

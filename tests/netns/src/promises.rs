@@ -5,12 +5,15 @@ mod balance;
 mod carriage;
 mod changes;
 mod controller;
+mod differential;
 mod failure;
 mod faults;
+mod floods;
 mod hostile;
 mod http;
 mod load;
 mod requests_seen;
+mod resets;
 mod seeing;
 mod upgrade;
 mod upheaval;
@@ -29,6 +32,9 @@ pub fn all() -> Vec<Promise> {
         controller::promises(),
         hostile::promises(),
         http::promises(),
+        differential::promises(),
+        floods::promises(),
+        resets::promises(),
         balance::promises(),
         upheaval::promises(),
         seeing::promises(),

@@ -301,13 +301,23 @@ impl Node {
 
     /// The memory of the processes that carry traffic, in bytes.
     pub fn agent_resident_bytes(&self) -> Result<u64> {
+        self.agent_memory("VmRSS:")
+    }
+
+    fn agent_memory(&self, field: &str) -> Result<u64> {
         let mut total = 0;
         for pid in self.serving_pids() {
             let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+            let line =
+                status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field}"))?;
             total += line.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024;
         }
         Ok(total)
+    }
+
+    /// The most memory that they have had, in bytes.
+    pub fn agent_peak_bytes(&self) -> Result<u64> {
+        self.agent_memory("VmHWM:")
     }
 
     /// Waits until the agent serves and every pod of `names` is enrolled, or, with `enrolled` false, is not.

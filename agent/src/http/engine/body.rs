@@ -12,6 +12,8 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::replay::Replay;
+use super::stuck::{self, Piece};
+use super::watch::Watch;
 
 /// How a body's journey ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,19 @@ pub struct Body {
     moved: u64,
     trailers: Option<HeaderMap>,
     ended: Option<Ended>,
+    /// The connection that it comes on, where that carries one message at a time.
+    source: Option<Source>,
+    /// The connection that waits for its end before the next message, in the same case.
+    target: Option<Watch>,
+}
+
+/// What a body means to the connection that it comes on.
+#[derive(Debug)]
+enum Source {
+    /// The client's, who is told what its request's body waits for.
+    Request(Watch),
+    /// An answer that nobody has read to its end leaves a connection that is of no use.
+    Answer(Watch),
 }
 
 #[derive(Debug)]
@@ -74,16 +89,36 @@ impl fmt::Debug for Body {
 impl Body {
     #[must_use]
     pub const fn empty() -> Self {
-        Self { content: Content::Empty, moved: 0, trailers: None, ended: None }
+        Self::of(Content::Empty)
     }
 
     #[must_use]
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self { content: Content::Whole(bytes.into()), moved: 0, trailers: None, ended: None }
+        Self::of(Content::Whole(bytes.into()))
     }
 
     pub(super) const fn received(incoming: Incoming) -> Self {
-        Self { content: Content::Received(incoming), moved: 0, trailers: None, ended: None }
+        Self::of(Content::Received(incoming))
+    }
+
+    /// The body of a request that came on a connection of HTTP/1.
+    pub(super) fn of_request(incoming: Incoming, watch: Watch) -> Self {
+        let mut body = Self::received(incoming);
+        body.source = Some(Source::Request(watch));
+        body
+    }
+
+    /// The body of an answer that comes on a connection of HTTP/1.
+    pub(super) fn of_answer(incoming: Incoming, watch: Watch) -> Self {
+        let mut body = Self::received(incoming);
+        body.source = Some(Source::Answer(watch));
+        body
+    }
+
+    /// The body of an answer that leaves on a connection of HTTP/1.
+    pub(super) fn answering(mut self, watch: Watch) -> Self {
+        self.target = Some(watch);
+        self
     }
 
     /// Calls `ended` when the body has ended or is dropped.
@@ -102,11 +137,25 @@ impl Body {
     /// Remembers what it hands on, up to `maximum` bytes, so that [`Self::again`] gives a second one while it is short.
     #[must_use]
     pub fn replayed(self, maximum: usize) -> Self {
-        let content = match self.content {
-            Content::Received(_) | Content::Whole(_) => Content::Replayed(Replay::new(self, maximum)),
-            Content::Empty | Content::Replayed(_) => return self,
-        };
-        Self { content, moved: 0, trailers: None, ended: None }
+        match self.content {
+            Content::Received(_) | Content::Whole(_) => self.replayed_once_more(maximum),
+            Content::Empty | Content::Replayed(_) => self,
+        }
+    }
+
+    pub(super) fn replayed_once_more(self, maximum: usize) -> Self {
+        Self::of(Content::Replayed(Replay::new(self, maximum)))
+    }
+
+    const fn of(content: Content) -> Self {
+        Self { content, moved: 0, trailers: None, ended: None, source: None, target: None }
+    }
+
+    /// Makes this the one reading that goes on; others of the same content fail from now on.
+    pub fn claim(&self) {
+        if let Content::Replayed(replay) = &self.content {
+            replay.claim();
+        }
     }
 
     /// Whether all of its content can still come of it.
@@ -126,9 +175,7 @@ impl Body {
             Content::Whole(bytes) => Some(Self::whole(bytes.clone())),
             Content::Received(incoming) if incoming.is_end_stream() => Some(Self::empty()),
             Content::Received(_) => None,
-            Content::Replayed(replay) => {
-                Some(Self { content: Content::Replayed(replay.again()?), moved: 0, trailers: None, ended: None })
-            }
+            Content::Replayed(replay) => Some(Self::of(Content::Replayed(replay.again()?))),
         }
     }
 
@@ -147,6 +194,14 @@ impl Body {
     }
 
     fn end(&mut self, how: BodyEnd) {
+        match self.source.take() {
+            Some(Source::Request(watch)) if how == BodyEnd::Whole => watch.body_whole(),
+            Some(Source::Answer(watch)) if how == BodyEnd::Dropped => watch.abandon(),
+            Some(Source::Request(_) | Source::Answer(_)) | None => {}
+        }
+        if let Some(watch) = self.target.take() {
+            watch.answered();
+        }
         if let Some(ended) = self.ended.take() {
             ended(Finished { how, bytes: self.moved, trailers: self.trailers.take() });
         }
@@ -163,10 +218,18 @@ impl http_body::Body for Body {
             Content::Whole(bytes) if bytes.is_empty() => None,
             Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
             Content::Received(incoming) => {
-                ready!(Pin::new(incoming).poll_frame(task)).map(|frame| frame.map_err(BodyError::from))
+                let polled = Pin::new(incoming).poll_frame(task);
+                if polled.is_pending() {
+                    stuck::note(Some(Piece::Awaited));
+                    if let Some(Source::Request(watch)) = &self.source {
+                        watch.body_starves(task);
+                    }
+                }
+                ready!(polled).map(|frame| frame.map_err(BodyError::from))
             }
             Content::Replayed(replay) => ready!(replay.poll_frame(task)),
         };
+        stuck::note(frame.as_ref().map(|_| Piece::Given));
         match &frame {
             None => self.end(BodyEnd::Whole),
             Some(Err(_)) => self.end(BodyEnd::Failed),

@@ -3,21 +3,26 @@
 use std::rc::Rc;
 
 use http::header::TRANSFER_ENCODING;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::meter::End;
+use super::server::with_causes;
+use super::stream::Guarded;
+use super::watch::Watch;
 use super::{Body, OnWorker, Version, timer};
 use crate::limits;
+use crate::node::socket::OverTcp;
 
 /// A connection that requests can be sent on. HTTP/1 carries one at a time, HTTP/2 many: each holder of a share has at most
 /// one request under way, from its head to the end of its answer.
 #[derive(Debug)]
 pub enum Line {
-    Http1(http1::SendRequest<Body>),
+    Http1(http1::SendRequest<Body>, Watch),
     Http2(http2::SendRequest<Body>, Rc<()>),
 }
 
@@ -26,22 +31,20 @@ pub enum Line {
 pub struct Unsent {
     /// The whole request, if no byte of it has left.
     pub request: Option<Request<Body>>,
-    pub error: hyper::Error,
+    pub why: String,
+    /// The peer never began to work on it, by its own word (`REFUSED_STREAM`, or above GOAWAY's last stream).
+    pub refused: bool,
+    /// This request alone has ended, and its connection goes on.
+    pub of_stream: bool,
 }
 
-impl Unsent {
-    /// Ends a request that the peer never began to work on, by its own word (`REFUSED_STREAM`, or above GOAWAY's last stream).
-    #[must_use]
-    pub fn is_refused_stream(&self) -> bool {
-        let mut source = std::error::Error::source(&self.error);
-        while let Some(error) = source {
-            if let Some(error) = error.downcast_ref::<h2::Error>() {
-                return error.reason() == Some(h2::Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
-            }
-            source = error.source();
-        }
-        false
-    }
+fn is_refused(error: &h2::Error) -> bool {
+    (error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away()) && error.is_remote()
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    let first = std::error::Error::source(error);
+    std::iter::successors(first, |error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 /// Speaks `version` on `stream`, whose own task runs where `tasks` counts it and cancels `ended` when the connection is over.
@@ -55,11 +58,12 @@ pub async fn open<S>(
     ended: CancellationToken,
 ) -> Result<Line, hyper::Error>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
 {
-    let io = TokioIo::new(stream);
     match version {
         Version::Http1 => {
+            let watch = Watch::asking();
+            let io = TokioIo::new(Guarded::http1(stream, watch.clone()));
             let (line, connection) = http1::Builder::new()
                 .preserve_header_case(true)
                 .max_headers(limits::HTTP_HEADERS)
@@ -71,9 +75,10 @@ where
                 let _ = connection.with_upgrades().await;
                 ended.cancel();
             });
-            Ok(Line::Http1(line))
+            Ok(Line::Http1(line, watch))
         }
         Version::Http2 => {
+            let io = TokioIo::new(Guarded::http2(stream, End::Client));
             let (line, connection) = http2::Builder::new(OnWorker(tasks.clone()))
                 .timer(timer())
                 .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
@@ -82,6 +87,9 @@ where
                 .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
                 .keep_alive_interval(limits::HTTP2_PING)
                 .keep_alive_timeout(limits::HTTP2_PING_TIMEOUT)
+                .max_concurrent_reset_streams(limits::HTTP2_RESETS_REMEMBERED)
+                .max_pending_accept_reset_streams(limits::HTTP2_RESETS_UNSEEN)
+                .max_local_error_reset_streams(limits::HTTP2_ERRORS)
                 .handshake(io)
                 .await?;
             tasks.spawn_local(async move {
@@ -93,27 +101,65 @@ where
     }
 }
 
+/// Whoever waits for an answer on a connection. Dropped before it has come: the peer is told by a reset, for an orderly end
+/// after half a body could be taken for the whole.
+struct Waiting<'a>(Option<&'a Watch>);
+
+impl Waiting<'_> {
+    fn over(mut self) -> Watch {
+        self.0.take().cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(watch) = self.0 {
+            watch.abandon();
+        }
+    }
+}
+
+fn unsent(mut failure: hyper::client::conn::TrySendError<Request<Body>>) -> Unsent {
+    let request = failure.take_message();
+    let error = failure.into_error();
+    let cause = h2_error(&error);
+    Unsent {
+        request,
+        refused: cause.is_some_and(is_refused),
+        of_stream: cause.is_some_and(h2::Error::is_reset),
+        why: with_causes(&error),
+    }
+}
+
 impl Line {
     /// Sends a request and waits for the head of its answer.
     pub async fn send(&mut self, mut request: Request<Body>) -> Result<Response<Body>, Unsent> {
-        if matches!(self, Self::Http1(_)) && request.body().length().is_none() {
+        if matches!(self, Self::Http1(..)) && request.body().length().is_none() {
             // The engine takes a GET without a length for one without a body.
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let answered = match self {
-            Self::Http1(line) => line.try_send_request(request).await,
-            Self::Http2(line, _) => line.try_send_request(request).await,
-        };
-        answered.map(|response| response.map(Body::received)).map_err(|mut failure| {
-            let request = failure.take_message();
-            Unsent { request, error: failure.into_error() }
-        })
+        match self {
+            Self::Http1(line, watch) => {
+                let waiting = Waiting(Some(watch));
+                let answered = line.try_send_request(request).await;
+                let watch = waiting.over();
+                let response = answered.map_err(unsent)?;
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    watch.becomes_tunnel();
+                }
+                Ok(response.map(|body| Body::of_answer(body, watch)))
+            }
+            Self::Http2(line, _) => {
+                let answered = line.try_send_request(request).await;
+                answered.map(|response| response.map(Body::received)).map_err(unsent)
+            }
+        }
     }
 
     /// Ready when a request can be sent at once; false when the connection has ended.
     pub async fn is_usable(&mut self) -> bool {
         match self {
-            Self::Http1(line) => line.ready().await.is_ok(),
+            Self::Http1(line, _) => line.ready().await.is_ok(),
             Self::Http2(line, _) => line.ready().await.is_ok(),
         }
     }
@@ -122,7 +168,7 @@ impl Line {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         match self {
-            Self::Http1(line) => line.is_closed(),
+            Self::Http1(line, _) => line.is_closed(),
             Self::Http2(line, _) => line.is_closed(),
         }
     }
@@ -131,7 +177,7 @@ impl Line {
     #[must_use]
     pub fn share(&self) -> Option<Self> {
         match self {
-            Self::Http1(_) => None,
+            Self::Http1(..) => None,
             Self::Http2(line, streams) => Some(Self::Http2(line.clone(), Rc::clone(streams))),
         }
     }
@@ -140,7 +186,7 @@ impl Line {
     #[must_use]
     pub fn under_way(&self) -> usize {
         match self {
-            Self::Http1(line) => usize::from(!line.is_ready()),
+            Self::Http1(line, _) => usize::from(!line.is_ready()),
             Self::Http2(_, holders) => Rc::strong_count(holders) - 1,
         }
     }
@@ -150,7 +196,7 @@ impl Line {
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Http2(_, own), Self::Http2(_, others)) => Rc::ptr_eq(own, others),
-            (Self::Http1(_), _) | (_, Self::Http1(_)) => false,
+            (Self::Http1(..), _) | (_, Self::Http1(..)) => false,
         }
     }
 }

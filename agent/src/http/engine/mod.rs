@@ -3,12 +3,22 @@
 //! Nothing outside this folder knows hyper's types: a request is `http::Request<Body>`, a connection that requests are sent
 //! on is a [`Line`], an upgraded one a [`Tunnel`]. Known gaps of hyper, each with its decision: a message with both
 //! Content-Length and Transfer-Encoding and a bare LF are *normalised* (policy and backend see the same single request), a
-//! 1xx other than 100 and 101 is dropped, header read timeouts cannot tell an idle connection from a slow head.
+//! 1xx other than 100 and 101 is dropped, header read timeouts cannot tell an idle connection from a slow head, and an early
+//! end is not told from an orderly one (`stream` bounds and resets).
 
 mod body;
 mod client;
+mod meter;
+mod premature;
 mod replay;
 mod server;
+#[cfg(test)]
+mod smuggling;
+mod stream;
+mod stuck;
+#[cfg(test)]
+mod tests;
+mod watch;
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 pub use body::{Body, BodyEnd, BodyError, Finished};
 pub use client::{Line, Unsent, open};
-pub use server::{Served, serve};
+pub use server::{Peer, Served, serve};
 
 /// Two bytes of HTTP: an upgraded connection, or a CONNECT tunnel.
 pub type Tunnel = hyper_util::rt::TokioIo<hyper::upgrade::Upgraded>;
@@ -38,13 +48,13 @@ impl From<Version> for http::Version {
     }
 }
 
-/// Spawns a connection's own tasks where its worker counts them.
+/// Spawns a connection's own tasks where its worker counts them. None of them waits for ever for a peer that takes nothing.
 #[derive(Debug, Clone)]
 struct OnWorker(TaskTracker);
 
 impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for OnWorker {
     fn execute(&self, future: F) {
-        self.0.spawn_local(future);
+        self.0.spawn_local(stuck::bounded(future));
     }
 }
 

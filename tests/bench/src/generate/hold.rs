@@ -10,7 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::socket::{self, Exchange};
+use super::exchange::{Exchange, Form};
+use super::socket;
 use crate::report::{Failure, Report, Step};
 
 /// Connections that are opened at the same time: enough to be quick, below every backlog.
@@ -33,15 +34,17 @@ pub struct Hold {
     /// How long they rest at most; SIGUSR1 ends the rest earlier.
     #[arg(long, default_value_t = 60.0)]
     pub seconds: f64,
+    /// As POST requests and their answers.
+    #[arg(long)]
+    pub http: bool,
 }
 
 impl Hold {
     pub(super) fn words(&self) -> Vec<String> {
         let (to, connections) = (self.to.to_string(), self.connections.to_string());
         let (bytes, seconds) = (self.bytes.to_string(), self.seconds.to_string());
-        ["hold", "--to", &to, "--connections", &connections, "--bytes", &bytes, "--seconds", &seconds]
-            .map(str::to_owned)
-            .to_vec()
+        let words = ["hold", "--to", &to, "--connections", &connections, "--bytes", &bytes, "--seconds", &seconds];
+        words.into_iter().chain(self.http.then_some("--http")).map(str::to_owned).collect()
     }
 }
 
@@ -77,7 +80,7 @@ async fn open_all(plan: &Hold, report: &mut Report) -> Vec<Held> {
         if opening.len() >= AT_ONCE {
             keep(&mut held, report, opening.join_next().await);
         }
-        opening.spawn_local(open(plan.to, plan.bytes, number));
+        opening.spawn_local(open(plan.to, Exchange::new(Form::from(plan.http), plan.bytes, number)));
     }
     while let Some(ended) = opening.join_next().await {
         keep(&mut held, report, Some(ended));
@@ -100,12 +103,11 @@ fn keep(held: &mut Vec<Held>, report: &mut Report, ended: Option<Opened>) {
     }
 }
 
-async fn open(to: SocketAddr, bytes: usize, number: u64) -> Result<(Held, Instant, Instant), Failure> {
+async fn open(to: SocketAddr, mut exchange: Exchange) -> Result<(Held, Instant, Instant), Failure> {
     let begun = Instant::now();
     let connecting = timeout(EXCHANGE_LIMIT, socket::connect(to)).await;
     let mut stream = connecting.unwrap_or_else(|_| Err(Failure::late(Step::Connect)))?;
     let connected = Instant::now();
-    let mut exchange = Exchange::new(bytes, number);
     talk(&mut stream, &mut exchange).await?;
     Ok((Held { stream, exchange }, begun, connected))
 }

@@ -72,9 +72,9 @@ mod tests {
         for load in [
             Load::Connect(short.clone()),
             Load::Greeting(Short { rate: None, connections: Some(3), ..short }),
-            Load::RoundTrip(RoundTrip { rate: Some(1000.0), ..RoundTrip::closed(to, 16, 1.5) }),
+            Load::RoundTrip(RoundTrip { rate: Some(1000.0), http: true, ..RoundTrip::closed(to, 16, 1.5) }),
             Load::Bulk(Bulk { to, seconds: 2.0, direction: Direction::Receive }),
-            Load::Hold(Hold { to, connections: 2000, bytes: 1024, seconds: 30.0 }),
+            Load::Hold(Hold { to, connections: 2000, bytes: 1024, seconds: 30.0, http: true }),
         ] {
             let words = std::iter::once(OsString::from("generate")).chain(load.arguments());
             assert_eq!(Line::try_parse_from(words).unwrap().load, load);

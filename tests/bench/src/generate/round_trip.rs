@@ -8,9 +8,10 @@ use clap::Args;
 use tokio::task::JoinSet;
 use tokio::time::{Instant as Deadline, timeout_at};
 
+use super::exchange::Exchange;
 use super::plan::optional;
 use super::schedule::Schedule;
-use super::socket::{self, Exchange};
+use super::socket;
 use super::timer::Timer;
 use crate::report::{Failure, Report, Step};
 
@@ -39,13 +40,16 @@ pub struct RoundTrip {
     /// Bytes each way.
     #[arg(long, default_value_t = 1024)]
     pub bytes: usize,
+    /// As POST requests and their answers.
+    #[arg(long)]
+    pub http: bool,
 }
 
 impl RoundTrip {
     /// A closed loop of 1 KiB each way.
     #[must_use]
     pub fn closed(to: SocketAddr, connections: usize, seconds: f64) -> Self {
-        Self { to, connections, rate: None, seconds, warm_up: 0.1, bytes: 1024 }
+        Self { to, connections, rate: None, seconds, warm_up: 0.1, bytes: 1024, http: false }
     }
 
     pub(super) fn words(&self) -> Vec<String> {
@@ -56,6 +60,7 @@ impl RoundTrip {
             .to_vec();
         words.extend(optional("--connections", Some(connections)));
         words.extend(optional("--rate", self.rate));
+        words.extend(self.http.then(|| "--http".to_owned()));
         words
     }
 }
@@ -98,7 +103,7 @@ pub(super) async fn run(plan: &RoundTrip) -> Result<Report> {
 async fn keep_talking(plan: &RoundTrip, number: u64, span: Span, report: &mut Report) -> Result<(), Failure> {
     let mut stream = socket::connect(plan.to).await?;
     report.connect.record(span.start.elapsed());
-    let mut exchange = Exchange::new(plan.bytes, number);
+    let mut exchange = Exchange::new(plan.http.into(), plan.bytes, number);
     let mut times = Times::new(plan, number, span).map_err(Failure::of_system(Step::Begin))?;
     while let Some(scheduled) = times.next().await.map_err(Failure::of_system(Step::Begin))? {
         exchange.run(&mut stream).await?;

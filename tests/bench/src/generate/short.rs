@@ -9,9 +9,10 @@ use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 use tokio::time::{Instant as Deadline, timeout_at};
 
+use super::exchange::{Exchange, Form};
 use super::plan::optional;
 use super::schedule::Schedule;
-use super::socket::{self, Exchange};
+use super::socket;
 use super::timer::Timer;
 use crate::report::{Failure, Report, Step};
 
@@ -158,7 +159,7 @@ async fn exchange(
     let talk = async {
         match kind {
             Kind::Echo => {
-                let mut exchange = Exchange::new(bytes, number);
+                let mut exchange = Exchange::new(Form::Bytes, bytes, number);
                 exchange.run(&mut stream).await.map(|()| exchange.bytes())
             }
             Kind::Greeting => {

@@ -1,28 +1,22 @@
 //! Under which conditions a table came about: without them its numbers mean nothing.
 
-use std::fs;
-
 use anyhow::Result;
 use serde::Serialize;
 
 use super::Table;
 use super::measure::Lengths;
+use crate::machine::Machine;
 use crate::scrape::Carried;
 
 /// The machine and the run.
 #[derive(Debug, Serialize)]
 pub(super) struct Conditions {
-    pub(super) kernel: String,
-    pub(super) processor: String,
-    pub(super) cores: usize,
-    /// Average number of running processes in the last minute; above 2 somebody else was at work.
-    pub(super) load: String,
+    #[serde(flatten)]
+    pub(super) machine: Machine,
     pub(super) rounds: usize,
     pub(super) workers: usize,
     pub(super) seed: u64,
     pub(super) seconds: Lengths,
-    /// Programs without optimization say nothing about Weft.
-    pub(super) optimized: bool,
 }
 
 /// What the agents tell of the run.
@@ -38,19 +32,7 @@ pub(super) struct Agents {
 
 impl Conditions {
     pub(super) fn now(plan: &Table, rounds: usize, seconds: Lengths) -> Result<Self> {
-        let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        Ok(Self {
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
-            processor: model.map_or("unknown", |(_, model)| model).to_owned(),
-            cores: std::thread::available_parallelism()?.get(),
-            load: fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or_default().to_owned(),
-            rounds,
-            workers: plan.workers,
-            seed: plan.seed,
-            seconds,
-            optimized: !cfg!(debug_assertions),
-        })
+        Ok(Self { machine: Machine::now()?, rounds, workers: plan.pace.workers, seed: plan.pace.seed, seconds })
     }
 }
 

@@ -7,17 +7,23 @@ use comfy_table::{CellAlignment, Table};
 
 use super::conditions::{Agents, Conditions};
 use super::metric::Better;
-use super::summary::{Row, Spread, Summary};
+use super::summary::{Row, Summary};
+use crate::spread::Spread;
 
 /// A line for whoever waits.
-pub(super) fn progress(line: &str) {
+pub(crate) fn progress(line: &str) {
     eprintln!("bench: {line}");
 }
 
 /// Everything as one JSON object.
 pub(super) fn json(summary: &Summary, conditions: &Conditions, agents: &Agents) -> Result<()> {
     let all = serde_json::json!({"conditions": conditions, "agents": agents, "rows": summary.rows});
-    println!("{}", serde_json::to_string_pretty(&all)?);
+    print_json(&all)
+}
+
+/// One object of any table.
+pub(crate) fn print_json(all: &serde_json::Value) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(all)?);
     Ok(())
 }
 
@@ -43,8 +49,8 @@ pub(super) fn table(summary: &Summary, conditions: &Conditions, agents: &Agents)
 }
 
 fn print_conditions(conditions: &Conditions) {
-    let Conditions { kernel, processor, cores, load, rounds, workers, seed, .. } = conditions;
-    println!("Linux {kernel}, {processor}, {cores} cores, load {load}; network namespaces on one machine.");
+    let Conditions { machine, rounds, workers, seed, .. } = conditions;
+    println!("{machine}");
     println!(
         "{rounds} rounds in an order shuffled by seed {seed}, {workers} worker(s) in each agent, access log on. \
          Everything on one core; bulk: the first node on one core, the second node or the server on another."
@@ -54,9 +60,6 @@ fn print_conditions(conditions: &Conditions) {
     );
     println!("Median (least..most of the rounds); x: this path / direct, median of the rounds' own ratios.");
     println!("- less is better, + more is better. No network between the nodes: compare paths, not machines.");
-    if !conditions.optimized {
-        println!("NOT OPTIMIZED: these programs were built for debugging, so the numbers say nothing about Weft.");
-    }
     println!();
 }
 
@@ -78,23 +81,12 @@ fn cells(row: &Row) -> Vec<String> {
     };
     let mut cells = vec![format!("  {}", row.measure), format!("{} {sign}", row.unit)];
     for values in &row.paths {
-        cells.push(spread(values.value));
+        cells.push(Spread::text(values.value));
         if values.path != super::Path::Direct.name() {
-            cells.push(spread(values.ratio));
+            cells.push(Spread::text(values.ratio));
         }
     }
     cells
-}
-
-fn spread(spread: Option<Spread>) -> String {
-    let Some(Spread { median, minimum, maximum }) = spread else { return "none".to_owned() };
-    format!("{} ({}..{})", number(median), number(minimum), number(maximum))
-}
-
-/// Three digits that matter.
-fn number(value: f64) -> String {
-    let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
-    format!("{value:.digits$}")
 }
 
 fn print_agents(agents: &Agents) {

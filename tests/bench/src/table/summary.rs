@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Path;
 use super::measure::Measurement;
 use super::metric::{Better, METRICS};
+use crate::spread::Spread;
 
 /// All rows.
 #[derive(Debug, Serialize)]
@@ -33,14 +34,6 @@ pub(super) struct PathValues {
     rounds: Vec<f64>,
 }
 
-/// The middle and the ends of what the rounds say.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) minimum: f64,
-    pub(super) maximum: f64,
-}
-
 impl Summary {
     pub(super) fn of(measurements: &[Measurement], paths: &[Path]) -> Self {
         let rows = METRICS.iter().map(|metric| {
@@ -65,28 +58,9 @@ impl PathValues {
     }
 }
 
-impl Spread {
-    fn of(values: &[f64]) -> Option<Self> {
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let (minimum, maximum) = (*sorted.first()?, *sorted.last()?);
-        let middle = sorted.len() / 2;
-        let median =
-            if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) };
-        Some(Self { median, minimum, maximum })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_disturbed_round_moves_the_end_and_not_the_middle() {
-        let spread = Spread::of(&[10.0, 11.0, 900.0, 12.0, 9.0]).unwrap();
-        assert_eq!(spread, Spread { median: 11.0, minimum: 9.0, maximum: 900.0 });
-        assert_eq!(Spread::of(&[]), None);
-    }
 
     #[test]
     fn ratios_are_of_rounds_and_not_of_medians() {

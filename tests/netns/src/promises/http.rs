@@ -23,6 +23,8 @@ pub fn promises() -> Vec<Promise> {
         Promise::new("grpc_calls_of_one_connection_are_balanced", grpc),
         Promise::new("http_policies_reach_connections_that_rest", revoked),
         Promise::new("http_requests_avoid_an_application_that_died", died),
+        Promise::new("http_versions_are_translated_as_backends_declare", translated),
+        Promise::new("http_upgrades_become_tunnels", upgraded),
         Promise::new("http_rules_judge_requests_and_refuse_other_bytes", judged),
     ]
 }
@@ -186,8 +188,10 @@ fn routed(scene: &Scene) -> Result<()> {
         good && answer.contains("/store/cart") && answer.contains("x-added") && answer.contains("x-answered"),
         "{report}"
     );
-    let (good, report) = ask(&mesh, &["--path", "/mirrored", "--method", "POST", "--bytes", "1000"])?;
-    ensure!(good && answers(&report, "web-v1") == 1, "{report}");
+    let mirrored =
+        ["--path", "/mirrored", "--method", "POST", "--bytes", "1000", "--count", "50", "--connections", "5"];
+    let (good, report) = ask(&mesh, &mirrored)?;
+    ensure!(good && answers(&report, "web-v1") == 50, "{report}");
     cast::records(&mut mesh, 1, "the mirror's copy", |record| {
         record["path"] == "/mirrored" && record["backend"] == format!("shop/web-v2:{WEB}") && record["status"] == 200
     })?;
@@ -275,5 +279,58 @@ fn died(scene: &Scene) -> Result<()> {
     mesh.pod_mut("shop/web-v1")?.kill_programs();
     let (good, report) = ask(&mesh, &["--count", "100", "--connections", "8", "--method", "POST", "--bytes", "10"])?;
     ensure!(good && answers(&report, "web-v2") == 100, "{report}");
+    Ok(())
+}
+
+/// A WebSocket through routes, through a port that nobody declared, and under rules about requests.
+fn upgraded(scene: &Scene) -> Result<()> {
+    const CHAT: u16 = 8100;
+    let chat = ServicePlan::named("shop/chat").port("http-chat", CHAT, CHAT).selects("version", "v1");
+    let mut mesh = start(web(scene)?.service(chat), scene)?;
+    let pod = mesh.pod_mut("shop/web-v1")?;
+    let launch = pod.command(cast::testapp()?).args(["websocket-serve", "--port", &CHAT.to_string()]);
+    pod.serve("chat", launch)?;
+    pod.await_listener(CHAT, EFFECT_LIMIT)?;
+    let direct = cast::at(&mesh, "shop/web-v1", CHAT)?;
+    let talk = |mesh: &Mesh| -> Result<()> {
+        for to in [direct.clone(), format!("chat.shop:{CHAT}")] {
+            let to = format!("ws://{to}/");
+            let arguments = ["websocket-talk", "--to", &to, "--seconds", "1", "--beat", "20"];
+            cast::expect_client(mesh, "shop/client", &arguments, ANSWERS_LIMIT)?;
+        }
+        Ok(())
+    };
+    talk(&mesh)?;
+    let mut routed = route(&json!([{"backendRefs": [{"name": "chat", "port": CHAT}]}]));
+    routed["spec"]["parentRefs"][0] = json!({"group": "", "kind": "Service", "name": "chat", "port": CHAT});
+    mesh.directory().apply(routed)?;
+    let mut policy = authorization("no-delete", "Deny", &json!([{"to": [{"methods": ["DELETE"]}]}]));
+    policy["spec"]["targetRefs"] = json!([{"kind": "Pod", "selector": {"matchLabels": {"app": "web"}}}]);
+    mesh.directory().apply(policy)?;
+    cast::records(&mut mesh, 1, "an upgrade", |record| record["status"] == 101)?;
+    talk(&mesh)?;
+    let what = "an upgrade by the route";
+    cast::records(&mut mesh, 1, what, |record| record["status"] == 101 && record["route"] == "HTTPRoute shop/web[0]")?;
+    Ok(())
+}
+
+/// What the client speaks and what the backend declares are two things.
+fn translated(scene: &Scene) -> Result<()> {
+    let mut plan = web(scene)?;
+    for (name, port) in [("one", "http-web"), ("two", "http2-web")] {
+        plan = plan.service(ServicePlan::named(&format!("shop/{name}")).port(port, WEB, WEB).selects("version", "v1"));
+    }
+    let mesh = start(plan, scene)?;
+    for (to, wanted) in [("one.shop", "HTTP/1.1"), ("two.shop", "HTTP/2.0")] {
+        for spoken in [&[][..], &["--http2"]] {
+            let to = format!("{to}:{WEB}");
+            let arguments = ["requests", "--to", &to, "--method", "POST", "--bytes", "70000", "--count", "3"];
+            let arguments = [&arguments[..], spoken].concat();
+            let report = cast::expect_client(&mesh, "shop/client", &arguments, ANSWERS_LIMIT)?;
+            let body = report["last"]["body"].as_str().context("no body")?;
+            let seen: Value = serde_json::from_str(body)?;
+            ensure!(seen["version"] == wanted && seen["bytes"] == 70_000, "{to} {spoken:?}: {seen}");
+        }
+    }
     Ok(())
 }

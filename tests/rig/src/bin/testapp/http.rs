@@ -1,7 +1,7 @@
 //! An HTTP server that tells what it saw, in either version, and does what the path asks for.
 //!
 //! `/status/503` answers with that status, `/delay/50` after so many milliseconds, `/drop` ends the connection without an
-//! answer, anything else answers 200. A gRPC call is echoed with status 0, or with the one of its header
+//! answer, `/bytes/1000` answers with as many, anything else answers 200. A gRPC call is echoed with status 0, or with the one of its header
 //! `want-grpc-status`.
 
 use std::fs::OpenOptions;
@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,6 +41,11 @@ pub struct Http {
     /// Answers every request with this status, whatever its path asks for.
     #[arg(long)]
     broken: Option<u16>,
+    /// Only every so many requests are broken.
+    #[arg(long, default_value_t = 1)]
+    every: u64,
+    #[arg(skip)]
+    answered: AtomicU64,
     /// The value of the header `x-request-number` of every request is appended to this file before it is answered.
     #[arg(long)]
     journal: Option<PathBuf>,
@@ -75,9 +81,14 @@ async fn answer(plan: Arc<Http>, request: Request<Incoming>, client: String) -> 
         "status" => status = argument.parse()?,
         "delay" => tokio::time::sleep(Duration::from_millis(argument.parse()?)).await,
         "drop" => bail!("asked to end without an answer"),
+        "bytes" => {
+            let bytes = Bytes::from(vec![b'x'; argument.parse()?]);
+            return Ok(Response::new(Answer { bytes: Some(bytes), trailers: None }));
+        }
         _ => {}
     }
-    status = plan.broken.unwrap_or(status);
+    let number = plan.answered.fetch_add(1, Ordering::Relaxed) + 1;
+    status = plan.broken.filter(|_| number.is_multiple_of(plan.every)).unwrap_or(status);
     let seen = json!({
         "name": plan.name, "client": client, "method": head.method.as_str(), "target": head.uri.to_string(),
         "version": format!("{:?}", head.version), "headers": listed(&head.headers), "bytes": body.len(),

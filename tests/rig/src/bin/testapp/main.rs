@@ -3,8 +3,12 @@
 //! Servers take connections until they are ended; clients print one line of JSON and exit with a
 //! failure when anything went wrong. Clients never retry: what they count is what an application feels.
 
+mod attack;
 mod client;
+mod frames;
+mod hostile;
 mod http;
+mod raw;
 mod requests;
 mod server;
 mod transfer;
@@ -33,6 +37,8 @@ enum Application {
     },
     /// Answers HTTP of either version with what it saw.
     Http(http::Http),
+    /// Sends bytes exactly as they are given and tells what came back.
+    Raw(raw::Raw),
     /// Sends requests and tells who answered what.
     Requests(requests::Requests),
     /// Answers HTTP/1.1 with its own name and the client's address, as `accept()` and `getpeername()` give it.
@@ -92,6 +98,12 @@ enum Application {
         #[arg(long)]
         to: String,
     },
+    /// Means harm, and tells how it was stopped.
+    Attack(attack::Attack),
+    /// Ends, refuses or floods where others would answer.
+    Hostile(hostile::Hostile),
+    /// Says something by hand, and tells what was heard and how it ended.
+    Say(hostile::Say),
     /// An echo over WebSocket.
     WebsocketServe {
         #[arg(long)]
@@ -117,6 +129,7 @@ async fn run(application: Application) -> Result<()> {
     match application {
         Application::Echo { port } => server::echo(port).await,
         Application::Http(plan) => http::serve(plan).await,
+        Application::Raw(plan) => raw::send(&plan),
         Application::Requests(plan) => requests::send(plan).await,
         Application::Identify { port, name } => server::identify(port, &name).await,
         Application::Greet { port, banner } => server::greet(port, &banner).await,
@@ -131,6 +144,9 @@ async fn run(application: Application) -> Result<()> {
         Application::HalfClose { to } => client::half_close(&to).await,
         Application::SpeakLast { to } => client::speak_last(&to).await,
         Application::Abort { to } => client::abort(&to).await,
+        Application::Attack(plan) => attack::run(plan).await,
+        Application::Hostile(plan) => hostile::serve(plan).await,
+        Application::Say(plan) => hostile::say(plan).await,
         Application::WebsocketServe { port } => websocket::serve(port),
         Application::WebsocketTalk(talk) => websocket::talk(&talk),
     }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,9 @@ pub struct Requests {
     /// How many, on all connections together.
     #[arg(long, default_value_t = 1)]
     count: usize,
+    /// Goes on until this file is there, however many.
+    #[arg(long)]
+    until: Option<PathBuf>,
     /// Connections at the same time; each has one request under way.
     #[arg(long, default_value_t = 1)]
     connections: usize,
@@ -108,7 +112,7 @@ pub async fn send(mut plan: Requests) -> Result<()> {
 async fn send_all(plan: &Rc<Requests>, tally: &Rc<RefCell<Tally>>) -> Result<()> {
     let shared = if plan.http2 { Some(connect2(plan).await?) } else { None };
     let mut tasks = JoinSet::new();
-    for _ in 0..plan.connections.min(plan.count) {
+    for _ in 0..plan.connections.min(if plan.until.is_some() { usize::MAX } else { plan.count }) {
         let (plan, tally) = (Rc::clone(plan), Rc::clone(tally));
         let mut sender = shared.clone().map(Sender::Http2);
         tasks.spawn_local(async move {
@@ -131,7 +135,8 @@ fn next(plan: &Requests, tally: &RefCell<Tally>) -> Option<usize> {
     let mut tally = tally.borrow_mut();
     let number = tally.next;
     tally.next += 1;
-    (number < plan.count).then_some(number)
+    let goes_on = plan.until.as_ref().map_or(number < plan.count, |file| !file.exists());
+    goes_on.then_some(number)
 }
 
 async fn exchange(
