@@ -271,7 +271,7 @@ fn tap(scene: &Scene) -> Result<()> {
 fn traces(scene: &Scene) -> Result<()> {
     let trace = [
         ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-        ("tracestate", "vendor=opaque,other=00f067aa0ba902b7"),
+        ("tracestate", "vendor=opaque,other=00f067c10dc902b7"),
         ("baggage", "key=value"),
         ("b3", "80f198ee56343bb864fe8b2a57d3eff7-e457b5a2e4d86bd1-1"),
         ("x-b3-traceid", "80f198ee56343bb864fe8b2a57d3eff7"),
