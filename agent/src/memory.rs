@@ -31,6 +31,11 @@ pub async fn give_back(telemetry: Telemetry, stop: CancellationToken) {
     }
 }
 
+/// Once, for a process whose start is over and that does the same few things from then on.
+pub fn give_back_start() {
+    code::release();
+}
+
 /// The program's own code and constants: most of what is resident in an idle agent, and most of that was needed to start
 /// alone. What is still needed comes back from the page cache, page by page.
 mod code {

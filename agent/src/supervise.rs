@@ -15,7 +15,7 @@ use tokio::time::{Instant as Deadline, sleep, sleep_until};
 
 use crate::bpf;
 use crate::config::{self, Settings};
-use crate::limits;
+use crate::{limits, memory};
 
 /// Runs until the agent ends in an orderly way (a signal to this process, or a successor took over).
 pub async fn run(settings: &Settings) -> anyhow::Result<()> {
@@ -70,6 +70,7 @@ fn start() -> io::Result<Child> {
 async fn watch(child: &mut Child, settings: &Settings) -> io::Result<ExitStatus> {
     let started = Instant::now();
     let workers = settings.worker_count();
+    let mut settled = false;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
@@ -82,6 +83,10 @@ async fn watch(child: &mut Child, settings: &Settings) -> io::Result<ExitStatus>
         if silent > limits::SUPERVISOR_PATIENCE {
             tracing::error!(?silent, "a worker hangs; the agent is ended so that what waits for it is reset");
             child.kill()?;
+        }
+        if !settled && started.elapsed() > limits::QUIET_INTERVAL {
+            memory::give_back_start();
+            settled = true;
         }
         sleep(limits::SUPERVISOR_INTERVAL).await;
     }

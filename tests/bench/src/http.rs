@@ -25,6 +25,7 @@ use weft_rig::Sandbox;
 
 use crate::ground::{Ground, GroundPlan};
 use crate::machine::Machine;
+use crate::scrape::Recorded;
 use crate::table::{Output, Pace, progress};
 use layout::{Layout, Proxy};
 use measure::{Bench, Lengths, Measurement, Step};
@@ -75,6 +76,7 @@ struct Outcome {
     conditions: Conditions,
     summary: Summary,
     resting: Vec<Resting>,
+    recorded: Recorded,
 }
 
 impl Outcome {
@@ -83,6 +85,7 @@ impl Outcome {
             "conditions": self.conditions,
             "rows": self.summary.rows,
             "resting": self.resting,
+            "weft_recorded": self.recorded,
             "targets": target::all(&self.summary, &self.resting),
         })
     }
@@ -128,7 +131,8 @@ fn measure(plan: &Requests, sandbox: &Sandbox) -> Result<(Outcome, Vec<Measureme
         versions: peers.iter().map(|peer| peer.version()).collect::<Result<_>>()?,
     };
     let summary = Summary::of(&measurements, &layouts);
-    Ok((Outcome { conditions, summary, resting }, measurements))
+    let recorded = bench.recorded()?;
+    Ok((Outcome { conditions, summary, resting, recorded }, measurements))
 }
 
 fn expect_no_failure(measurements: &[Measurement]) -> Result<()> {

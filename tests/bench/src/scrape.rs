@@ -53,6 +53,24 @@ impl Carried {
     }
 }
 
+/// What an agent has written down about requests so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Recorded {
+    /// Requests that were counted and logged.
+    pub requests: u64,
+    /// Records that found the queue full and were lost.
+    pub dropped: u64,
+}
+
+impl Recorded {
+    /// By a node's agent.
+    pub fn by(node: &Node) -> Result<Self> {
+        let text = node.metrics()?;
+        let total = |name| sum(&text, name, &[]);
+        Ok(Self { requests: total("weft_requests_total"), dropped: total("weft_records_dropped_total") })
+    }
+}
+
 /// The processes of a node's agent, its parent process among them.
 pub fn agent_processes(node: &Node) -> Result<Vec<u32>> {
     let file = node.agent_cgroup().join("cgroup.procs");
@@ -68,7 +86,8 @@ pub fn agent_time(node: &Node) -> Result<Duration> {
 /// The sum of the series of one counter that have all these labels.
 fn sum(metrics: &str, name: &str, labels: &[&str]) -> u64 {
     let series = metrics.lines().filter_map(|line| line.strip_prefix(name)?.split_once(' '));
-    let wanted = series.filter(|(set, _)| set.starts_with('{') && labels.iter().all(|label| set.contains(label)));
+    let wanted = series
+        .filter(|(set, _)| (set.is_empty() || set.starts_with('{')) && labels.iter().all(|label| set.contains(label)));
     wanted.filter_map(|(_, value)| value.trim().parse::<u64>().ok()).sum()
 }
 
@@ -83,6 +102,7 @@ weft_connections_closed_total{direction=\"inbound\",security=\"mtls\",reason=\"c
 weft_connections_closed_total_created{direction=\"outbound\"} 7
 weft_tls_resumed_total{direction=\"inbound\"} 800
 weft_tls_resumed_total{direction=\"outbound\"} 30
+weft_records_dropped_total 5
 ";
 
     #[test]
@@ -90,6 +110,11 @@ weft_tls_resumed_total{direction=\"outbound\"} 30
         let carried = Carried::of(METRICS);
         assert_eq!(carried, Carried { connections: 42, mtls: 40, resumed: 30 });
         assert_eq!(carried.share_resumed(), Some(0.75));
+    }
+
+    #[test]
+    fn a_counter_without_labels_is_read_too() {
+        assert_eq!(sum(METRICS, "weft_records_dropped_total", &[]), 5);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::generate::{Load, RoundTrip};
 use crate::ground::{CLIENT_NODE, FAR, Ground, PLAIN_CLIENT, PLAIN_SERVER, SERVER_NODE};
 use crate::load::HTTP_PORT;
 use crate::report::Report;
-use crate::scrape;
+use crate::scrape::{self, Recorded};
 
 /// Connections of the loaded runs.
 pub(super) const MANY: usize = 16;
@@ -173,6 +173,17 @@ impl Bench {
         }
         let peer = self.peer(proxy)?;
         Ok([peer.near.clone(), peer.far.clone()])
+    }
+
+    /// What both agents have written down.
+    pub(super) fn recorded(&mut self) -> Result<Recorded> {
+        let mut recorded = Recorded::default();
+        for node in [CLIENT_NODE, SERVER_NODE] {
+            let own = Recorded::by(self.ground.mesh.node(node)?)?;
+            recorded.requests += own.requests;
+            recorded.dropped += own.dropped;
+        }
+        Ok(recorded)
     }
 
     /// Where a layout's client runs and where it connects.

@@ -9,6 +9,7 @@ use super::measure::Step;
 use super::rest::Resting;
 use super::summary::{Measure, Row, Summary};
 use super::{Conditions, Outcome, target};
+use crate::scrape::Recorded;
 use crate::spread::{Spread, number};
 
 /// Everything for people.
@@ -19,6 +20,8 @@ pub(super) fn table(outcome: &Outcome) {
         print_step(step, &rows);
     }
     print_resting(&outcome.resting);
+    let Recorded { requests, dropped } = outcome.recorded;
+    println!("Weft's agents counted and logged {requests} requests, and lost the records of {dropped}.\n");
     print_verdicts(&outcome.summary);
     print_targets(outcome);
 }
