@@ -20,6 +20,8 @@ use crate::wait;
 
 /// Pod numbers start above the gateway's.
 const FIRST_POD: u8 = 2;
+/// A process that was killed has vanished by then.
+const GONE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How an agent is started.
 #[derive(Debug, Clone)]
@@ -275,6 +277,8 @@ impl Node {
     pub fn kill_agent(&mut self) {
         self.signal_agent_group(Signal::KILL);
         drop(self.agent.take());
+        // A process that is dying still holds its listeners: what they have accepted is reset with them.
+        wait::until_true("the agent's processes to be gone", GONE_LIMIT, || self.serving_pids().is_empty()).ok();
     }
 
     /// The processes of the agent without their parent: those that carry traffic.
