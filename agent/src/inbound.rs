@@ -1,17 +1,17 @@
 //! The journey of a connection that reached a pod of this node.
 //!
-//! accept (from whom, to which port?) → open (is it mesh TLS, and whose?) → authorize → connect (the application, which
-//! sees the real client) → relay, or, where rules are about requests, speech (is it HTTP?) → `requests`. It is decided on one
-//! snapshot; identity comes from the certificate alone, the address decides at most how long to wait. Everything refused is
+//! accept (from whom, to which port?) → sniff (is it mesh TLS?) → secure (whose?) or plaintext → authorize → connect (the
+//! application, which sees the real client) → speech (is it HTTP?) → relay, or `requests`. It is decided on one snapshot;
+//! identity comes from the certificate alone, the address decides at most how long to wait. Everything refused is
 //! reset, a refused request is answered.
 
 mod accept;
 mod authorize;
 mod connect;
-mod open;
 mod plaintext;
 mod requests;
 mod secure;
+mod sniff;
 mod speech;
 
 use std::rc::Rc;
@@ -27,7 +27,7 @@ use crate::node::socket;
 use crate::telemetry::{ConnectionRecord, Direction};
 use crate::worker::Worker;
 
-use open::Opening;
+use sniff::Opening;
 
 /// Carries one accepted connection to its end and records it.
 pub async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, place: Option<Place>, downstream: TcpStream) {
@@ -66,7 +66,7 @@ async fn carry(
     };
     drop(snapshot);
     arrival.describe(record);
-    let opening = Box::pin(open::open(worker, pod, &arrival, downstream)).await?;
+    let opening = Box::pin(sniff::opening(worker, pod, &arrival, downstream)).await?;
     // A client may stay silent for as long as it likes: what decides is what is in force when it has spoken.
     let snapshot = worker.shared.snapshots.current();
     arrival.enrolment = pod.enrolment(&snapshot);

@@ -1,21 +1,22 @@
 //! The journey of a connection that a pod of this node opened.
 //!
-//! accept (where was it going?) → route (what does that mean?) → connect (an endpoint, under mTLS where the other side can) →
-//! speech (who speaks first, and what?) → relay, or, where requests are spoken, `request` for each of them. Until the relay
-//! begins no byte of the application has left, so every step before it may try again somewhere else; a failure becomes a
-//! reset of the application's socket, never an orderly end.
+//! accept (where was it going?) → destination (what does that mean?), and then one of two ways. Where requests are declared or
+//! routed: speech (is it HTTP?) → `request` for each of them, which dials by itself. Else: connect (an endpoint, under mTLS
+//! where the other side can) → speech (who speaks first, and what?) → relay, or `request` where requests are spoken after all.
+//! Until the relay begins no byte of the application has left, so `connect` may try again somewhere else; a failure becomes
+//! a reset of the application's socket, never an orderly end.
 
 mod accept;
-mod attempt;
 mod connect;
 mod conversation;
+mod destination;
+mod dial;
 mod line;
 mod mirror;
 mod request;
 mod route;
 mod send;
 mod speech;
-mod way;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -36,8 +37,9 @@ use crate::telemetry::{ConnectionRecord, Direction};
 use crate::wire::{Prefixed, Protocol};
 use crate::worker::Worker;
 
-use connect::{Connected, Upstream};
+use connect::Connected;
 use conversation::{Conversation, Seed};
+use dial::Upstream;
 use speech::Said;
 
 /// Carries one accepted connection to its end and records it.
@@ -80,18 +82,19 @@ async fn carry(
     let asked = asked.inspect_err(reset)?;
     record.original_destination = Some(asked);
     let client = record.source.workload.as_deref().and_then(Workload::namespace);
-    let route = route::choose(&snapshot, &pod.enrolment(&snapshot), client.as_ref(), asked).inspect_err(reset)?;
-    record.service.clone_from(&route.target.service);
-    if route.by_request {
+    let candidates =
+        destination::choose(&snapshot, &pod.enrolment(&snapshot), client.as_ref(), asked).inspect_err(reset)?;
+    record.service.clone_from(&candidates.target.service);
+    if candidates.by_request {
         drop(snapshot);
         let spoken = speech::declared_http(worker, pod, &downstream).await.inspect_err(reset)?;
         let Some((version, seen)) = spoken else { return Ok(()) };
         let conversation = Conversation::new(worker, (pod, place), record, asked, version, None);
         return Box::pin(conversation.hold(Prefixed::new(seen, downstream))).await;
     }
-    let connected = Box::pin(connect::connect(worker, pod, &snapshot, &route, record)).await.inspect_err(reset)?;
-    let protocol = route.target.protocol;
-    drop((snapshot, route));
+    let connected = Box::pin(connect::connect(worker, pod, &snapshot, &candidates, record)).await.inspect_err(reset)?;
+    let protocol = candidates.target.protocol;
+    drop((snapshot, candidates));
     record.connect = Some(started.elapsed());
     let Connected { mut upstream, outstanding, endpoint } = connected;
     let said = match protocol {

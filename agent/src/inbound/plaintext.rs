@@ -18,7 +18,7 @@ use crate::worker::Worker;
 use super::accept::Arrival;
 use super::authorize::authorize;
 use super::speech::{self, Brought};
-use super::{authorize, connect, open, requests};
+use super::{authorize, connect, requests, sniff};
 
 pub async fn carry(
     worker: &Rc<Worker>,
@@ -79,8 +79,8 @@ async fn brought(
 }
 
 fn admit(arrival: &Arrival, record: &mut ConnectionRecord) -> Result<(), ConnectionError> {
-    if !open::accepts_plaintext(arrival, &arrival.enrolment) {
-        return Err(open::plaintext_refused(arrival, &arrival.enrolment));
+    if !sniff::accepts_plaintext(arrival, &arrival.enrolment) {
+        return Err(sniff::plaintext_refused(arrival, &arrival.enrolment));
     }
     authorize(arrival, None, record)
 }

@@ -32,7 +32,7 @@ use crate::worker::Worker;
 
 use super::accept::Arrival;
 use super::authorize::{self, Asker};
-use super::{connect, open};
+use super::{connect, sniff};
 
 /// What all requests of one connection have in common.
 struct Gate {
@@ -165,8 +165,8 @@ impl Gate {
     ) -> Result<(Response, Option<Line>), ConnectionError> {
         let (mut head, body) = request.into_parts();
         let enrolment = self.pod.enrolment(&snapshot);
-        if self.identity.is_none() && !open::accepts_plaintext(&self.arrival, &enrolment) {
-            return Err(open::plaintext_refused(&self.arrival, &enrolment));
+        if self.identity.is_none() && !sniff::accepts_plaintext(&self.arrival, &enrolment) {
+            return Err(sniff::plaintext_refused(&self.arrival, &enrolment));
         }
         canonical::refuse_tunnel(&head)?;
         let read = self.read(&head, &enrolment).map_err(refused)?;

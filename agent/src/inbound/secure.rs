@@ -1,4 +1,4 @@
-//! A mesh connection: its identity proven, its preamble answered by one status, its bytes relayed.
+//! A mesh connection: its identity proven, its preamble answered by one status, its bytes relayed or its requests judged.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A connection to one endpoint for one request: one that rests, or a new one.
+//! A connection to one endpoint for one request: one that rests in the pool, or a new one that `dial` makes.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -16,10 +16,10 @@ use crate::telemetry::{ConnectionRecord, Direction, Security};
 use crate::wire::Protocol;
 use crate::worker::Worker;
 
-use super::attempt::{self, Failure};
-use super::connect::Upstream;
 use super::conversation::Conversation;
-use super::route::Target;
+use super::destination::Target;
+use super::dial::Upstream;
+use super::dial::{self, Failure};
 
 /// A failure has sent no byte of the request.
 pub async fn to(
@@ -31,7 +31,7 @@ pub async fn to(
 ) -> Result<(LineKey, OpenLine), Failure> {
     let (worker, pod) = (&conversation.worker, &conversation.pod);
     let workload = snapshot.workload_of(endpoint);
-    let security = attempt::intended(pod, target, endpoint, workload)?;
+    let security = dial::intended(pod, target, endpoint, workload)?;
     let key = LineKey { pod: pod.uid.clone(), endpoint: endpoint.clone(), version, security };
     let resting = worker.pool.borrow_mut().take(&key, Instant::now());
     if let Some(line) = resting {
@@ -43,7 +43,7 @@ pub async fn to(
     made.destination.address = Some(endpoint.address);
     made.destination.workload = workload.cloned();
     made.service.clone_from(&target.service);
-    let upstream = Box::pin(attempt::reach(worker, pod, target, endpoint, &mut made)).await?;
+    let upstream = Box::pin(dial::reach(worker, pod, target, endpoint, &mut made)).await?;
     let line = open(worker, version, upstream).await?;
     let made = Rc::from(made);
     if let Some(shared) = line.share() {

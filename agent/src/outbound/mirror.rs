@@ -1,7 +1,7 @@
 //! Copies of requests for backends that are watched, not asked.
 //!
 //! Whatever becomes of a copy never touches the request: it goes at the same time, its answer is thrown away, and there are
-//! never more than a bounded number under way. Absent: bodies that are not short, and upgrades; their records say so.
+//! never more than a bounded number under route. Absent: bodies that are not short, and upgrades; their records say so.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::telemetry::Account;
 
 use super::conversation::Conversation;
 use super::line;
+use super::route::{self, Route};
 use super::send;
-use super::way::{self, Way};
 
 /// The mirrors of this request, by their share.
-pub fn wanted(way: &Way<'_>) -> Vec<Mirror> {
-    way.filters().flat_map(|filters| filter::mirrors(filters, &mut rand::rng())).cloned().collect()
+pub fn wanted(route: &Route<'_>) -> Vec<Mirror> {
+    route.filters().flat_map(|filters| filter::mirrors(filters, &mut rand::rng())).cloned().collect()
 }
 
 /// Sends a copy to each of them, beside the request.
@@ -41,7 +41,7 @@ pub fn begin(
         let permit = Arc::clone(&conversation.worker.mirrors).try_acquire_owned().ok();
         let (Some(copy), Some(permit)) = (again(request), permit) else {
             account.note(|record| {
-                record.detail = Some("not mirrored: its body is long, or too many copies are under way".to_owned());
+                record.detail = Some("not mirrored: its body is long, or too many copies are under route".to_owned());
             });
             continue;
         };
@@ -74,17 +74,17 @@ async fn carry(
     (canonical, copy): (&Canonical, Request),
     account: &mut Account,
 ) -> Result<(), ConnectionError> {
-    let way = way::to_mirror(conversation, snapshot, &mirror.backend.target, copy.headers())?;
+    let route = route::to_mirror(conversation, snapshot, &mirror.backend.target, copy.headers())?;
     let (mut head, body) = copy.into_parts();
     // The other side's record is of the copy, not of the request.
     head.headers.insert(REQUEST_ID, account.name());
     canonical
-        .write(&mut head, way.version.into())
+        .write(&mut head, route.version.into())
         .map_err(|refused| ConnectionError::new(Side::Local, Reason::BadRequest).with_detail(refused.to_string()))?;
     let copy = Request::from_parts(head, body);
-    let backend: Option<(NamespacedName, u16)> = way.backend_port();
+    let backend: Option<(NamespacedName, u16)> = route.backend_port();
     account.note(|record| record.backend = backend);
-    let plan = way.plan(snapshot, account.started());
+    let plan = route.plan(snapshot, account.started());
     let answered = Box::pin(send::send(conversation, &plan, copy, account)).await?;
     account.note(|record| record.status = Some(answered.response.status().as_u16()));
     let send::Rest { key, line, outstanding } = answered.rest;

@@ -1,7 +1,7 @@
 //! The journey of one request of a pod of this node.
 //!
-//! canonical (what does it say, in one form?) → way (which rule, which backend?) → filter → send (to one endpoint, again where
-//! that is safe) → answer. It is decided on one snapshot; the next request of the connection may be decided on another one.
+//! canonical (what does it say, in one form?) → route (which rule, which backend?) → filter → mirror (copies, beside it) → send
+//! (to one endpoint, again where that is safe) → the answer's filters, or a tunnel (`http/upgrade`). It is decided on one snapshot; the next request of the connection may be decided on another one.
 //! However it ends, the client gets an answer with a reason and one record is written.
 
 use std::rc::Rc;
@@ -22,8 +22,8 @@ use crate::model::Snapshot;
 use crate::telemetry::Account;
 
 use super::conversation::Conversation;
+use super::route::{self, Route};
 use super::send;
-use super::way::{self, Way};
 use super::{line, mirror};
 
 /// What is done when an answer's body has ended.
@@ -62,34 +62,34 @@ async fn journey(
 ) -> Result<(Response, Option<Then>), ConnectionError> {
     let (mut head, body) = request.into_parts();
     canonical::refuse_tunnel(&head)?;
-    let routes = way::routes(conversation, snapshot);
+    let routes = route::routes(conversation, snapshot);
     let read = if routes.is_some() { canonical::canonical(&head) } else { canonical::as_received(&head) };
     let mut canonical = read.map_err(|refused| {
         ConnectionError::new(Side::Downstream, Reason::BadRequest).with_detail(refused.to_string())
     })?;
     account.note(|record| record.judged(&canonical));
     let upgrade = Upgrade::begin(&mut head);
-    let mut way = way::choose(conversation, snapshot, routes, &canonical, &head)?;
-    let led = way.lead(snapshot, conversation.namespace.as_ref());
-    account.note(|record| way.describe(record));
+    let mut route = route::choose(conversation, snapshot, routes, &canonical, &head)?;
+    let led = route.lead(snapshot, conversation.namespace.as_ref());
+    account.note(|record| route.describe(record));
     led?;
-    if let Some(redirect) = filter_request(&way, conversation, &mut canonical, &mut head)? {
+    if let Some(redirect) = filter_request(&route, conversation, &mut canonical, &mut head)? {
         account.note(|record| record.reason = Reason::Redirected);
         return Ok((redirect, None));
     }
     head.headers.insert(REQUEST_ID, account.name());
     upgrade.ask(&mut head);
     canonical
-        .write(&mut head, way.version.into())
+        .write(&mut head, route.version.into())
         .map_err(|refused| ConnectionError::new(Side::Local, Reason::BadRequest).with_detail(refused.to_string()))?;
-    let mirrors = mirror::wanted(&way);
-    let body = if mirrors.is_empty() { account.counted(body) } else { in_time(&way, kept(body, account)).await? };
+    let mirrors = mirror::wanted(&route);
+    let body = if mirrors.is_empty() { account.counted(body) } else { in_time(&route, kept(body, account)).await? };
     let request = Request::from_parts(head, body);
     mirror::begin(conversation, snapshot, mirrors, (&canonical, &request), account);
     let mut request = request.map(|body| body.replayed(limits::RETRY_BODY_MAXIMUM));
     let tunnel = upgrade.tunnel(&mut request);
-    let plan = way.plan(snapshot, account.started());
-    let mut answered = in_time(&way, Box::pin(send::send(conversation, &plan, request, account))).await?;
+    let plan = route.plan(snapshot, account.started());
+    let mut answered = in_time(&route, Box::pin(send::send(conversation, &plan, request, account))).await?;
     let ends = (&conversation.worker, &conversation.pod);
     if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS {
         upgrade.finish(ends, &mut answered.response, tunnel, (Rc::clone(conversation), answered.rest))?;
@@ -97,7 +97,7 @@ async fn journey(
     }
     upgrade.finish(ends, &mut answered.response, tunnel, ())?;
     let (mut head, body) = answered.response.into_parts();
-    for filters in way.filters() {
+    for filters in route.filters() {
         filter::apply_response(filters, &mut head);
     }
     Ok((Response::from_parts(head, body), Some(and_then(conversation, answered.rest))))
@@ -105,14 +105,14 @@ async fn journey(
 
 /// Applies the rule's filters and then the backend's. An answer: the request is redirected and goes no further.
 fn filter_request(
-    way: &Way<'_>,
+    route: &Route<'_>,
     conversation: &Conversation,
     canonical: &mut Canonical,
     head: &mut Parts,
 ) -> Result<Option<Response>, ConnectionError> {
-    for filters in way.filters() {
+    for filters in route.filters() {
         let dialled = conversation.asked.port();
-        match filter::apply_request(filters, way.chosen.as_ref(), dialled, canonical, &mut head.headers) {
+        match filter::apply_request(filters, route.chosen.as_ref(), dialled, canonical, &mut head.headers) {
             Ok(filter::Next::Forward) => {}
             Ok(filter::Next::Redirect(redirect)) => return Ok(Some(answer::redirect(&redirect))),
             Err(why) => {
@@ -137,10 +137,10 @@ async fn kept(body: Body, account: &Account) -> Result<Body, ConnectionError> {
 
 /// A route's time for a request, or, where none is said, what any connection may be silent for.
 async fn in_time<T>(
-    way: &Way<'_>,
+    route: &Route<'_>,
     step: impl Future<Output = Result<T, ConnectionError>>,
 ) -> Result<T, ConnectionError> {
-    let limit = way.request_timeout().unwrap_or(limits::IDLE_TIMEOUT);
+    let limit = route.request_timeout().unwrap_or(limits::IDLE_TIMEOUT);
     timeout(limit, step).await.unwrap_or_else(|_| {
         Err(ConnectionError::new(Side::Upstream, Reason::RequestTimeout)
             .with_detail(format!("no answer came within {limit:?}, retries included")))

@@ -1,170 +1,231 @@
-//! What a destination means, and which endpoints may serve a connection to it. Pure.
+//! Where one request goes (the route's rule, one of its backends, its endpoints), and what is done to it on the way. Pure, but for the backend that chance names.
 
+use std::borrow::Cow;
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
-use weft_proto::names::{Namespace, NamespacedName};
+use http::HeaderMap;
+use http::request::Parts;
+use weft_proto::names::{Namespace, NamespacedName, WorkloadUid};
 
 use crate::error::{ConnectionError, Reason, Side};
-use crate::model::{Destination, Endpoint, Enrolment, Snapshot};
+use crate::http::answer::is_grpc;
+use crate::http::canonical::Canonical;
+use crate::http::matching::Chosen;
+use crate::http::{Version, split};
+use crate::model::{
+    Backend, BackendTarget, Destination, Endpoint, Filter, RetryPolicy, RouteKind, RouteRule, Routes, ServicePort,
+    Snapshot, Traffic,
+};
+use crate::telemetry::RequestRecord;
 use crate::wire::Protocol;
 
-/// What every endpoint of a destination is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// None for a pod's own address and for what the mesh does not know.
-    pub service: Option<NamespacedName>,
-    pub port: u16,
-    /// What travels on the connection; undeclared where whoever speaks first decides.
-    pub protocol: Protocol,
-    /// The source pod's policy forbids plaintext.
-    pub require_mesh_tls: bool,
-}
+use super::conversation::Conversation;
+use super::destination::{Target, declared, no_endpoint};
+use super::send::Plan;
 
-/// The candidates for one connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    pub target: Target,
-    pub endpoints: Vec<Endpoint>,
-    /// Each request has a way of its own: routes say so, or the port is declared to be HTTP.
-    pub by_request: bool,
-}
-
-/// Decides what `asked` means for a pod of `client`'s namespace that is enrolled like this.
-pub fn choose(
-    snapshot: &Snapshot,
-    source: &Enrolment,
-    client: Option<&Namespace>,
+/// The decision about one request.
+pub struct Route<'a> {
+    pub chosen: Option<Chosen<'a>>,
+    /// What the client has asked for.
+    destination: Destination<'a>,
+    backend: Option<&'a Backend>,
+    /// The Service and port that the endpoints are of; None for an address without one.
+    of: Option<(&'a NamespacedName, u16)>,
+    endpoints: Cow<'a, [Endpoint]>,
+    traffic: &'a Traffic,
+    pub version: Version,
+    grpc: bool,
+    require_mesh_tls: bool,
     asked: SocketAddr,
-) -> Result<Route, ConnectionError> {
-    let target =
-        |service, protocol| Target { service, port: asked.port(), protocol, require_mesh_tls: source.require_mesh_tls };
-    let direct = |workload| Route {
-        target: target(None, Protocol::Undeclared),
-        endpoints: vec![Endpoint { address: asked, workload }],
-        by_request: false,
-    };
-    match snapshot.destination(asked) {
+}
+
+/// The routes of the port that was asked for, as the client's namespace sees them.
+pub fn routes<'a>(conversation: &Conversation, snapshot: &'a Snapshot) -> Option<&'a Routes> {
+    match snapshot.destination(conversation.asked) {
         Destination::Service { service, port } => {
-            let routed = client.is_some_and(|client| snapshot.routes(&service.name, port.port, client).is_some());
-            let protocol = declared(&port.app_protocol);
-            let by_request = routed || matches!(protocol, Protocol::Http1 | Protocol::Http2);
-            if port.endpoints.is_empty() && !by_request {
-                return Err(no_endpoint(&service.name, asked));
+            snapshot.routes(&service.name, port.port, conversation.namespace.as_ref()?).map(AsRef::as_ref)
+        }
+        Destination::UnknownPort { .. } | Destination::Workload(_) | Destination::Foreign => None,
+    }
+}
+
+/// The rule of the routes that fits, if there are routes. Nothing has been sent anywhere yet: [`Route::lead`] says where to.
+pub fn choose<'a>(
+    conversation: &Conversation,
+    snapshot: &'a Snapshot,
+    routes: Option<&'a Routes>,
+    canonical: &Canonical,
+    head: &Parts,
+) -> Result<Route<'a>, ConnectionError> {
+    let grpc = is_grpc(&head.headers) || routes.is_some_and(|routes| routes.kind == RouteKind::Grpc);
+    let chosen = match routes {
+        Some(routes) => {
+            let chosen = routes.choose(canonical, &head.headers);
+            Some(chosen.ok_or_else(|| no_route(&routes.service, canonical))?)
+        }
+        None => None,
+    };
+    Ok(Route::begin(conversation, snapshot, chosen, grpc))
+}
+
+/// Where a copy of a request goes.
+pub fn to_mirror<'a>(
+    conversation: &Conversation,
+    snapshot: &'a Snapshot,
+    target: &'a BackendTarget,
+    headers: &HeaderMap,
+) -> Result<Route<'a>, ConnectionError> {
+    let mut route = Route::begin(conversation, snapshot, None, is_grpc(headers));
+    route.target(snapshot, target, "its mirror")?;
+    Ok(route)
+}
+
+fn direct<'a>(asked: SocketAddr, workload: Option<WorkloadUid>) -> Cow<'a, [Endpoint]> {
+    Cow::Owned(vec![Endpoint { address: asked, workload }])
+}
+
+fn no_route(service: &NamespacedName, canonical: &Canonical) -> ConnectionError {
+    ConnectionError::new(Side::Local, Reason::NoRoute).with_detail(format!(
+        "no rule of the routes of Service {service} fits {} {}",
+        canonical.method(),
+        canonical.path()
+    ))
+}
+
+fn broken(why: impl Into<String>) -> ConnectionError {
+    ConnectionError::new(Side::Local, Reason::BrokenRoute).with_detail(why)
+}
+
+impl<'a> Route<'a> {
+    fn begin(conversation: &Conversation, snapshot: &'a Snapshot, chosen: Option<Chosen<'a>>, grpc: bool) -> Self {
+        Self {
+            chosen,
+            destination: snapshot.destination(conversation.asked),
+            backend: None,
+            of: None,
+            endpoints: Cow::Borrowed(&[]),
+            traffic: Traffic::unsaid(),
+            version: if grpc { Version::Http2 } else { conversation.version },
+            grpc,
+            require_mesh_tls: conversation.pod.enrolment(snapshot).require_mesh_tls,
+            asked: conversation.asked,
+        }
+    }
+
+    /// The endpoints that may serve the request: of one backend of the rule, by its weight, or of what was asked for.
+    pub fn lead(&mut self, snapshot: &'a Snapshot, client: Option<&Namespace>) -> Result<(), ConnectionError> {
+        match (self.destination, self.chosen) {
+            (Destination::Service { service, port }, chosen) => {
+                if let Some(client) = client {
+                    self.traffic = snapshot.traffic(&service.name, port.port, client);
+                }
+                match chosen {
+                    Some(chosen) => self.follow(snapshot, chosen),
+                    None => self.lead_to(&service.name, port),
+                }
             }
-            let target = target(Some(service.name.clone()), protocol);
-            Ok(Route { target, endpoints: port.endpoints.clone(), by_request })
+            (Destination::UnknownPort { service }, _) => Err(no_endpoint(&service.name, self.asked)),
+            (Destination::Workload(workload), _) => {
+                self.endpoints = direct(self.asked, Some(workload.uid.clone()));
+                Ok(())
+            }
+            (Destination::Foreign, _) => {
+                self.endpoints = direct(self.asked, None);
+                Ok(())
+            }
         }
-        Destination::UnknownPort { service } => Err(no_endpoint(&service.name, asked).with_detail(format!(
-            "Service {} has no port {}",
-            service.name,
-            asked.port()
-        ))),
-        Destination::Workload(workload) => Ok(direct(Some(workload.uid.clone()))),
-        Destination::Foreign => Ok(direct(None)),
-    }
-}
-
-/// The words of a Service port's `appProtocol`, as the controller writes them.
-#[must_use]
-pub fn declared(app_protocol: &str) -> Protocol {
-    match app_protocol {
-        "" => Protocol::Undeclared,
-        "http" => Protocol::Http1,
-        "http2" | "grpc" => Protocol::Http2,
-        _ => Protocol::Opaque,
-    }
-}
-
-pub fn no_endpoint(service: &NamespacedName, asked: SocketAddr) -> ConnectionError {
-    ConnectionError::new(Side::Local, Reason::NoEndpoint)
-        .with_detail(format!("no endpoint of Service {service} is ready for port {}", asked.port()))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::model::{Authentication, FailureMode, MtlsMode, Parts, Service, ServicePort, SnapshotVersion, Workload};
-
-    fn pod(uid: &str, address: &str) -> Arc<Workload> {
-        Arc::new(Workload {
-            uid: uid.parse().unwrap(),
-            name: format!("shop/{uid}").into(),
-            application: uid.into(),
-            identity: Some("spiffe://cluster.local/ns/shop/sa/web".parse().unwrap()),
-            node: None,
-            addresses: vec![address.parse().unwrap()],
-            mesh_capable: true,
-            plaintext_permitted: false,
-            mtls: MtlsMode::Permissive,
-            excluded_inbound_ports: Vec::new(),
-            not_capturable: None,
-        })
     }
 
-    fn port(port: u16, app_protocol: &str, endpoints: &[&str]) -> ServicePort {
-        let endpoint = |address: &&str| Endpoint { address: address.parse().unwrap(), workload: None };
-        let endpoints = endpoints.iter().map(endpoint).collect();
-        ServicePort { port, name: "".into(), app_protocol: app_protocol.into(), endpoints }
+    /// The endpoints of a Service port, in the protocol that it declares.
+    fn lead_to(&mut self, service: &'a NamespacedName, port: &'a ServicePort) -> Result<(), ConnectionError> {
+        self.of = Some((service, port.port));
+        if port.endpoints.is_empty() {
+            return Err(ConnectionError::new(Side::Local, Reason::NoEndpoint)
+                .with_detail(format!("no endpoint of Service {service} is ready for port {}", port.port)));
+        }
+        self.endpoints = Cow::Borrowed(&port.endpoints);
+        match declared(&port.app_protocol) {
+            Protocol::Http2 => self.version = Version::Http2,
+            // gRPC has no other form than HTTP/2, whatever a port is called.
+            Protocol::Http1 if !self.grpc => self.version = Version::Http1,
+            Protocol::Http1 | Protocol::Opaque | Protocol::Undeclared => {}
+        }
+        Ok(())
     }
 
-    fn source() -> Enrolment {
-        Enrolment {
-            uid: "client".parse().unwrap(),
-            netns: "/proc/1/ns/net".into(),
-            on_agent_failure: FailureMode::Open,
-            authentication: Authentication {
-                default: MtlsMode::Permissive,
-                ports: Vec::new(),
-                exemptions: Vec::new(),
-                decided_by: "default".into(),
+    fn follow(&mut self, snapshot: &'a Snapshot, chosen: Chosen<'a>) -> Result<(), ConnectionError> {
+        if chosen.rule.filters.iter().any(|filter| matches!(filter, Filter::Redirect(_))) {
+            return Ok(());
+        }
+        let backend = split::pick(&chosen.rule.backends, &mut rand::rng()).map_err(|why| broken(why.to_string()))?;
+        self.backend = Some(backend);
+        self.target(snapshot, &backend.target, chosen.rule)
+    }
+
+    fn target(
+        &mut self,
+        snapshot: &'a Snapshot,
+        target: &'a BackendTarget,
+        who: impl Display,
+    ) -> Result<(), ConnectionError> {
+        match target {
+            BackendTarget::Invalid(why) => Err(broken(&**why)),
+            BackendTarget::Service { service, port } => {
+                let row = snapshot
+                    .service_port(service, *port)
+                    .ok_or_else(|| broken(format!("{who} leads to Service {service}, which has no port {port}")))?;
+                self.lead_to(service, row)
+            }
+        }
+    }
+
+    /// The Service and port that the endpoints are of.
+    pub fn backend_port(&self) -> Option<(NamespacedName, u16)> {
+        self.of.map(|(service, port)| (service.clone(), port))
+    }
+
+    pub fn filters(&self) -> impl Iterator<Item = &'a [Filter]> + use<'a> {
+        let rule = self.chosen.map(|chosen| chosen.rule.filters.as_slice());
+        rule.into_iter().chain(self.backend.map(|backend| backend.filters.as_slice()))
+    }
+
+    fn rule(&self) -> Option<&'a RouteRule> {
+        self.chosen.map(|chosen| &**chosen.rule)
+    }
+
+    pub fn retry(&self) -> Option<&'a RetryPolicy> {
+        self.rule().and_then(|rule| rule.retry.as_ref()).or(self.traffic.retry.as_ref())
+    }
+
+    /// For the whole request.
+    pub fn request_timeout(&self) -> Option<Duration> {
+        self.rule().and_then(|rule| rule.request_timeout).or(self.traffic.request_timeout)
+    }
+
+    pub fn plan(&'a self, snapshot: &'a Snapshot, started: Instant) -> Plan<'a> {
+        Plan {
+            snapshot,
+            target: Target {
+                service: self.of.map(|(service, _)| service.clone()),
+                port: self.of.map_or(self.asked.port(), |(_, port)| port),
+                protocol: self.version.into(),
+                require_mesh_tls: self.require_mesh_tls,
             },
-            require_mesh_tls: false,
-            excluded_inbound_ports: Vec::new(),
-            excluded_outbound_ports: Vec::new(),
-            excluded_outbound_networks: Vec::new(),
-            policies: Vec::new(),
-            refused: Vec::new(),
+            endpoints: &self.endpoints,
+            version: self.version,
+            traffic: self.traffic,
+            retry: self.retry(),
+            deadline: self.request_timeout().and_then(|limit| started.checked_add(limit)),
+            attempt_timeout: self.rule().and_then(|rule| rule.backend_timeout),
         }
     }
 
-    fn chosen(asked: &str) -> Result<Route, Reason> {
-        let web = Service {
-            name: "shop/web".parse().unwrap(),
-            addresses: vec!["10.96.0.1".parse().unwrap()],
-            ports: vec![port(80, "", &["10.1.0.1:8080"]), port(25, "tcp", &["10.1.0.1:2525"]), port(81, "", &[])],
-        };
-        let snapshot = Snapshot::new(Parts {
-            version: SnapshotVersion("1".into()),
-            workloads: vec![pod("web", "10.1.0.1")],
-            services: vec![Arc::new(web)],
-            ..Parts::empty()
-        });
-        choose(&snapshot, &source(), Some(&"shop".parse().unwrap()), asked.parse().unwrap())
-            .map_err(|error| error.reason)
-    }
-
-    #[test]
-    fn a_service_port_leads_to_its_endpoints() {
-        let route = chosen("10.96.0.1:80").unwrap();
-        assert_eq!(route.target.service, Some("shop/web".parse().unwrap()));
-        assert_eq!(route.endpoints[0].address, "10.1.0.1:8080".parse().unwrap());
-        assert_eq!(route.target.protocol, Protocol::Undeclared);
-        assert_eq!(chosen("10.96.0.1:25").unwrap().target.protocol, Protocol::Opaque);
-    }
-
-    #[test]
-    fn a_pod_address_leads_to_that_pod_and_a_foreign_one_to_itself() {
-        let route = chosen("10.1.0.1:9999").unwrap();
-        assert_eq!(route.endpoints[0].workload, Some("web".parse().unwrap()));
-        assert_eq!(route.target.service, None);
-        assert_eq!(chosen("10.1.0.9:1").unwrap().endpoints[0].workload, None);
-    }
-
-    #[test]
-    fn no_endpoint_and_no_such_port_are_said() {
-        assert_eq!(chosen("10.96.0.1:81"), Err(Reason::NoEndpoint));
-        assert_eq!(chosen("10.96.0.1:82"), Err(Reason::NoEndpoint));
+    pub fn describe(&self, record: &mut RequestRecord) {
+        record.route = self.rule().map(|rule| rule.to_string().into());
+        if self.chosen.is_some() {
+            record.backend = self.backend_port();
+        }
     }
 }

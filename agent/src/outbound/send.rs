@@ -22,10 +22,10 @@ use crate::limits;
 use crate::model::{Endpoint, RetryPolicy, Snapshot, Traffic};
 use crate::telemetry::{Account, Ejected, FailedAttempt, Security};
 
-use super::attempt::{self, Next};
 use super::conversation::{Conversation, Seed};
+use super::destination::Target;
+use super::dial::{self, Next};
 use super::line;
-use super::route::Target;
 
 /// Where a request may go, and how often.
 pub struct Plan<'a> {
@@ -378,7 +378,7 @@ async fn reach(
 fn seed(conversation: &Conversation, plan: &Plan<'_>) -> Option<Seed> {
     conversation.seed.take().filter(|seed| {
         let workload = plan.snapshot.workload_of(&seed.endpoint);
-        let intended = attempt::intended(&conversation.pod, &plan.target, &seed.endpoint, workload);
+        let intended = dial::intended(&conversation.pod, &plan.target, &seed.endpoint, workload);
         seed.key.version == plan.version
             && plan.endpoints.contains(&seed.endpoint)
             && intended.is_ok_and(|security| security == seed.key.security)

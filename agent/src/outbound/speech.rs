@@ -16,7 +16,7 @@ use crate::node::pod::Pod;
 use crate::wire::FirstBytes;
 use crate::worker::Worker;
 
-use super::connect::Upstream;
+use super::dial::Upstream;
 
 /// The version of HTTP that the client of a declared port speaks.
 pub async fn declared_http(

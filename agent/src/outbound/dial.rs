@@ -1,4 +1,4 @@
-//! One attempt to reach one endpoint.
+//! One attempt to reach one endpoint: in mesh TLS or in plaintext, to the destination's word that it may speak.
 //!
 //! A workload that its own agent has reported as serving is spoken to in mesh TLS, whatever happens: a
 //! failed handshake never falls back by itself, for that would be an attacker's choice. The one way to
@@ -20,11 +20,41 @@ use crate::node::pod::Pod;
 use crate::node::socket;
 use crate::relay::FirstByte;
 use crate::telemetry::{ConnectionRecord, Security};
-use crate::wire::{self, ConnectionName, Outcome, Preamble, Protocol, Status};
+use crate::wire::client::ClientTls;
+use crate::wire::{self, ConnectionName, Outcome, Preamble, Prefixed, Protocol, Status};
 use crate::worker::Worker;
 
-use super::connect::Upstream;
-use super::route::Target;
+use super::destination::Target;
+
+/// A connection to the endpoint's application, with what was already read of it.
+pub enum Upstream {
+    /// To an application, or to a host that is in no mesh.
+    Plaintext(Prefixed<TcpStream>),
+    /// To the destination's agent, which has dialled its application. Boxed: the state of TLS is large.
+    Mesh(Prefixed<Box<ClientTls>>, FirstByte),
+}
+
+impl Upstream {
+    pub fn plaintext(stream: TcpStream) -> Self {
+        Self::Plaintext(Prefixed::new(Vec::new(), stream))
+    }
+
+    pub fn mesh(stream: Box<ClientTls>, first: FirstByte) -> Self {
+        Self::Mesh(Prefixed::new(Vec::new(), stream), first)
+    }
+
+    /// Bytes that were read from it, and are read again.
+    #[must_use]
+    pub fn preceded_by(self, bytes: Vec<u8>) -> Self {
+        if bytes.is_empty() {
+            return self;
+        }
+        match self {
+            Self::Plaintext(stream) => Self::Plaintext(Prefixed::new(bytes, stream.into_parts().1)),
+            Self::Mesh(stream, first) => Self::Mesh(Prefixed::new(bytes, stream.into_parts().1), first),
+        }
+    }
+}
 
 pub struct Failure {
     pub error: ConnectionError,

@@ -27,7 +27,7 @@ pub enum Opening {
 }
 
 /// A failure resets the client.
-pub async fn open(
+pub async fn opening(
     worker: &Worker,
     pod: &Pod,
     arrival: &Arrival,

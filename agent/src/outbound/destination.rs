@@ -1,0 +1,170 @@
+//! What a destination means, and which endpoints may serve a connection to it. Pure.
+
+use std::net::SocketAddr;
+
+use weft_proto::names::{Namespace, NamespacedName};
+
+use crate::error::{ConnectionError, Reason, Side};
+use crate::model::{Destination, Endpoint, Enrolment, Snapshot};
+use crate::wire::Protocol;
+
+/// What every endpoint of a destination is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// None for a pod's own address and for what the mesh does not know.
+    pub service: Option<NamespacedName>,
+    pub port: u16,
+    /// What travels on the connection; undeclared where whoever speaks first decides.
+    pub protocol: Protocol,
+    /// The source pod's policy forbids plaintext.
+    pub require_mesh_tls: bool,
+}
+
+/// The candidates for one connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidates {
+    pub target: Target,
+    pub endpoints: Vec<Endpoint>,
+    /// Each request has a way of its own: routes say so, or the port is declared to be HTTP.
+    pub by_request: bool,
+}
+
+/// Decides what `asked` means for a pod of `client`'s namespace that is enrolled like this.
+pub fn choose(
+    snapshot: &Snapshot,
+    source: &Enrolment,
+    client: Option<&Namespace>,
+    asked: SocketAddr,
+) -> Result<Candidates, ConnectionError> {
+    let target =
+        |service, protocol| Target { service, port: asked.port(), protocol, require_mesh_tls: source.require_mesh_tls };
+    let direct = |workload| Candidates {
+        target: target(None, Protocol::Undeclared),
+        endpoints: vec![Endpoint { address: asked, workload }],
+        by_request: false,
+    };
+    match snapshot.destination(asked) {
+        Destination::Service { service, port } => {
+            let routed = client.is_some_and(|client| snapshot.routes(&service.name, port.port, client).is_some());
+            let protocol = declared(&port.app_protocol);
+            let by_request = routed || matches!(protocol, Protocol::Http1 | Protocol::Http2);
+            if port.endpoints.is_empty() && !by_request {
+                return Err(no_endpoint(&service.name, asked));
+            }
+            let target = target(Some(service.name.clone()), protocol);
+            Ok(Candidates { target, endpoints: port.endpoints.clone(), by_request })
+        }
+        Destination::UnknownPort { service } => Err(no_endpoint(&service.name, asked).with_detail(format!(
+            "Service {} has no port {}",
+            service.name,
+            asked.port()
+        ))),
+        Destination::Workload(workload) => Ok(direct(Some(workload.uid.clone()))),
+        Destination::Foreign => Ok(direct(None)),
+    }
+}
+
+/// The words of a Service port's `appProtocol`, as the controller writes them.
+#[must_use]
+pub fn declared(app_protocol: &str) -> Protocol {
+    match app_protocol {
+        "" => Protocol::Undeclared,
+        "http" => Protocol::Http1,
+        "http2" | "grpc" => Protocol::Http2,
+        _ => Protocol::Opaque,
+    }
+}
+
+pub fn no_endpoint(service: &NamespacedName, asked: SocketAddr) -> ConnectionError {
+    ConnectionError::new(Side::Local, Reason::NoEndpoint)
+        .with_detail(format!("no endpoint of Service {service} is ready for port {}", asked.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Authentication, FailureMode, MtlsMode, Parts, Service, ServicePort, SnapshotVersion, Workload};
+
+    fn pod(uid: &str, address: &str) -> Arc<Workload> {
+        Arc::new(Workload {
+            uid: uid.parse().unwrap(),
+            name: format!("shop/{uid}").into(),
+            application: uid.into(),
+            identity: Some("spiffe://cluster.local/ns/shop/sa/web".parse().unwrap()),
+            node: None,
+            addresses: vec![address.parse().unwrap()],
+            mesh_capable: true,
+            plaintext_permitted: false,
+            mtls: MtlsMode::Permissive,
+            excluded_inbound_ports: Vec::new(),
+            not_capturable: None,
+        })
+    }
+
+    fn port(port: u16, app_protocol: &str, endpoints: &[&str]) -> ServicePort {
+        let endpoint = |address: &&str| Endpoint { address: address.parse().unwrap(), workload: None };
+        let endpoints = endpoints.iter().map(endpoint).collect();
+        ServicePort { port, name: "".into(), app_protocol: app_protocol.into(), endpoints }
+    }
+
+    fn source() -> Enrolment {
+        Enrolment {
+            uid: "client".parse().unwrap(),
+            netns: "/proc/1/ns/net".into(),
+            on_agent_failure: FailureMode::Open,
+            authentication: Authentication {
+                default: MtlsMode::Permissive,
+                ports: Vec::new(),
+                exemptions: Vec::new(),
+                decided_by: "default".into(),
+            },
+            require_mesh_tls: false,
+            excluded_inbound_ports: Vec::new(),
+            excluded_outbound_ports: Vec::new(),
+            excluded_outbound_networks: Vec::new(),
+            policies: Vec::new(),
+            refused: Vec::new(),
+        }
+    }
+
+    fn chosen(asked: &str) -> Result<Candidates, Reason> {
+        let web = Service {
+            name: "shop/web".parse().unwrap(),
+            addresses: vec!["10.96.0.1".parse().unwrap()],
+            ports: vec![port(80, "", &["10.1.0.1:8080"]), port(25, "tcp", &["10.1.0.1:2525"]), port(81, "", &[])],
+        };
+        let snapshot = Snapshot::new(Parts {
+            version: SnapshotVersion("1".into()),
+            workloads: vec![pod("web", "10.1.0.1")],
+            services: vec![Arc::new(web)],
+            ..Parts::empty()
+        });
+        choose(&snapshot, &source(), Some(&"shop".parse().unwrap()), asked.parse().unwrap())
+            .map_err(|error| error.reason)
+    }
+
+    #[test]
+    fn a_service_port_leads_to_its_endpoints() {
+        let route = chosen("10.96.0.1:80").unwrap();
+        assert_eq!(route.target.service, Some("shop/web".parse().unwrap()));
+        assert_eq!(route.endpoints[0].address, "10.1.0.1:8080".parse().unwrap());
+        assert_eq!(route.target.protocol, Protocol::Undeclared);
+        assert_eq!(chosen("10.96.0.1:25").unwrap().target.protocol, Protocol::Opaque);
+    }
+
+    #[test]
+    fn a_pod_address_leads_to_that_pod_and_a_foreign_one_to_itself() {
+        let route = chosen("10.1.0.1:9999").unwrap();
+        assert_eq!(route.endpoints[0].workload, Some("web".parse().unwrap()));
+        assert_eq!(route.target.service, None);
+        assert_eq!(chosen("10.1.0.9:1").unwrap().endpoints[0].workload, None);
+    }
+
+    #[test]
+    fn no_endpoint_and_no_such_port_are_said() {
+        assert_eq!(chosen("10.96.0.1:81"), Err(Reason::NoEndpoint));
+        assert_eq!(chosen("10.96.0.1:82"), Err(Reason::NoEndpoint));
+    }
+}
