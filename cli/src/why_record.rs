@@ -1,5 +1,7 @@
 //! `weft why ID`: both agents' story of one connection; that of a request is told by `why_request`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -17,6 +19,11 @@ use crate::why_request::{self, ToldRequest};
 /// The other side's record of a connection that never got to telling its id begins within this time, in seconds.
 const PARTNER_WINDOW: i64 = 10;
 
+/// A record is kept a moment after its answer has ended, and people ask faster than that: so often it is looked for ...
+const LOOKS: usize = 5;
+/// ... and with such a pause.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// A tale with the node that told it.
 struct Told {
     node: String,
@@ -26,20 +33,14 @@ struct Told {
 }
 
 pub async fn run(arguments: &Arguments, agents: &[Agent], id: &str, paint: Paint) -> anyhow::Result<Outcome> {
-    let (mut told, mut requests) = (Vec::new(), Vec::new());
-    for agent in agents.iter().filter(|agent| agent.status().is_some()) {
-        match agent.ask::<Tales>("/why", &[("id", id)]).await {
-            Ok(tales) => {
-                let node = || tales.node.clone();
-                requests.extend(tales.requests.into_iter().map(|tale| ToldRequest { node: node(), tale }));
-                told.extend(tales.records.into_iter().map(|tale| Told { node: node(), tale, probable: false }));
-            }
-            Err(AskError::Declined(problem)) => {
-                complain(format!("{problem}; for a pair of pods say: weft why SOURCE DESTINATION:PORT"));
-                return Ok(Outcome::Usage);
-            }
-            Err(error) => complain(format!("the agent of {}: {error}", agent.node)),
+    let Some((mut told, mut requests)) = ask(agents, id).await else { return Ok(Outcome::Usage) };
+    for _ in 0..LOOKS {
+        if !told.is_empty() || !requests.is_empty() {
+            break;
         }
+        tokio::time::sleep(PAUSE).await;
+        let Some(found) = ask(agents, id).await else { return Ok(Outcome::Usage) };
+        (told, requests) = found;
     }
     if !requests.is_empty() {
         return why_request::show(arguments, agents, requests, paint);
@@ -52,6 +53,26 @@ pub async fn run(arguments: &Arguments, agents: &[Agent], id: &str, paint: Paint
     }
     told.sort_by_key(|told| told.tale.record.direction != "outbound");
     show(arguments, agents, &told, paint)
+}
+
+/// None: the question means nothing.
+async fn ask(agents: &[Agent], id: &str) -> Option<(Vec<Told>, Vec<ToldRequest>)> {
+    let (mut told, mut requests) = (Vec::new(), Vec::new());
+    for agent in agents.iter().filter(|agent| agent.status().is_some()) {
+        match agent.ask::<Tales>("/why", &[("id", id)]).await {
+            Ok(tales) => {
+                let node = || tales.node.clone();
+                requests.extend(tales.requests.into_iter().map(|tale| ToldRequest { node: node(), tale }));
+                told.extend(tales.records.into_iter().map(|tale| Told { node: node(), tale, probable: false }));
+            }
+            Err(AskError::Declined(problem)) => {
+                complain(format!("{problem}; for a pair of pods say: weft why SOURCE DESTINATION:PORT"));
+                return None;
+            }
+            Err(error) => complain(format!("the agent of {}: {error}", agent.node)),
+        }
+    }
+    Some((told, requests))
 }
 
 /// A handshake that failed never told the other side its id: the same pods at the same time are the same connection.

@@ -157,9 +157,9 @@ impl Stage {
     }
 
     /// Asks `weft why` and shows the answer. It exits with a failure where it found a problem, which is what is asked for.
-    pub fn why(&self, screen: &Screen, source: &str, destination: &str) -> Result<String> {
-        let mut outcome = self.mesh.weft(&self.binaries.cli)?.args(["why", source, destination]).run()?;
-        outcome.line = format!("weft why {source} {destination}");
+    pub fn why(&self, screen: &Screen, question: &[&str]) -> Result<String> {
+        let mut outcome = self.mesh.weft(&self.binaries.cli)?.arg("why").args(question).run()?;
+        outcome.line = format!("weft why {}", question.join(" "));
         screen.command("operator", &outcome);
         ensure!(!outcome.stdout.is_empty(), "weft why has no answer: {}", outcome.stderr);
         Ok(outcome.stdout)

@@ -32,7 +32,7 @@ pub fn intruder(stage: &mut Stage, screen: &Screen) -> Result<()> {
     })?;
     screen.command("outside/intruder", &refused);
     stage.records(2, "the refusal", |record| record["reason"] == "plaintext_refused")?;
-    let why = stage.why(screen, "outside/intruder", "shop/web-2:8080")?;
+    let why = stage.why(screen, &["outside/intruder", "shop/web-2:8080"])?;
     ensure!(why.contains("plaintext_refused"), "weft why does not name the cause: {why}");
     let markers = stage.converse(screen, "shop/customer", "strict")?;
     stage.expect_secret(markers)?;
@@ -65,7 +65,7 @@ pub fn forbid_account(stage: &mut Stage, screen: &Screen) -> Result<()> {
         .expect_success()
         .context("the customer is refused too")?;
     stage.expect_secret(vec!["weft-auditor".to_owned()])?;
-    let why = stage.why(screen, "shop/auditor", "shop/web:80")?;
+    let why = stage.why(screen, &["shop/auditor", "shop/web:80"])?;
     ensure!(why.contains("denied_by_rule") && why.contains("no-auditors"), "weft why does not name the rule: {why}");
     screen.proven("the auditor is refused by name of its account, the customer is not");
     Ok(())
