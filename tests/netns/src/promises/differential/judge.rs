@@ -16,6 +16,9 @@ const FORBIDDEN: &str = "/forbidden";
 const MARKED: &str = "/other";
 /// How the mesh refuses a request that it cannot or will not understand.
 const REFUSALS: [u16; 5] = [400, 414, 431, 501, 505];
+/// What a record keeps of a long method and of a long path, in bytes.
+const METHOD_RECORDED: usize = 32;
+const PATH_RECORDED: usize = 512;
 
 /// What became of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -220,13 +223,17 @@ fn is_below(prefix: &str, path: &str) -> bool {
 
 /// Whether a record is of the request that an application saw.
 fn says(record: &Record, seen: &Seen) -> bool {
-    /// A record's texts are cut.
-    const RECORDED: usize = 512;
     let tunnel = seen.method == "CONNECT";
     let path = if tunnel { "" } else { equivalence::split_query(&seen.target).0 };
     // The applications tell bytes, the records text.
     let letters = |field: &str| record.text(field).bytes().map(char::from).collect::<String>();
-    let recorded = letters("path");
-    let cut = path.len() > RECORDED && path.starts_with(&recorded);
-    record.text("method") == seen.method && (recorded == path || cut) && letters("host") == seen.host
+    is_recorded(&record.text("method"), &seen.method, METHOD_RECORDED)
+        && is_recorded(&letters("path"), path, PATH_RECORDED)
+        && letters("host") == seen.host
+}
+
+/// Whether a record's text is what was seen, or exactly as much of it as a record keeps.
+fn is_recorded(recorded: &str, seen: &str, most: usize) -> bool {
+    let cut = seen.len() > most && recorded.len() == most && seen.starts_with(recorded);
+    recorded == seen || cut
 }
