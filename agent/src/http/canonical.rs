@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{self, PathAndQuery};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use crate::error::{ConnectionError, Reason, Side};
 
@@ -79,32 +79,6 @@ pub enum Refused {
     ContentLength,
     #[error("the Transfer-Encoding is another than chunked, or one that this version of HTTP does not have")]
     TransferEncoding,
-}
-
-impl Refused {
-    #[must_use]
-    pub const fn status(self) -> StatusCode {
-        match self {
-            Self::TransferEncoding => StatusCode::NOT_IMPLEMENTED,
-            Self::Length => StatusCode::URI_TOO_LONG,
-            Self::MethodCase
-            | Self::HostMissing
-            | Self::HostTwice
-            | Self::HostDiffers
-            | Self::Authority
-            | Self::UserInAuthority
-            | Self::TargetForm
-            | Self::Scheme
-            | Self::Separator
-            | Self::Control
-            | Self::Percent
-            | Self::DotParameters
-            | Self::EmptySegment
-            | Self::Parameters
-            | Self::TwoLengths
-            | Self::ContentLength => StatusCode::BAD_REQUEST,
-        }
-    }
 }
 
 /// The canonical form of a request that somebody judges: a route, or a rule about requests.

@@ -74,7 +74,6 @@ fn an_ambiguous_path_is_refused() {
     for (path, expected) in rows {
         // The parser of `http::Uri` refuses some of these by itself.
         assert_eq!(canonical_path(path), Err(expected), "{path}");
-        assert_eq!(expected.status(), StatusCode::BAD_REQUEST);
     }
 }
 

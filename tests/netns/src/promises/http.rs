@@ -118,8 +118,9 @@ fn carried(scene: &Scene) -> Result<()> {
     let (good, report) =
         ask(&mesh, &["--count", "200", "--path", "/marker-request?secret=1", "--header", "X-Case: kept"])?;
     ensure!(good, "{report}");
-    // One connection, and both backends have answered: each request has a way of its own.
-    ensure!(answers(&report, "web-v1") > 50 && answers(&report, "web-v2") > 50, "{report}");
+    // One connection, and both backends have answered: each request has a way of its own. How many each is the balancer's
+    // affair: it prefers the one that answers faster at the moment.
+    ensure!(answers(&report, "web-v1") > 10 && answers(&report, "web-v2") > 10, "{report}");
     ensure!(tap.find("marker-request")?.is_none(), "readable on the wire");
     for http2 in [&["--http2"][..], &[]] {
         let post = [&["--method", "POST", "--bytes", "100000", "--count", "20", "--connections", "4"], http2].concat();

@@ -227,7 +227,7 @@ fn says(record: &Record, seen: &Seen) -> bool {
     let path = if tunnel { "" } else { equivalence::split_query(&seen.target).0 };
     // The applications tell bytes, the records text.
     let letters = |field: &str| record.text(field).bytes().map(char::from).collect::<String>();
-    is_recorded(&record.text("method"), &seen.method, METHOD_RECORDED)
+    is_recorded(record.text("method"), &seen.method, METHOD_RECORDED)
         && is_recorded(&letters("path"), path, PATH_RECORDED)
         && letters("host") == seen.host
 }
