@@ -54,7 +54,7 @@ impl Sandboxes {
 
     fn of_processes(&self, uid: &WorkloadUid) -> io::Result<Netns> {
         let known = self.known.borrow().get(uid).copied();
-        if let Some(netns) = known.and_then(|process| process.netns()) {
+        if let Some(netns) = known.and_then(Process::netns) {
             return Ok(netns);
         }
         let found = self.look_for(uid);
