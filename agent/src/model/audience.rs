@@ -1,8 +1,8 @@
 //! What is said about a Service port to everybody, and to the clients of one namespace.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt as _};
 use weft_proto::names::{Namespace, NamespacedName};
 
 /// Values by Service, port and audience; found without making a key.

@@ -3,11 +3,11 @@
 //! The matches stand in their order of precedence: the first that fits decides, and there is no other fall-back. A
 //! match holds its rule, so that no index can point nowhere. What fits is found by `http::matching`.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::{Regex, RegexBuilder};
 use weft_policy::PathPattern;

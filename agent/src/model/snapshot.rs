@@ -1,9 +1,9 @@
 //! One immutable state of the world.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt as _};
 use ipnet::IpNet;
 use serde::Serialize;
 use weft_proto::names::{Identity, Namespace, NamespacedName, TrustDomain, WorkloadUid};
