@@ -135,6 +135,20 @@ pub const HTTP2_STREAM_STALL: Duration = Duration::from_mins(5);
 /// The head of an HTTP/1 request from its first byte to its last: 64 KiB at modem speed, and no place to rest for a client
 /// that sends a byte now and then. Between requests a connection may rest for `IDLE_TIMEOUT`.
 pub const HTTP1_HEAD: Duration = Duration::from_secs(15);
+/// Heads of status 1xx before an HTTP/1 answer, which nobody gets: a server that says more has nothing to say.
+pub const HTTP1_INTERIM: usize = 100;
+/// Bytes of all chunk extensions of one HTTP/1 body, which nobody reads: what other servers skip.
+pub const HTTP1_CHUNK_EXTENSIONS: usize = 16 * 1024;
+/// Bytes that one read of an HTTP/1 connection asks for at first, which hold an ordinary head and a short body, and at most,
+/// once a body has filled what was asked for.
+pub const HTTP1_READ: usize = 8 * 1024;
+pub const HTTP1_READ_MAXIMUM: usize = 64 * 1024;
+/// Room for an HTTP/1 message on its way out: an ordinary head and a short body.
+pub const HTTP1_WRITE_AT_FIRST: usize = 2 * 1024;
+/// Bytes of an HTTP/1 message that are gathered before they are written: one record of TLS.
+pub const HTTP1_WRITE: usize = 16 * 1024;
+/// Bytes behind a request that are read before its answer is written: beginnings of the next ones, or an end.
+pub const HTTP1_AHEAD: usize = 16 * 1024;
 /// Pause in the middle of an HTTP/1 body whose length was announced, while somebody waits for it: what nginx grants. One
 /// without a length is a stream and may rest.
 pub const HTTP1_BODY_STALL: Duration = Duration::from_mins(1);
@@ -191,6 +205,8 @@ pub const RECORDS_KEPT: usize = 1024;
 pub const RECORD_NAMES: usize = 1024;
 /// Lines of the access log that wait for the disk; more are counted and dropped.
 pub const ACCESS_LOG_QUEUE: usize = 8192;
+/// Bytes for the lines of a batch that are kept for the next one: a batch of a busy node.
+pub const ACCESS_LOG_BUFFER: usize = 256 * 1024;
 /// The recorder collects for this long before it writes: one wake-up for a burst instead of one for each connection, and
 /// still at once to a person. At 800,000 ended connections a second the queue would just fill in it.
 pub const RECORD_BATCH: Duration = Duration::from_millis(10);

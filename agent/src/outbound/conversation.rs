@@ -84,7 +84,7 @@ impl Conversation {
     }
 
     /// The beginning of the record of a request of this connection.
-    pub fn record(&self, snapshot: &Snapshot, request: &Request) -> RequestRecord {
+    pub fn record(&self, snapshot: &Snapshot, request: &Request) -> Box<RequestRecord> {
         let mut record = RequestRecord::begin(self.id, Direction::Outbound, snapshot.version.clone());
         record.source.address = self.client;
         record.source.workload.clone_from(&self.source);
@@ -103,6 +103,7 @@ impl Conversation {
         let drain = quietly(worker.shared.stopping.cancelled());
         let serving = engine::serve(conversation.version, Peer::Stranger, downstream, &worker.lines, drain, answer);
         tokio::select! {
+            biased;
             served = serving => served.into_result(),
             reason = quietly(worker.cut(&pod)) => Err(ConnectionError::new(Side::Local, reason)),
         }

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::limits;
+
 /// Where the access log goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccessLogTarget {
@@ -20,7 +22,14 @@ pub enum AccessLogTarget {
 }
 
 #[derive(Debug)]
-pub(super) enum AccessLog {
+pub(super) struct AccessLog {
+    output: Output,
+    /// The lines of a batch. Its room is kept for the next one, up to [`limits::ACCESS_LOG_BUFFER`].
+    lines: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Output {
     Off,
     Stdout,
     File { path: PathBuf, file: File },
@@ -28,35 +37,45 @@ pub(super) enum AccessLog {
 
 impl AccessLog {
     pub(super) fn open(target: &AccessLogTarget) -> io::Result<Self> {
-        Ok(match target {
-            AccessLogTarget::Off => Self::Off,
-            AccessLogTarget::Stdout => Self::Stdout,
-            AccessLogTarget::File(path) => Self::File { path: path.clone(), file: append_to(path)? },
-        })
+        let output = match target {
+            AccessLogTarget::Off => Output::Off,
+            AccessLogTarget::Stdout => Output::Stdout,
+            AccessLogTarget::File(path) => Output::File { path: path.clone(), file: append_to(path)? },
+        };
+        Ok(Self { output, lines: Vec::new() })
     }
 
     /// Writes a batch in one call, so that lines of several writers never mix.
     pub(super) fn write<R: Serialize>(&mut self, records: &[R]) -> io::Result<()> {
-        if matches!(self, Self::Off) || records.is_empty() {
+        if matches!(self.output, Output::Off) || records.is_empty() {
             return Ok(());
         }
-        let mut lines = Vec::new();
+        self.lines.clear();
         for record in records {
-            serde_json::to_writer(&mut lines, record)?;
-            lines.push(b'\n');
+            serde_json::to_writer(&mut self.lines, record)?;
+            self.lines.push(b'\n');
         }
+        let written = self.output.append(&self.lines);
+        self.lines.clear();
+        self.lines.shrink_to(limits::ACCESS_LOG_BUFFER);
+        written
+    }
+}
+
+impl Output {
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         match self {
             Self::Off => Ok(()),
             Self::Stdout => {
                 let mut stdout = io::stdout().lock();
-                stdout.write_all(&lines)?;
+                stdout.write_all(lines)?;
                 stdout.flush()
             }
             Self::File { path, file } => {
                 if was_rotated(path, file) {
                     *file = append_to(path)?;
                 }
-                file.write_all(&lines)
+                file.write_all(lines)
             }
         }
     }

@@ -18,23 +18,29 @@ use crate::http::{Body, Response};
 pub struct Account {
     record: Option<Box<RequestRecord>>,
     started: Instant,
-    sent: Rc<Cell<u64>>,
-    /// The client has more of the request's body to send.
-    sending: Rc<Cell<bool>>,
-    /// The request's body broke off, or could not be read.
-    broken: Rc<Cell<bool>>,
+    name: HeaderValue,
+    upload: Rc<Upload>,
     telemetry: Telemetry,
+}
+
+/// What becomes of a request's body.
+#[derive(Debug, Default)]
+struct Upload {
+    sent: Cell<u64>,
+    /// The client has more of it to send.
+    sending: Cell<bool>,
+    /// It broke off, or could not be read.
+    broken: Cell<bool>,
 }
 
 impl Account {
     #[must_use]
-    pub fn open(telemetry: &Telemetry, record: RequestRecord) -> Self {
+    pub fn open(telemetry: &Telemetry, record: Box<RequestRecord>) -> Self {
         Self {
-            record: Some(Box::new(record)),
+            name: record.id.header(),
+            record: Some(record),
             started: Instant::now(),
-            sent: Rc::default(),
-            sending: Rc::default(),
-            broken: Rc::default(),
+            upload: Rc::default(),
             telemetry: telemetry.clone(),
         }
     }
@@ -42,7 +48,7 @@ impl Account {
     /// The request's name, as a header's value.
     #[must_use]
     pub fn name(&self) -> HeaderValue {
-        HeaderValue::try_from(self.id()).unwrap_or_else(|_| HeaderValue::from_static(""))
+        self.name.clone()
     }
 
     #[must_use]
@@ -70,13 +76,15 @@ impl Account {
     /// Counts the bytes of the request's body.
     #[must_use]
     pub fn counted(&self, body: Body) -> Body {
-        let (sent, broken) = (Rc::clone(&self.sent), Rc::clone(&self.broken));
-        let sending = Rc::clone(&self.sending);
-        sending.set(!body.is_end_stream());
+        if body.is_end_stream() {
+            return body;
+        }
+        let upload = Rc::clone(&self.upload);
+        upload.sending.set(true);
         body.observed(move |finished| {
-            sending.set(false);
-            sent.set(sent.get() + finished.bytes);
-            broken.set(finished.how == BodyEnd::Failed);
+            upload.sending.set(false);
+            upload.sent.set(upload.sent.get() + finished.bytes);
+            upload.broken.set(finished.how == BodyEnd::Failed);
         })
     }
 
@@ -94,12 +102,12 @@ impl Account {
     /// Whether it was still the client's turn: what takes long then says nothing about the server.
     #[must_use]
     pub fn is_sending(&self) -> bool {
-        self.sending.get()
+        self.upload.sending.get()
     }
 
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.broken.get()
+        self.upload.broken.get()
     }
 
     /// The answer's head is on its way; the record is closed when its body has ended, and `then` is called.
@@ -131,7 +139,7 @@ impl Account {
     fn close(&mut self) {
         if let Some(mut record) = self.record.take() {
             record.duration = self.started.elapsed();
-            record.bytes_sent = self.sent.get();
+            record.bytes_sent = self.upload.sent.get();
             self.telemetry.request(record);
         }
     }

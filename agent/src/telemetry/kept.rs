@@ -180,7 +180,7 @@ mod tests {
             let snapshot = SnapshotVersion("v".into());
             let mut request = RequestRecord::begin(ConnectionId::random(), Direction::Outbound, snapshot);
             request.status = Some(status);
-            Arc::new(request)
+            Arc::from(request)
         };
         let odd = request(500);
         kept.extend(vec![], vec![Arc::clone(&odd)]);

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use http::Method;
 use weft_proto::names::{Identity, NamespacedName};
 
@@ -17,9 +18,9 @@ use crate::limits;
 /// Names that many records have in common; bound: [`limits::RECORD_NAMES`] of each kind.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    identities: HashSet<Identity>,
-    services: HashSet<NamespacedName>,
-    routes: HashSet<Arc<str>>,
+    identities: HashSet<Identity, RandomState>,
+    services: HashSet<NamespacedName, RandomState>,
+    routes: HashSet<Arc<str>, RandomState>,
 }
 
 impl Names {
@@ -56,7 +57,7 @@ impl Names {
     }
 }
 
-fn shared<Name: Hash + Eq + Clone>(known: &mut HashSet<Name>, name: Name) -> Name {
+fn shared<Name: Hash + Eq + Clone>(known: &mut HashSet<Name, RandomState>, name: Name) -> Name {
     if let Some(known) = known.get(&name) {
         return known.clone();
     }

@@ -83,8 +83,8 @@ pub struct RequestRecord {
 impl RequestRecord {
     /// The beginning of a record: completed unless [`Self::fail`] says otherwise.
     #[must_use]
-    pub fn begin(connection: ConnectionId, direction: Direction, snapshot: SnapshotVersion) -> Self {
-        Self {
+    pub fn begin(connection: ConnectionId, direction: Direction, snapshot: SnapshotVersion) -> Box<Self> {
+        Box::new(Self {
             id: ConnectionId::random(),
             connection,
             direction,
@@ -117,7 +117,7 @@ impl RequestRecord {
             ejected: Vec::new(),
             told: None,
             snapshot,
-        }
+        })
     }
 
     /// What was judged of it and is forwarded, in place of what the client wrote.

@@ -115,7 +115,7 @@ mod tests {
         let snapshot = SnapshotVersion("v".into());
         let mut record = RequestRecord::begin(ConnectionId::random(), Direction::Outbound, snapshot);
         record.status = Some(status);
-        Arc::new(record)
+        Arc::from(record)
     }
 
     /// How many records are there, and how many are said to be lost.

@@ -174,7 +174,7 @@ fn request(world: &World, direction: Direction, status: Option<u16>) -> RequestR
     record.original_destination = "10.96.0.10:80".parse().ok();
     (record.method, record.host, record.path) = (Method::GET, "web.shop".to_owned(), "/else".to_owned());
     (record.status, record.attempts) = (status, 1);
-    record
+    *record
 }
 
 fn tale(world: &World, record: RequestRecord, ejected: &[Ejected]) -> TaleOfRequest {
