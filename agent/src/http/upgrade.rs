@@ -39,7 +39,7 @@ impl Upgrade {
     }
 
     /// What the client's connection becomes; nothing is awaited here.
-    pub fn tunnel(&self, request: &mut Request) -> Option<impl Future<Output = Option<Tunnel>> + 'static> {
+    pub fn tunnel(&self, request: &Request) -> Option<impl Future<Output = Option<Tunnel>> + 'static> {
         self.0.is_some().then(|| engine::tunnel(request))
     }
 

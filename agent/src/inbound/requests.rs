@@ -5,10 +5,15 @@
 //! Absent: routing, balancing and retries, which are the source's.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
+use http::header::CONNECTION;
 use http::request::Parts;
+use http::{HeaderValue, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +30,7 @@ use crate::http::{Request, Response, Version};
 use crate::limits;
 use crate::model::{Enrolment, Snapshot};
 use crate::node::pod::{Place, Pod};
-use crate::node::socket::OverTcp;
+use crate::node::socket::{self, OverTcp};
 use crate::quiet::quietly;
 use crate::telemetry::{Account, ConnectionId, ConnectionRecord, Direction, Party, RequestRecord, Security};
 use crate::worker::Worker;
@@ -99,21 +104,28 @@ where
         place: Rc::new(place),
     });
     if let Some(application) = application {
+        // Until now every end was a failure.
+        socket::end_in_order(&application);
         let line = gate.open(application).await?;
         gate.application.replace(Some(line));
     }
-    let answer = |request: Request| -> std::pin::Pin<Box<dyn Future<Output = Response>>> {
-        Box::pin(judged(Rc::clone(&gate), request))
-    };
-    let drain = quietly(async {
+    let answer =
+        |request: Request| -> Pin<Box<dyn Future<Output = Response>>> { Box::pin(judged(Rc::clone(&gate), request)) };
+    let mut over = quietly(async {
         tokio::select! {
             () = worker.shared.stopping.cancelled() => {}
             () = gate.application_left() => {}
         }
     });
+    let drain = poll_fn(|task| {
+        // Each time anew: whoever has answered a request puts its line back.
+        let resting = gate.application.borrow().as_ref().map_or(Poll::Pending, |line| line.poll_closed(task));
+        if resting.is_ready() { resting } else { Pin::new(&mut over).poll(task) }
+    });
     let peer = if gate.identity.is_some() { Peer::Agent } else { Peer::Stranger };
     let serving = engine::serve(version, peer, downstream, &worker.lines, drain, answer);
     tokio::select! {
+        biased;
         served = serving => served.into_result(),
         reason = quietly(worker.cut(pod)) => Err(ConnectionError::new(Side::Local, reason)),
     }
@@ -180,13 +192,17 @@ impl Gate {
         head.headers.insert(REQUEST_ID, account.name());
         upgrade.ask(&mut head);
         read.forwarded.write(&mut head, self.version.into()).map_err(refused)?;
-        let mut taken = Request::from_parts(head, account.counted(body));
-        let tunnel = upgrade.tunnel(&mut taken);
+        let taken = Request::from_parts(head, account.counted(body));
+        let tunnel = upgrade.tunnel(&taken);
         self.upgrading.set(tunnel.is_some());
         let (mut response, line) = Box::pin(self.ask(taken, account)).await?;
         // The source's agent believes it, and only this agent may say it.
         response.headers_mut().remove(answer::REASON);
         upgrade.finish((&self.worker, &self.pod), &mut response, tunnel, Rc::clone(&self.place))?;
+        if self.version == Version::Http1 && !line.lasts() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // The source's agent knows at once that it sends no further request here.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         Ok((response, Some(line)))
     }
 
@@ -194,7 +210,8 @@ impl Gate {
     /// that had rested and was just ending, and doing it twice is doing it once.
     async fn ask(&self, request: Request, account: &mut Account) -> Result<(Response, Line), ConnectionError> {
         let idempotent = retry::Asked::of(&request).is_idempotent();
-        let mut request = request.map(|body| body.replayed(limits::RETRY_BODY_MAXIMUM));
+        let repeats = idempotent || self.version == Version::Http2;
+        let mut request = if repeats { request.map(|body| body.replayed(limits::RETRY_BODY_MAXIMUM)) } else { request };
         let mut last = String::new();
         for attempt in 1..=limits::REQUEST_PICKS_AGAIN {
             let (mut line, rested) = self.line().await?;

@@ -91,7 +91,7 @@ async fn carry(
     match answered.response.into_body().collected(limits::MIRROR_ANSWER_MAXIMUM).await {
         Ok(_) => line::keep(&conversation.worker, key, line),
         Err(BodyError::TooLong(_)) => {}
-        Err(error @ (BodyError::Received(_) | BodyError::Superseded)) => {
+        Err(error @ (BodyError::Stream(_) | BodyError::Broken(_) | BodyError::Superseded)) => {
             return Err(ConnectionError::upstream_reset(&error));
         }
     }

@@ -87,8 +87,7 @@ async fn journey(
     let body = if mirrors.is_empty() { account.counted(body) } else { in_time(&route, kept(body, account)).await? };
     let request = Request::from_parts(head, body);
     mirror::begin(conversation, snapshot, mirrors, (&canonical, &request), account);
-    let mut request = request.map(|body| body.replayed(limits::RETRY_BODY_MAXIMUM));
-    let tunnel = upgrade.tunnel(&mut request);
+    let tunnel = upgrade.tunnel(&request);
     let plan = route.plan(snapshot, account.started());
     let mut answered = in_time(&route, Box::pin(send::send(conversation, &plan, request, account))).await?;
     let ends = (&conversation.worker, &conversation.pod);

@@ -81,6 +81,8 @@ struct Reached {
 /// What the attempts of one request have come to so far.
 struct Progress {
     asked: Asked,
+    /// It may have to be sent again after bytes of it have left.
+    repeats: bool,
     tried: Vec<Endpoint>,
     /// Endpoints beyond the first of which none worked on it.
     picked_again: u32,
@@ -110,9 +112,10 @@ pub async fn send(
     if plan.retry.is_some() {
         conversation.worker.budgets.borrow_mut().earned(plan.port(), plan.traffic.retry_budget, Instant::now());
     }
-    let asked = Asked::of(&request);
-    let mut progress =
-        Progress { asked, tried: Vec::new(), picked_again: 0, retries: 0, excused: false, unpaid: false };
+    let mut progress = Progress::of(plan, Asked::of(&request));
+    if progress.repeats {
+        request = request.map(|body| body.replayed(limits::RETRY_BODY_MAXIMUM));
+    }
     loop {
         let mut reached = match reach(conversation, plan, &mut progress, account).await {
             Ok(reached) => reached,
@@ -199,8 +202,14 @@ enum After {
 }
 
 impl Progress {
+    fn of(plan: &Plan<'_>, asked: Asked) -> Self {
+        // A server of HTTP/2 may say that it never began.
+        let repeats = plan.retry.is_some() || plan.version == Version::Http2 || asked.is_idempotent();
+        Self { asked, repeats, tried: Vec::new(), picked_again: 0, retries: 0, excused: false, unpaid: false }
+    }
+
     async fn attempt(&mut self, plan: &Plan<'_>, open: &mut OpenLine, request: Request) -> Attempt {
-        let spare = retry::again(&request);
+        let spare = if self.repeats { retry::again(&request) } else { None };
         let sending = open.line.send(request);
         let sent = match plan.time_left() {
             Some(limit) => timeout(limit, sending).await.map_err(|_| limit),

@@ -9,11 +9,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use super::http1;
+use super::http2::stuck::{self, Piece};
 use super::replay::Replay;
-use super::stuck::{self, Piece};
-use super::watch::Watch;
 
 /// How a body's journey ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +38,9 @@ pub struct Finished {
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     #[error("{0}")]
-    Received(#[from] hyper::Error),
+    Stream(#[from] hyper::Error),
+    #[error("{0}")]
+    Broken(#[from] std::io::Error),
     #[error("the body is longer than {0} bytes")]
     TooLong(usize),
     #[error("the request is being sent another time")]
@@ -53,26 +54,16 @@ pub struct Body {
     moved: u64,
     trailers: Option<HeaderMap>,
     ended: Option<Ended>,
-    /// The connection that it comes on, where that carries one message at a time.
-    source: Option<Source>,
-    /// The connection that waits for its end before the next message, in the same case.
-    target: Option<Watch>,
-}
-
-/// What a body means to the connection that it comes on.
-#[derive(Debug)]
-enum Source {
-    /// The client's, who is told what its request's body waits for.
-    Request(Watch),
-    /// An answer that nobody has read to its end leaves a connection that is of no use.
-    Answer(Watch),
 }
 
 #[derive(Debug)]
 enum Content {
     Empty,
     Whole(Bytes),
-    Received(Incoming),
+    /// On a connection of HTTP/1.
+    Received(http1::Incoming),
+    /// On a stream of HTTP/2.
+    Stream(hyper::body::Incoming),
     Replayed(Replay),
 }
 
@@ -97,28 +88,12 @@ impl Body {
         Self::of(Content::Whole(bytes.into()))
     }
 
-    pub(super) const fn received(incoming: Incoming) -> Self {
+    pub(super) const fn received(incoming: http1::Incoming) -> Self {
         Self::of(Content::Received(incoming))
     }
 
-    /// The body of a request that came on a connection of HTTP/1.
-    pub(super) fn of_request(incoming: Incoming, watch: Watch) -> Self {
-        let mut body = Self::received(incoming);
-        body.source = Some(Source::Request(watch));
-        body
-    }
-
-    /// The body of an answer that comes on a connection of HTTP/1.
-    pub(super) fn of_answer(incoming: Incoming, watch: Watch) -> Self {
-        let mut body = Self::received(incoming);
-        body.source = Some(Source::Answer(watch));
-        body
-    }
-
-    /// The body of an answer that leaves on a connection of HTTP/1.
-    pub(super) fn answering(mut self, watch: Watch) -> Self {
-        self.target = Some(watch);
-        self
+    pub(super) const fn of_stream(incoming: hyper::body::Incoming) -> Self {
+        Self::of(Content::Stream(incoming))
     }
 
     /// Calls `ended` when the body has ended or is dropped.
@@ -138,7 +113,7 @@ impl Body {
     #[must_use]
     pub fn replayed(self, maximum: usize) -> Self {
         match self.content {
-            Content::Received(_) | Content::Whole(_) => self.replayed_once_more(maximum),
+            Content::Received(_) | Content::Stream(_) | Content::Whole(_) => self.replayed_once_more(maximum),
             Content::Empty | Content::Replayed(_) => self,
         }
     }
@@ -148,7 +123,7 @@ impl Body {
     }
 
     const fn of(content: Content) -> Self {
-        Self { content, moved: 0, trailers: None, ended: None, source: None, target: None }
+        Self { content, moved: 0, trailers: None, ended: None }
     }
 
     /// Makes this the one reading that goes on; others of the same content fail from now on.
@@ -163,7 +138,7 @@ impl Body {
     pub fn is_intact(&self) -> bool {
         match &self.content {
             Content::Replayed(replay) => replay.is_intact(),
-            Content::Empty | Content::Whole(_) | Content::Received(_) => true,
+            Content::Empty | Content::Whole(_) | Content::Received(_) | Content::Stream(_) => true,
         }
     }
 
@@ -174,7 +149,8 @@ impl Body {
             Content::Empty => Some(Self::empty()),
             Content::Whole(bytes) => Some(Self::whole(bytes.clone())),
             Content::Received(incoming) if incoming.is_end_stream() => Some(Self::empty()),
-            Content::Received(_) => None,
+            Content::Stream(incoming) if incoming.is_end_stream() => Some(Self::empty()),
+            Content::Received(_) | Content::Stream(_) => None,
             Content::Replayed(replay) => Some(Self::of(Content::Replayed(replay.again()?))),
         }
     }
@@ -182,7 +158,7 @@ impl Body {
     /// Reads all of it into memory, at most `maximum` bytes. Trailers are left out.
     pub async fn collected(mut self, maximum: usize) -> Result<Bytes, BodyError> {
         let mut bytes = bytes::BytesMut::new();
-        while let Some(frame) = std::future::poll_fn(|task| Pin::new(&mut self).poll_frame(task)).await {
+        while let Some(frame) = std::future::poll_fn(|task| self.poll_piece(task)).await {
             if let Ok(piece) = frame?.into_data() {
                 if bytes.len() + piece.len() > maximum {
                     return Err(BodyError::TooLong(maximum));
@@ -194,42 +170,25 @@ impl Body {
     }
 
     fn end(&mut self, how: BodyEnd) {
-        match self.source.take() {
-            Some(Source::Request(watch)) if how == BodyEnd::Whole => watch.body_whole(),
-            Some(Source::Answer(watch)) if how == BodyEnd::Dropped => watch.abandon(),
-            Some(Source::Request(_) | Source::Answer(_)) | None => {}
-        }
-        if let Some(watch) = self.target.take() {
-            watch.answered();
-        }
         if let Some(ended) = self.ended.take() {
             ended(Finished { how, bytes: self.moved, trailers: self.trailers.take() });
         }
     }
 }
 
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+impl Body {
+    /// The next piece, or the end.
+    pub(super) fn poll_piece(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = match &mut self.content {
             Content::Empty => None,
             Content::Whole(bytes) if bytes.is_empty() => None,
             Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Content::Received(incoming) => {
-                let polled = Pin::new(incoming).poll_frame(task);
-                if polled.is_pending() {
-                    stuck::note(Some(Piece::Awaited));
-                    if let Some(Source::Request(watch)) = &self.source {
-                        watch.body_starves(task);
-                    }
-                }
-                ready!(polled).map(|frame| frame.map_err(BodyError::from))
+            Content::Received(incoming) => ready!(incoming.poll_frame(task)),
+            Content::Stream(incoming) => {
+                ready!(Pin::new(incoming).poll_frame(task)).map(|frame| frame.map_err(BodyError::from))
             }
             Content::Replayed(replay) => ready!(replay.poll_frame(task)),
         };
-        stuck::note(frame.as_ref().map(|_| Piece::Given));
         match &frame {
             None => self.end(BodyEnd::Whole),
             Some(Err(_)) => self.end(BodyEnd::Failed),
@@ -246,12 +205,29 @@ impl http_body::Body for Body {
         }
         Poll::Ready(frame)
     }
+}
+
+/// As a stream of HTTP/2 forwards it.
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.poll_piece(task);
+        stuck::note(match &polled {
+            Poll::Pending => Some(Piece::Awaited),
+            Poll::Ready(Some(_)) => Some(Piece::Given),
+            Poll::Ready(None) => None,
+        });
+        polled
+    }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Empty => true,
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Received(incoming) => incoming.is_end_stream(),
+            Content::Stream(incoming) => incoming.is_end_stream(),
             Content::Replayed(replay) => replay.is_end_stream(),
         }
     }
@@ -260,7 +236,8 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Received(incoming) => incoming.size_hint(),
+            Content::Received(incoming) => incoming.length().map_or_else(SizeHint::new, SizeHint::with_exact),
+            Content::Stream(incoming) => incoming.size_hint(),
             Content::Replayed(replay) => {
                 replay.length().map_or_else(SizeHint::new, |length| SizeHint::with_exact(length - self.moved))
             }

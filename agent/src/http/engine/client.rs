@@ -1,29 +1,21 @@
 //! The side that sends requests: one connection as a [`Line`].
 
-use std::rc::Rc;
+use std::task::{Context, Poll};
 
-use http::header::TRANSFER_ENCODING;
-use http::{HeaderValue, Request, Response, StatusCode};
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::TokioIo;
+use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::meter::End;
-use super::server::with_causes;
-use super::stream::Guarded;
-use super::watch::Watch;
-use super::{Body, OnWorker, Version, timer};
-use crate::limits;
+use super::{Body, Version, http1, http2};
 use crate::node::socket::OverTcp;
 
 /// A connection that requests can be sent on. HTTP/1 carries one at a time, HTTP/2 many: each holder of a share has at most
 /// one request under way, from its head to the end of its answer.
 #[derive(Debug)]
 pub enum Line {
-    Http1(http1::SendRequest<Body>, Watch),
-    Http2(http2::SendRequest<Body>, Rc<()>),
+    Http1(http1::Line),
+    Http2(http2::Line),
 }
 
 /// A request without an answer.
@@ -38,16 +30,20 @@ pub struct Unsent {
     pub of_stream: bool,
 }
 
-fn is_refused(error: &h2::Error) -> bool {
-    (error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away()) && error.is_remote()
+impl Unsent {
+    /// No byte of it has left.
+    pub(super) fn untouched(request: Request<Body>, why: &str) -> Self {
+        Self { request: Some(request), why: why.to_owned(), refused: false, of_stream: false }
+    }
+
+    /// Some of it may have left.
+    pub(super) const fn begun(why: String) -> Self {
+        Self { request: None, why, refused: false, of_stream: false }
+    }
 }
 
-fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
-    let first = std::error::Error::source(error);
-    std::iter::successors(first, |error| error.source()).find_map(|error| error.downcast_ref())
-}
-
-/// Speaks `version` on `stream`, whose own task runs where `tasks` counts it and cancels `ended` when the connection is over.
+/// Speaks `version` on `stream`. Where that needs a task of its own, it runs where `tasks` counts it and cancels `ended` when
+/// the connection is over; a line of HTTP/1 is asked ([`Line::poll_closed`]).
 ///
 /// # Errors
 /// The HTTP/2 preface cannot be sent.
@@ -61,106 +57,34 @@ where
     S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
 {
     match version {
-        Version::Http1 => {
-            let watch = Watch::asking();
-            let io = TokioIo::new(Guarded::http1(stream, watch.clone()));
-            let (line, connection) = http1::Builder::new()
-                .preserve_header_case(true)
-                .max_headers(limits::HTTP_HEADERS)
-                .max_buf_size(limits::HTTP_HEAD_MAXIMUM)
-                .handshake(io)
-                .await?;
-            tasks.spawn_local(async move {
-                // How it ended is told to whoever waits for an answer on it.
-                let _ = connection.with_upgrades().await;
-                ended.cancel();
-            });
-            Ok(Line::Http1(line, watch))
-        }
-        Version::Http2 => {
-            let io = TokioIo::new(Guarded::http2(stream, End::Client));
-            let (line, connection) = http2::Builder::new(OnWorker(tasks.clone()))
-                .timer(timer())
-                .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
-                .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
-                .max_header_list_size(limits::HTTP2_HEADER_LIST)
-                .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
-                .keep_alive_interval(limits::HTTP2_PING)
-                .keep_alive_timeout(limits::HTTP2_PING_TIMEOUT)
-                .max_concurrent_reset_streams(limits::HTTP2_RESETS_REMEMBERED)
-                .max_pending_accept_reset_streams(limits::HTTP2_RESETS_UNSEEN)
-                .max_local_error_reset_streams(limits::HTTP2_ERRORS)
-                .handshake(io)
-                .await?;
-            tasks.spawn_local(async move {
-                let _ = connection.await;
-                ended.cancel();
-            });
-            Ok(Line::Http2(line, Rc::default()))
-        }
-    }
-}
-
-/// Whoever waits for an answer on a connection. Dropped before it has come: the peer is told by a reset, for an orderly end
-/// after half a body could be taken for the whole.
-struct Waiting<'a>(Option<&'a Watch>);
-
-impl Waiting<'_> {
-    fn over(mut self) -> Watch {
-        self.0.take().cloned().unwrap_or_default()
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if let Some(watch) = self.0 {
-            watch.abandon();
-        }
-    }
-}
-
-fn unsent(mut failure: hyper::client::conn::TrySendError<Request<Body>>) -> Unsent {
-    let request = failure.take_message();
-    let error = failure.into_error();
-    let cause = h2_error(&error);
-    Unsent {
-        request,
-        refused: cause.is_some_and(is_refused),
-        of_stream: cause.is_some_and(h2::Error::is_reset),
-        why: with_causes(&error),
+        Version::Http1 => Ok(Line::Http1(http1::Line::new(stream, tasks.clone()))),
+        Version::Http2 => http2::open(stream, tasks, ended).await.map(Line::Http2),
     }
 }
 
 impl Line {
     /// Sends a request and waits for the head of its answer.
-    pub async fn send(&mut self, mut request: Request<Body>) -> Result<Response<Body>, Unsent> {
-        if matches!(self, Self::Http1(..)) && request.body().length().is_none() {
-            // The engine takes a GET without a length for one without a body.
-            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
+    pub async fn send(&mut self, request: Request<Body>) -> Result<Response<Body>, Unsent> {
         match self {
-            Self::Http1(line, watch) => {
-                let waiting = Waiting(Some(watch));
-                let answered = line.try_send_request(request).await;
-                let watch = waiting.over();
-                let response = answered.map_err(unsent)?;
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    watch.becomes_tunnel();
-                }
-                Ok(response.map(|body| Body::of_answer(body, watch)))
-            }
-            Self::Http2(line, _) => {
-                let answered = line.try_send_request(request).await;
-                answered.map(|response| response.map(Body::received)).map_err(unsent)
-            }
+            Self::Http1(line) => line.send(request).await,
+            Self::Http2(line) => line.send(request).await,
         }
     }
 
     /// Ready when a request can be sent at once; false when the connection has ended.
     pub async fn is_usable(&mut self) -> bool {
         match self {
-            Self::Http1(line, _) => line.ready().await.is_ok(),
-            Self::Http2(line, _) => line.ready().await.is_ok(),
+            Self::Http1(line) => !line.is_closed(),
+            Self::Http2(line) => line.is_usable().await,
+        }
+    }
+
+    /// Whether another request can follow the one that was answered last.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        match self {
+            Self::Http1(line) => line.lasts(),
+            Self::Http2(line) => !line.is_closed(),
         }
     }
 
@@ -168,8 +92,17 @@ impl Line {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         match self {
-            Self::Http1(line, _) => line.is_closed(),
-            Self::Http2(line, _) => line.is_closed(),
+            Self::Http1(line) => line.is_closed(),
+            Self::Http2(line) => line.is_closed(),
+        }
+    }
+
+    /// Ready when a line that nobody else looks after has ended. Pending, and woken for nothing, while a request is under way
+    /// on it.
+    pub fn poll_closed(&self, task: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1(line) => line.poll_closed(task),
+            Self::Http2(_) => Poll::Pending,
         }
     }
 
@@ -177,8 +110,8 @@ impl Line {
     #[must_use]
     pub fn share(&self) -> Option<Self> {
         match self {
-            Self::Http1(..) => None,
-            Self::Http2(line, streams) => Some(Self::Http2(line.clone(), Rc::clone(streams))),
+            Self::Http1(_) => None,
+            Self::Http2(line) => Some(Self::Http2(line.share())),
         }
     }
 
@@ -186,8 +119,8 @@ impl Line {
     #[must_use]
     pub fn under_way(&self) -> usize {
         match self {
-            Self::Http1(line, _) => usize::from(!line.is_ready()),
-            Self::Http2(_, holders) => Rc::strong_count(holders) - 1,
+            Self::Http1(line) => usize::from(!line.is_ready()),
+            Self::Http2(line) => line.under_way(),
         }
     }
 
@@ -195,8 +128,8 @@ impl Line {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Http2(_, own), Self::Http2(_, others)) => Rc::ptr_eq(own, others),
-            (Self::Http1(..), _) | (_, Self::Http1(..)) => false,
+            (Self::Http2(own), Self::Http2(others)) => own.is_same(others),
+            (Self::Http1(_), _) | (_, Self::Http1(_)) => false,
         }
     }
 }

@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -119,7 +118,7 @@ impl Replay {
             self.trailed = true;
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
-        let polled = Pin::new(&mut shared.source).poll_frame(task);
+        let polled = shared.source.poll_piece(task);
         if polled.is_pending() {
             shared.waiting = Some(task.waker().clone());
         }
@@ -170,7 +169,7 @@ mod tests {
     use super::*;
 
     async fn next(body: &mut Body) -> Option<Result<Bytes, String>> {
-        let frame = poll_fn(|task| Pin::new(&mut *body).poll_frame(task)).await?;
+        let frame = poll_fn(|task| body.poll_piece(task)).await?;
         Some(frame.map(|frame| frame.into_data().unwrap()).map_err(|error| error.to_string()))
     }
 

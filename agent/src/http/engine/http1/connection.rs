@@ -1,0 +1,463 @@
+//! One connection of HTTP/1, on either side: its bytes, and the body that is arriving on it.
+//!
+//! Invariants: what was not ended in order is reset when it is dropped, so no peer takes a failure for an end; a connection
+//! at rest owns no buffer; whoever still holds the body of an earlier message reads nothing of a later one. Absent: what is
+//! said on it, which is `server`'s and `client`'s.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http_body::Frame;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::coop;
+use tokio::time::{Instant, timeout};
+
+use super::super::BodyError;
+use super::super::alarm::{Alarm, Owed};
+use super::framing::{Decoder, Framing, Malformed, Piece};
+use super::head::{Lines, Refused, Search};
+use super::tunnel::Tunnel;
+use crate::limits;
+use crate::node::socket::OverTcp;
+
+/// What a connection goes through.
+pub trait Transport: AsyncRead + AsyncWrite + OverTcp + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send> Transport for S {}
+
+pub struct Connection {
+    /// Gone where it has ended or has become a tunnel.
+    stream: Option<Box<dyn Transport>>,
+    /// What has arrived and was not read yet.
+    input: BytesMut,
+    /// What one read asks for.
+    read_size: usize,
+    /// What was said and is not written yet.
+    output: BytesMut,
+    alarm: Alarm,
+    /// What the peer owes on the reading side, and since when; since when it takes no bytes.
+    owes: Option<(Owed, Instant)>,
+    blocked: Option<Instant>,
+    /// The peer has ended its sending.
+    is_ended: bool,
+    search: Search,
+    /// The body that arrives, and which message's it is.
+    body: Decoder,
+    message: u32,
+    go_on: GoOn,
+    end: End,
+    /// Why nothing more comes of the body.
+    broken: Option<(io::ErrorKind, String)>,
+    /// Another message may follow this one.
+    lasts: bool,
+    /// Somebody may still read it.
+    has_reader: bool,
+    /// Who wants to know that the body has come or broken, or that nobody reads it any more.
+    watcher: Option<Waker>,
+}
+
+/// Which end of the connection this agent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// A stall in a body whose length was announced is the client's fault.
+    Server,
+    Client,
+}
+
+/// Whether the sender of the arriving body is told that it is wanted (RFC 9110, section 10.1.1).
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum GoOn {
+    /// Nobody waits to be told, or it was said.
+    #[default]
+    Unsaid,
+    Awaited,
+    BeingSaid,
+}
+
+/// What comes next on a connection where a head is awaited.
+pub enum Arrived {
+    Head(Bytes),
+    /// The peer has ended its sending, with nothing begun.
+    End,
+    Refused(Refused),
+}
+
+impl Connection {
+    pub fn new(stream: impl Transport + 'static, end: End) -> Self {
+        stream.acknowledge_within(Some(limits::ACKNOWLEDGE));
+        Self {
+            stream: Some(Box::new(stream)),
+            input: BytesMut::new(),
+            read_size: limits::HTTP1_READ,
+            output: BytesMut::new(),
+            alarm: Alarm::new(),
+            owes: None,
+            blocked: None,
+            is_ended: false,
+            search: Search::default(),
+            body: Decoder::DONE,
+            message: 0,
+            go_on: GoOn::Unsaid,
+            end,
+            broken: None,
+            lasts: true,
+            has_reader: false,
+            watcher: None,
+        }
+    }
+
+    /// It can carry nothing any more.
+    pub const fn is_closed(&self) -> bool {
+        self.stream.is_none() || self.is_ended
+    }
+
+    /// Where a message is said.
+    pub fn output(&mut self) -> &mut BytesMut {
+        if self.output.capacity() == 0 {
+            self.output.reserve(limits::HTTP1_WRITE_AT_FIRST);
+        }
+        &mut self.output
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.output.len() >= limits::HTTP1_WRITE
+    }
+
+    /// The whole of the body has come.
+    pub fn has_body(&self) -> bool {
+        self.body.is_done()
+    }
+
+    /// Nothing has arrived that was not read.
+    pub fn has_read_all(&self) -> bool {
+        self.body.is_done() && self.input.is_empty()
+    }
+
+    /// Nobody is told any more to send a body: the answer begins. True: somebody still waits for that.
+    pub fn leaves_waiting(&mut self) -> bool {
+        std::mem::take(&mut self.go_on) == GoOn::Awaited && !self.body.is_done()
+    }
+
+    /// Reads more. False: the peer has ended its sending.
+    fn poll_fill(&mut self, task: &mut Context<'_>, owed: Option<Owed>) -> Poll<io::Result<bool>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        if self.is_ended {
+            return Poll::Ready(Ok(false));
+        }
+        if self.input.capacity() - self.input.len() < limits::HTTP1_READ / 8 {
+            self.input.reserve(self.read_size);
+        }
+        let room = self.input.capacity() - self.input.len();
+        let read = tokio_util::io::poll_read_buf(Pin::new(stream), task, &mut self.input)?;
+        let Poll::Ready(read) = read else {
+            if self.input.is_empty() {
+                // It may rest for long.
+                self.input = BytesMut::new();
+            }
+            return self.poll_overdue(task, owed).map(Err);
+        };
+        if read == room {
+            self.read_size = (2 * self.read_size).min(limits::HTTP1_READ_MAXIMUM);
+        }
+        self.alarm.moved();
+        self.owes = self.owes.filter(|(owed, _)| *owed == Owed::Head);
+        self.is_ended = read == 0;
+        Poll::Ready(Ok(read > 0))
+    }
+
+    fn poll_overdue(&mut self, task: &mut Context<'_>, owed: Option<Owed>) -> Poll<io::Error> {
+        self.owes = owed.map(|owed| match self.owes {
+            Some((known, since)) if known == owed => (owed, since),
+            Some(_) | None => (owed, Instant::now()),
+        });
+        let owed = self.blocked.map(|since| (Owed::Reading, since)).or(self.owes);
+        self.alarm.poll(task, owed)
+    }
+
+    /// The next head, once the one before and its body have been read.
+    pub fn poll_head(&mut self, task: &mut Context<'_>, lines: Lines) -> Poll<io::Result<Arrived>> {
+        loop {
+            // A server skips empty lines before a request, so they begin none (RFC 9112, section 2.2).
+            while lines == Lines::Strict
+                && let [b'\r', b'\n', ..] | [b'\n', ..] = self.input.as_ref()
+            {
+                self.input.advance(if self.input[0] == b'\r' { 2 } else { 1 });
+            }
+            match self.search.end(&self.input, lines) {
+                Ok(Some(end)) => {
+                    self.owes = None;
+                    return Poll::Ready(Ok(Arrived::Head(self.input.split_to(end).freeze())));
+                }
+                Ok(None) => {}
+                Err(refused) => return Poll::Ready(Ok(Arrived::Refused(refused))),
+            }
+            let owed = (!self.input.is_empty() && lines == Lines::Strict).then_some(Owed::Head);
+            if !ready!(self.poll_fill(task, owed))? {
+                return Poll::Ready(if self.input.is_empty() {
+                    Ok(Arrived::End)
+                } else {
+                    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the peer ended in the middle of a head"))
+                });
+            }
+        }
+    }
+
+    /// A body follows the head; its number.
+    pub fn begin_body(&mut self, framing: Framing, expects: bool) -> u32 {
+        self.body = Decoder::new(framing);
+        self.go_on = if expects { GoOn::Awaited } else { GoOn::Unsaid };
+        self.read_size = limits::HTTP1_READ;
+        self.has_reader = !self.body.is_done();
+        self.message = self.message.wrapping_add(1);
+        self.message
+    }
+
+    pub const fn set_lasting(&mut self, lasts: bool) {
+        self.lasts = lasts;
+    }
+
+    pub const fn lasts(&self) -> bool {
+        self.lasts
+    }
+
+    /// Nobody reads this message's body any more.
+    pub fn leave_body(&mut self, message: u32) {
+        if message == self.message {
+            self.has_reader = false;
+            if let Some(watcher) = self.watcher.take() {
+                watcher.wake();
+            }
+        }
+    }
+
+    /// Ready when the body has come, broken or been left.
+    pub fn poll_body_left(&mut self, task: &Context<'_>) -> Poll<()> {
+        if self.body.is_done() || self.broken.is_some() || !self.has_reader {
+            return Poll::Ready(());
+        }
+        self.watcher = Some(task.waker().clone());
+        Poll::Pending
+    }
+
+    pub const fn has_reader(&self) -> bool {
+        self.has_reader
+    }
+
+    /// What is left of the body, where that is known.
+    pub fn announced(&self, message: u32) -> Option<u64> {
+        if message == self.message { self.body.announced() } else { Some(0) }
+    }
+
+    pub fn is_body_over(&self, message: u32) -> bool {
+        message != self.message || (self.body.is_done() && self.broken.is_none())
+    }
+
+    /// The next piece of a message's body; None at its end.
+    pub fn poll_body(&mut self, task: &mut Context<'_>, message: u32) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if message != self.message {
+            // It was whole, or there would be no later one.
+            return Poll::Ready(None);
+        }
+        if let Some((kind, why)) = &self.broken {
+            return Poll::Ready(Some(Err(BodyError::Broken(io::Error::new(*kind, why.clone())))));
+        }
+        // Pieces that are there already cost no system call, and nobody may take the worker for all of them at once.
+        let turn = ready!(coop::poll_proceed(task));
+        loop {
+            let piece = match self.body.next(&mut self.input) {
+                Ok(Piece::More) => match ready!(self.poll_more_of_body(task)) {
+                    Ok(()) => continue,
+                    Err(error) => return self.broke(task, error),
+                },
+                Ok(Piece::Data(piece)) => Some(Ok(Frame::data(piece))),
+                Ok(Piece::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
+                Ok(Piece::End) => None,
+                Err(Malformed(why)) => return self.broke(task, io::Error::new(io::ErrorKind::InvalidData, why)),
+            };
+            turn.made_progress();
+            self.tell_watcher(task);
+            return Poll::Ready(piece);
+        }
+    }
+
+    /// Ready when more has come, or the end where that is the body's.
+    fn poll_more_of_body(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.go_on == GoOn::Awaited {
+            self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.go_on = GoOn::BeingSaid;
+        }
+        if self.go_on == GoOn::BeingSaid
+            && let Poll::Ready(told) = self.poll_flush(task)
+        {
+            told?;
+            self.go_on = GoOn::Unsaid;
+        }
+        let owed = (self.end == End::Server && self.body.announced().is_some()).then_some(Owed::Body);
+        if ready!(self.poll_fill(task, owed))? || self.body.end() {
+            return Poll::Ready(Ok(()));
+        }
+        let early = io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended in the middle of the body");
+        Poll::Ready(Err(early))
+    }
+
+    fn broke(&mut self, task: &Context<'_>, error: io::Error) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.broken = Some((error.kind(), error.to_string()));
+        self.tell_watcher(task);
+        Poll::Ready(Some(Err(BodyError::Broken(error))))
+    }
+
+    fn tell_watcher(&mut self, task: &Context<'_>) {
+        if self.body.is_done() || self.broken.is_some() {
+            let watcher = self.watcher.take().filter(|watcher| !watcher.will_wake(task.waker()));
+            if let Some(watcher) = watcher {
+                watcher.wake();
+            }
+        }
+    }
+
+    /// Ready: the peer or its message has failed. A peer that ends its sending still waits for its answer.
+    pub fn poll_failure(&mut self, task: &mut Context<'_>) -> Poll<io::Error> {
+        match &self.broken {
+            // What it has sent is wrong, and it can be told so.
+            Some((io::ErrorKind::InvalidData, _)) => return Poll::Pending,
+            Some((kind, why)) => return Poll::Ready(io::Error::new(*kind, why.clone())),
+            None => {}
+        }
+        if !self.body.is_done() {
+            self.watcher = Some(task.waker().clone());
+            // Somebody else reads; who is waited for too long is found out by both.
+            let owed = self.blocked.map(|since| (Owed::Reading, since)).or(self.owes);
+            return self.alarm.poll(task, owed);
+        }
+        while !self.is_ended && self.input.len() < limits::HTTP1_AHEAD {
+            if let Err(error) = ready!(self.poll_fill(task, None)) {
+                return Poll::Ready(error);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Whether a connection at rest is of no use any more; nobody is woken.
+    pub fn has_ended_at_rest(&mut self) -> bool {
+        at_once(|task| self.poll_end_of_rest(task)).is_ready()
+    }
+
+    /// Ready: a connection at rest is of no use any more, because its peer has ended it or speaks unasked.
+    pub fn poll_end_of_rest(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        if self.stream.is_none() || !self.input.is_empty() {
+            return Poll::Ready(());
+        }
+        self.poll_fill(task, None).map(drop)
+    }
+
+    /// Reads over what has come of a body that nobody wants. False: there is more of it.
+    pub fn skip_body(&mut self) -> bool {
+        while let Ok(Piece::Data(_) | Piece::Trailers(_)) = self.body.next(&mut self.input) {}
+        self.body.is_done() && self.broken.is_none()
+    }
+
+    /// Writes what was said.
+    pub fn poll_flush(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        let mut stream = Pin::new(stream);
+        let mut written = Poll::Ready(Ok(()));
+        while !self.output.is_empty() && matches!(written, Poll::Ready(Ok(()))) {
+            written = stream.as_mut().poll_write(task, &self.output).map(|count| {
+                let count = count?;
+                self.alarm.moved();
+                self.blocked = None;
+                self.output.advance(count);
+                if count > 0 { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+            });
+        }
+        let flushed = if matches!(written, Poll::Ready(Ok(()))) { stream.poll_flush(task) } else { written };
+        if flushed.is_pending() {
+            let since = *self.blocked.get_or_insert_with(Instant::now);
+            return self.alarm.poll(task, Some((Owed::Reading, since))).map(Err);
+        }
+        self.blocked = None;
+        flushed
+    }
+
+    /// Frees what only a message needs.
+    pub fn rest(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        self.output = BytesMut::new();
+    }
+
+    /// Ends it in order, where nothing is under way: at once, or not at all.
+    pub fn close(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            let ended = at_once(|task| Pin::new(&mut stream).poll_shutdown(task));
+            if !matches!(ended, Poll::Ready(Ok(()))) {
+                stream.reset_on_close();
+            }
+        }
+    }
+
+    /// The end of the connection, said as a failure.
+    pub fn abandon(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.reset_on_close();
+        }
+    }
+
+    fn poll_shutdown(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(task))?;
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
+        if let Poll::Ready(ended) = Pin::new(stream).poll_shutdown(task) {
+            return Poll::Ready(ended);
+        }
+        let since = *self.blocked.get_or_insert_with(Instant::now);
+        self.alarm.poll(task, Some((Owed::Reading, since))).map(Err)
+    }
+
+    fn poll_linger(&mut self, task: &mut Context<'_>, room: &mut usize) -> Poll<()> {
+        loop {
+            self.input.clear();
+            if !matches!(ready!(self.poll_fill(task, None)), Ok(true)) || self.input.len() > *room {
+                return Poll::Ready(());
+            }
+            *room -= self.input.len();
+        }
+    }
+
+    /// What follows on the connection is another protocol. Nothing, if it has ended.
+    pub fn take_tunnel(&mut self) -> Option<Tunnel> {
+        let stream = self.stream.take()?;
+        stream.acknowledge_within(None);
+        Some(Tunnel::new(stream, std::mem::take(&mut self.input).freeze()))
+    }
+}
+
+/// What can be done without waiting, also at the end of a task's turn.
+fn at_once<T>(step: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    pin!(coop::unconstrained(poll_fn(step))).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Ends the sending, and reads on for a moment where the peer is still sending. Bytes that nobody has read turn a close into
+/// a reset, which would take the last answer away (RFC 9112, section 9.6).
+pub async fn end(connection: &RefCell<Connection>) -> io::Result<()> {
+    poll_fn(|task| connection.borrow_mut().poll_shutdown(task)).await?;
+    let is_still_sending = !connection.borrow().has_read_all() && !connection.borrow().is_ended;
+    if is_still_sending {
+        let mut room = limits::LINGER_BYTES;
+        let lingering = poll_fn(|task| connection.borrow_mut().poll_linger(task, &mut room));
+        // What comes later is not waited for.
+        let _ = timeout(limits::LINGER, lingering).await;
+    }
+    connection.borrow_mut().stream = None;
+    Ok(())
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}

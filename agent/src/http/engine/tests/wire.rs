@@ -1,0 +1,221 @@
+//! What each side of an agent sees of a message of HTTP/1, byte by byte.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{hear, joined, local, rest};
+
+/// What a client says, how that arrives, what the server answers, and how that arrives.
+type Row = (&'static str, &'static str, &'static str, &'static str);
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// As many bytes as this text has characters, each of which is one.
+async fn as_long_as(text: &str, stream: &mut TcpStream) -> String {
+    let mut bytes = vec![0; text.chars().count()];
+    let read = timeout(Duration::from_secs(20), stream.read_exact(&mut bytes)).await;
+    let text = bytes.into_iter().map(char::from).collect();
+    if let Ok(Ok(_)) = read { text } else { format!("too little: {text}") }
+}
+
+/// Carries one request.
+async fn carried((asked, arrives, answered, comes): Row) {
+    local(async {
+        let (mut client, mut server, between) = joined().await;
+        let asking = async {
+            client.write_all(asked.as_bytes()).await.unwrap();
+            assert_eq!(as_long_as(arrives, &mut server).await, arrives, "{asked:?}");
+            server.write_all(answered.as_bytes()).await.unwrap();
+            assert_eq!(as_long_as(comes, &mut client).await, comes, "{answered:?}");
+        };
+        let serving = async {
+            between.await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = asking => {}
+            () = serving => {}
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn messages_arrive_as_they_were_written() {
+    let rows: [Row; 10] = [
+        // The case of names, repeated fields, other bytes and the server's own words for a status.
+        (
+            "GET /x?y HTTP/1.1\r\nhOST: a\r\nX-One: 1\r\nx-two: \u{e4}\r\nX-oNE: 2\r\n\r\n",
+            "GET /x?y HTTP/1.1\r\nhOST: a\r\nX-One: 1\r\nX-oNE: 2\r\nx-two: \u{c3}\u{a4}\r\n\r\n",
+            "HTTP/1.1 200 Fine\r\nX-A: b\r\nContent-LENGTH: 2\r\n\r\nok",
+            "HTTP/1.1 200 Fine\r\nX-A: b\r\nContent-LENGTH: 2\r\n\r\nok",
+        ),
+        // Empty lines before a request belong to nothing, and a status needs no words.
+        (
+            "\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody",
+            "HTTP/1.1 299 \r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 299 \r\nContent-Length: 0\r\n\r\n",
+        ),
+        // Chunks and trailers.
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4;x\r\nbody\r\n0\r\nX-Sum: 1\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 2\r\nHost: b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 2\r\n\r\n",
+        ),
+        // What is said before the answer is for this hop.
+        (
+            GET,
+            GET,
+            "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        ),
+        // Answers without a body, whatever they say of one.
+        (
+            "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+        ),
+        (
+            GET,
+            GET,
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n",
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n",
+        ),
+        (GET, GET, "HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"),
+        // An application may be sloppy; its client gets what everybody reads alike.
+        (
+            GET,
+            GET,
+            "HTTP/1.1 200 OK\nContent-Length: 9\nTransfer-Encoding: chunked\n\n2\r\nok\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        ),
+        // HTTP/1.0 knows no chunks, and keeps its connection only when both say so.
+        (
+            "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            "HTTP/1.0 200 OK\r\nContent-Length: 2\r\nconnection: keep-alive\r\n\r\nok",
+        ),
+        (
+            "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nconnection: close\r\n\r\nok",
+        ),
+    ];
+    for row in rows {
+        carried(row).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_first_is_told_to_go_on() {
+    local(async {
+        let (mut client, mut server, between) = joined().await;
+        let asking = async {
+            client
+                .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+                .await
+                .unwrap();
+            hear(&mut client, "HTTP/1.1 100 Continue\r\n\r\n").await;
+            client.write_all(b"body").await.unwrap();
+            hear(&mut server, "body").await;
+            server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            assert!(!hear(&mut client, "\r\n\r\nok").await.contains("close"));
+        };
+        tokio::select! {
+            () = asking => {}
+            end = between => panic!("{end:?}"),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_that_come_at_once_are_answered_in_order_on_one_connection() {
+    local(async {
+        let (mut client, mut server, between) = joined().await;
+        let asking = async {
+            client
+                .write_all([GET, "POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"].concat().as_bytes())
+                .await
+                .unwrap();
+            assert_eq!(hear(&mut server, "\r\n\r\n").await, GET);
+            server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst").await.unwrap();
+            hear(&mut server, "\r\n\r\nx").await;
+            server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond").await.unwrap();
+            assert!(hear(&mut client, "second").await.contains("first"));
+        };
+        tokio::select! {
+            () = asking => {}
+            end = between => panic!("{end:?}"),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_flows_while_its_request_still_does() {
+    local(async {
+        let (mut client, mut server, between) = joined().await;
+        let asking = async {
+            client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\none").await.unwrap();
+            hear(&mut server, "one").await;
+            server.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await.unwrap();
+            hear(&mut client, "1\r\na\r\n").await;
+            client.write_all(b"two").await.unwrap();
+            hear(&mut server, "two").await;
+            server.write_all(b"1\r\nb\r\n0\r\n\r\n").await.unwrap();
+            hear(&mut client, "1\r\nb\r\n0\r\n\r\n").await;
+            // Both connections go on.
+            client.write_all(GET.as_bytes()).await.unwrap();
+            assert_eq!(hear(&mut server, "\r\n\r\n").await, GET);
+        };
+        tokio::select! {
+            () = asking => {}
+            end = between => panic!("{end:?}"),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_wait_for_its_request_arrives_whole() {
+    local(async {
+        let (mut client, mut server, between) = joined().await;
+        let asking = async {
+            client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nhalf").await.unwrap();
+            hear(&mut server, "half").await;
+            server.write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno").await.unwrap();
+            drop(server);
+            let _ = client.write_all(b"more").await;
+            let answer = hear(&mut client, "\r\n\r\nno").await;
+            (answer, rest(&mut client).await)
+        };
+        let ((answer, left), _) = tokio::join!(asking, between);
+        assert!(answer.starts_with("HTTP/1.1 413") && left.as_deref() == Ok(""), "{answer:?} {left:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn answers_that_could_be_read_in_two_ways_go_no_further() {
+    let answers = [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
+        "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n folded: x\r\n\r\n",
+        "HTTP/1.1 20 OK\r\n\r\n",
+        "SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    ];
+    for answered in answers {
+        carried((GET, GET, answered, "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nno answer")).await;
+    }
+}
