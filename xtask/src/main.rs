@@ -6,7 +6,9 @@
 mod bench;
 mod bpf;
 mod build;
+mod cluster;
 mod demo;
+mod image;
 mod lint;
 mod proto;
 mod prove;
@@ -43,6 +45,8 @@ enum Command {
     Build(build::Arguments),
     /// Play the demo: a two-node mesh on this machine.
     Demo(demo::Arguments),
+    /// Run a Kubernetes cluster with two nodes on this machine.
+    Cluster(cluster::Arguments),
     /// Run the tiers unit, kernel and netns, or the named ones.
     Test { tiers: Vec<test::Tier> },
     /// Run one proof in full, or list the proofs.
@@ -79,6 +83,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Bpf => bpf::build_and_report(),
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Test { tiers } => test::run(&tiers),
         Command::Prove { name } => prove::run(name.as_deref()),
         Command::Bench { arguments } => bench::run(&arguments),

@@ -9,11 +9,12 @@ mod modules;
 mod tools;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use super::bpf;
+use super::{bpf, cluster, run};
 
 pub use kernels::{Kernel, SERIES as KERNEL_SERIES};
 pub use modules::modules_in_order;
@@ -26,6 +27,8 @@ pub enum Part {
     Bench,
     /// The compiler and the linker of the BPF programs.
     Bpf,
+    /// What a Kubernetes cluster on this machine is made of. The first build takes a quarter of an hour.
+    Cluster,
     /// The network tools and the real applications of the demo and of the netns tier.
     Demo,
     /// QEMU and the oldest kernels that Weft supports.
@@ -36,12 +39,13 @@ pub enum Part {
 
 impl Part {
     /// Every part, for a set-up without arguments.
-    pub const ALL: [Self; 5] = [Self::Bench, Self::Bpf, Self::Demo, Self::Kernels, Self::Lint];
+    pub const ALL: [Self; 6] = [Self::Bench, Self::Bpf, Self::Cluster, Self::Demo, Self::Kernels, Self::Lint];
 
     fn needs(self) -> &'static [Need] {
         match self {
             Self::Bench => BENCH,
             Self::Bpf => BPF,
+            Self::Cluster => CLUSTER,
             Self::Demo => DEMO,
             Self::Kernels => KERNELS,
             Self::Lint => LINT,
@@ -81,15 +85,26 @@ const BPF: &[Need] = &[
     Need { package: "libpolly-22-dev", evidence: Evidence::Check(polly_is_here) },
 ];
 
+const CLUSTER: &[Need] = &[
+    IPROUTE,
+    NFTABLES,
+    UTIL_LINUX,
+    GO,
+    Need { package: "iptables", evidence: Evidence::Program("iptables") },
+    Need { package: "gcc", evidence: Evidence::Program("cc") },
+    Need { package: "libseccomp-dev", evidence: Evidence::Check(seccomp_is_here) },
+    Need { package: "pkg-config", evidence: Evidence::Program("pkg-config") },
+];
+
 const DEMO: &[Need] = &[
     MAKE,
-    Need { package: "iproute2", evidence: Evidence::Program("ip") },
-    Need { package: "nftables", evidence: Evidence::Program("nft") },
+    IPROUTE,
+    NFTABLES,
     Need { package: "socat", evidence: Evidence::Program("socat") },
-    Need { package: "util-linux", evidence: Evidence::Program("nsenter") },
+    UTIL_LINUX,
     NGINX,
     Need { package: "nodejs", evidence: Evidence::Program("node") },
-    Need { package: "golang-go", evidence: Evidence::Program("go") },
+    GO,
     Need { package: "mariadb-server", evidence: Evidence::Program("mariadbd") },
     Need { package: "mariadb-client", evidence: Evidence::Program("mariadb") },
     Need { package: "redis-server", evidence: Evidence::Program("redis-server") },
@@ -108,6 +123,14 @@ const LINT: &[Need] = &[MAKE, PYTHON];
 /// Builds the agent's allocator, as cargo's own C compiler builds the rest.
 const MAKE: Need = Need { package: "make", evidence: Evidence::Program("make") };
 
+const GO: Need = Need { package: "golang-go", evidence: Evidence::Program("go") };
+
+const IPROUTE: Need = Need { package: "iproute2", evidence: Evidence::Program("ip") };
+
+const NFTABLES: Need = Need { package: "nftables", evidence: Evidence::Program("nft") };
+
+const UTIL_LINUX: Need = Need { package: "util-linux", evidence: Evidence::Program("nsenter") };
+
 const NGINX: Need = Need { package: "nginx-light", evidence: Evidence::Program("nginx") };
 
 /// Makes private environments for programs that come as wheels.
@@ -120,6 +143,11 @@ fn llvm_is_here() -> bool {
 
 fn polly_is_here() -> bool {
     Path::new("/usr/lib/llvm-22/lib/libPolly.a").exists() || tools::runs(&BPF_LINKER)
+}
+
+/// The header, for runc is compiled against it.
+fn seccomp_is_here() -> bool {
+    run::captured(Command::new("pkg-config").args(["--exists", "libseccomp"])).is_ok()
 }
 
 /// Installs what the parts need; nothing named means every part.
@@ -153,6 +181,7 @@ pub fn ensure(parts: &[Part]) -> Result<()> {
                 LINT_WHEELS.ensure()?;
             }
             Part::Kernels => kernels::ensure()?,
+            Part::Cluster => cluster::ensure_programs()?,
             Part::Demo => {}
         }
     }

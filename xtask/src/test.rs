@@ -2,6 +2,7 @@
 //!
 //! Nothing is skipped: a tier that cannot run, runs no test or ignores one has failed.
 
+mod cluster;
 mod counts;
 mod initramfs;
 mod kernels;
@@ -29,6 +30,10 @@ pub enum Tier {
     Kernel,
     /// Whole nodes out of network namespaces; needs root.
     Netns,
+    /// A real Kubernetes with two nodes; needs root; runs by name only.
+    Cluster,
+    /// The same with the other options of a cluster: cgroup v2 alone, point-to-point links, iptables; by name only.
+    ClusterV2,
     /// The kernel tier on the oldest supported kernels, inside QEMU; runs by name only.
     Kernels,
 }
@@ -46,6 +51,8 @@ impl Tier {
             Self::Unit => "unit",
             Self::Kernel => "kernel",
             Self::Netns => "netns",
+            Self::Cluster => "cluster",
+            Self::ClusterV2 => "cluster-v2",
             Self::Kernels => "kernels",
         }
     }
@@ -56,6 +63,7 @@ impl Tier {
             Self::Unit => "cargo",
             Self::Kernel | Self::Kernels => "weft-kernel-tier",
             Self::Netns => "weft-netns-tier",
+            Self::Cluster | Self::ClusterV2 => "weft-cluster-tier",
         }
     }
 }
@@ -104,6 +112,7 @@ pub fn run(tiers: &[Tier]) -> Result<()> {
             Tier::Kernel | Tier::Netns => {
                 outcomes.push(in_namespaces(tier));
             }
+            Tier::Cluster | Tier::ClusterV2 => outcomes.push(cluster::run(tier)),
             Tier::Kernels => outcomes.extend(kernels::run()),
         }
     }

@@ -1,0 +1,263 @@
+//! `cargo xtask cluster up | down | kubectl | kubeconfig | load | node`: a real Kubernetes with two nodes on this machine.
+//!
+//! etcd, the control plane, containerd, the kubelet and kube-proxy are the real ones, each part in namespaces of its own;
+//! nothing is downloaded but Go modules, when they are built. `up` is complete or says why it is not; `down` leaves
+//! nothing, whatever happened before. Absent: IPv6, load balancers, volumes, a way out of the cluster.
+
+mod cgroups;
+mod control_plane;
+mod launch;
+mod network;
+mod node;
+mod place;
+mod programs;
+mod removal;
+mod up;
+mod wait;
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Subcommand, ValueEnum};
+
+use self::network::{NODES, Node};
+use self::place::Place;
+use super::{run, setup, step};
+
+pub use self::place::Name;
+pub use self::programs::ensure as ensure_programs;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The cluster's name: several run side by side, and do not see each other.
+    #[arg(long, global = true, default_value = "weft")]
+    name: Name,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the cluster, and wait until its nodes and its DNS are ready.
+    Up(Options),
+    /// End the cluster, and remove everything of it.
+    Down {
+        /// Wait until nobody holds the other end of the standard input any more.
+        #[arg(long, hide = true)]
+        after_input: bool,
+    },
+    /// Run kubectl as the cluster's administrator.
+    #[command(disable_help_flag = true)]
+    Kubectl {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Print the path of the administrator's kubeconfig. The API server answers in the control plane's network alone.
+    Kubeconfig,
+    /// Put an image into both nodes.
+    Load {
+        /// An OCI or Docker archive.
+        image: PathBuf,
+    },
+    /// Run a command inside a node, or inside the control plane's network.
+    Node {
+        /// node1, node2 or control-plane.
+        node: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+/// What clusters differ in.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What nodes see of control groups.
+    #[arg(long, value_enum, default_value_t = View::Hybrid)]
+    cgroups: View,
+    /// How pods are connected to their node.
+    #[arg(long, value_enum, default_value_t = Cni::Bridge)]
+    cni: Cni,
+    /// How kube-proxy turns Services into pods.
+    #[arg(long, value_enum, default_value_t = Proxy::Nftables)]
+    proxy: Proxy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum View {
+    /// The first version with its controllers, and the second beside it: limits are enforced.
+    Hybrid,
+    /// The second version alone, as on today's nodes. Without controllers in it limits are not enforced.
+    V2,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Cni {
+    /// All pods of a node on one bridge.
+    Bridge,
+    /// A link of its own to every pod.
+    Ptp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Proxy {
+    Nftables,
+    Iptables,
+}
+
+impl Proxy {
+    /// What kube-proxy calls it, and the plugin for ports of nodes.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+            Self::Iptables => "iptables",
+        }
+    }
+}
+
+impl Options {
+    /// Those of `up` without any.
+    pub const USUAL: Self = Self { cgroups: View::Hybrid, cni: Cni::Bridge, proxy: Proxy::Nftables };
+
+    /// Every other choice.
+    pub const OTHER: Self = Self { cgroups: View::V2, cni: Cni::Ptp, proxy: Proxy::Iptables };
+
+    /// As one would type them.
+    fn line(self) -> String {
+        let word = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
+            value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+        };
+        let (cgroups, cni) = (word(&|| self.cgroups.to_possible_value()), word(&|| self.cni.to_possible_value()));
+        format!("--cgroups {cgroups} --cni {cni} --proxy {}", self.proxy.word())
+    }
+}
+
+/// Does what was asked for.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    setup::require_root("a cluster")?;
+    let place = Place::of(arguments.name.clone())?;
+    match &arguments.command {
+        Command::Up(options) => up::up(&place, *options),
+        Command::Down { after_input } => {
+            if *after_input {
+                // An error means the same as the end: nobody is at the other side.
+                std::io::stdin().read_to_end(&mut Vec::new()).ok();
+            }
+            run::watchfully(|| down(&place))
+        }
+        Command::Kubectl { arguments } => become_program(running(&place)?.kubectl().args(arguments)),
+        Command::Kubeconfig => {
+            println!("{}", running(&place)?.kubeconfig().display());
+            Ok(())
+        }
+        Command::Load { image } => load(running(&place)?, image),
+        Command::Node { node, command } => become_program(&mut inside(running(&place)?, node, command)?),
+    }
+}
+
+/// Ends the cluster and removes everything of it.
+fn down(place: &Place) -> Result<()> {
+    if !removal::is_needed(place)? {
+        println!("there is no cluster {}", place.name);
+        return Ok(());
+    }
+    let started = Instant::now();
+    let _lock = place.lock()?;
+    removal::remove(place)?;
+    println!("the cluster {} is gone ({})", place.name, step::seconds(started.elapsed()));
+    Ok(())
+}
+
+fn load(place: &Place, image: &Path) -> Result<()> {
+    for node in NODES {
+        let archive = File::open(image).with_context(|| format!("cannot read {}", image.display()))?;
+        let words = ["ctr", "images", "import", "-"].map(str::to_owned);
+        step::quiet(&format!("load {} into {}", image.display(), node.name()), || {
+            let mut import = node::command(place, node, &words)?;
+            run::fed(&mut import, archive)
+        })?;
+    }
+    Ok(())
+}
+
+fn inside(place: &Place, node: &str, words: &[String]) -> Result<Process> {
+    if node == "control-plane" {
+        let (program, arguments) = words.split_first().context("name a command")?;
+        let mut command = place.in_control_plane(program);
+        command.args(arguments);
+        return Ok(command);
+    }
+    let node = named(node)?;
+    node::command(place, node, words)
+}
+
+fn named(name: &str) -> Result<Node> {
+    let names = || NODES.map(Node::name).join(", ");
+    NODES.into_iter().find(|node| node.name() == name).with_context(|| format!("there is no {name}: {}", names()))
+}
+
+fn running(place: &Place) -> Result<&Place> {
+    ensure!(
+        place.options().is_some(),
+        "there is no complete cluster {}; `cargo xtask cluster up` starts it",
+        place.name
+    );
+    Ok(place)
+}
+
+/// The program gets everything that is ours: the terminal, the standard streams, and the exit status.
+fn become_program(command: &mut Process) -> Result<()> {
+    let error = command.exec();
+    bail!("cannot run `{}`: {error}", run::line(command))
+}
+
+/// A cluster that ends with its owner: also when the owner is killed, a process of its own takes it down.
+pub struct Borrowed {
+    place: Place,
+    guard: std::process::Child,
+}
+
+impl Borrowed {
+    /// Starts a cluster of this name; one that is left of it is removed first.
+    pub fn up(name: Name, options: Options) -> Result<Self> {
+        let place = Place::of(name)?;
+        let mut guard = Process::new(std::env::current_exe()?);
+        guard.args(["cluster", "--name", &place.name.to_string(), "down", "--after-input"]);
+        // In a group of its own: what is sent to ours must not reach it.
+        let guard = guard.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let borrowed = Self { place, guard };
+        run::watchfully(|| {
+            if removal::is_needed(&borrowed.place)? {
+                down(&borrowed.place)?;
+            }
+            up::up(&borrowed.place, options)
+        })?;
+        Ok(borrowed)
+    }
+
+    /// A program in the control plane's network, with the cluster's kubectl and its credentials.
+    pub fn command(&self, program: &Path) -> Result<Process> {
+        let mut command = self.place.in_control_plane(&program.display().to_string());
+        command.env("WEFT_CLUSTER", self.place.name.to_string()).env("XTASK", std::env::current_exe()?);
+        command.env("WEFT_CLUSTER_OPTIONS", self.place.options().unwrap_or_default());
+        Ok(command)
+    }
+
+    /// The last lines of every log, for failures.
+    pub fn last_words(&self) -> String {
+        launch::all_last_words(self.place.folder())
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        if !self.guard.wait().is_ok_and(|status| status.success()) {
+            eprintln!("the cluster {} is not gone: cargo xtask cluster --name {0} down", self.place.name);
+        }
+    }
+}

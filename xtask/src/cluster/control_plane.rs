@@ -1,0 +1,147 @@
+//! The control plane: etcd, the API server, the controller manager and the scheduler, in a network of their own.
+//!
+//! Webhooks and aggregated APIs go to pods' addresses, because this network has routes to them but no kube-proxy.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::thread::LinkNameSpaceType;
+
+use super::launch::Started;
+use super::network::{API, API_PORT, SERVICES};
+use super::place::Place;
+use super::wait;
+use crate::run;
+
+/// The API server is ready after five seconds on two free processors.
+const READY_LIMIT: Duration = Duration::from_mins(2);
+
+/// A connection within one machine takes microseconds.
+const CONNECT_LIMIT: Duration = Duration::from_millis(200);
+
+/// Starts etcd and the API server.
+pub fn start_api(place: &Place, folders: &[PathBuf], started: &mut Started) -> Result<()> {
+    let network = place.control_plane_network();
+    started.add(place, "etcd", (&network, folders), &etcd(place))?;
+    started.add(place, "kube-apiserver", (&network, folders), &api_server(place))
+}
+
+/// Starts the controller manager and the scheduler. The API server must be ready: it forbids them what they need before
+/// it has made its own roles, and the controller manager then ends.
+pub fn start_controllers(place: &Place, folders: &[PathBuf], started: &mut Started) -> Result<()> {
+    let network = place.control_plane_network();
+    started.add(place, "kube-controller-manager", (&network, folders), &controller_manager(place))?;
+    started.add(place, "kube-scheduler", (&network, folders), &scheduler(place))
+}
+
+/// Waits until the API server says that it is ready.
+pub fn await_api(place: &Place, started: &mut Started) -> Result<()> {
+    wait::until("the API server", READY_LIMIT, || {
+        started.expect_running()?;
+        Ok((is_listening(place)? && is_ready(place)).then_some(()))
+    })
+}
+
+/// Whether the API server says that it is ready.
+pub fn is_ready(place: &Place) -> bool {
+    let mut kubectl = place.kubectl();
+    kubectl.args(["get", "--raw", "/readyz", "--request-timeout=2s"]);
+    run::captured(&mut kubectl).is_ok_and(|answer| answer == "ok")
+}
+
+/// Costs nothing, unlike a start of kubectl, which would take the processors from the API server.
+fn is_listening(place: &Place) -> Result<bool> {
+    let network = File::open(place.control_plane_network())?;
+    let connect = move || -> Result<bool> {
+        rustix::thread::move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(TcpStream::connect_timeout(&SocketAddr::from((API, API_PORT)), CONNECT_LIMIT).is_ok())
+    };
+    // Only the thread is in the other network, and it ends there.
+    std::thread::spawn(connect).join().ok().context("cannot look for the API server")?
+}
+
+/// The data of a cluster that is made anew every time need not survive a power cut.
+fn etcd(place: &Place) -> Vec<String> {
+    vec![
+        "etcd".to_owned(),
+        "--name=control-plane".to_owned(),
+        format!("--data-dir={}", place.path("etcd").display()),
+        "--listen-client-urls=http://127.0.0.1:2379".to_owned(),
+        "--advertise-client-urls=http://127.0.0.1:2379".to_owned(),
+        "--listen-peer-urls=http://127.0.0.1:2380".to_owned(),
+        "--initial-advertise-peer-urls=http://127.0.0.1:2380".to_owned(),
+        "--initial-cluster=control-plane=http://127.0.0.1:2380".to_owned(),
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+    ]
+}
+
+fn api_server(place: &Place) -> Vec<String> {
+    let file = |name: &str| place.path("certificates").join(name).display().to_string();
+    vec![
+        "kube-apiserver".to_owned(),
+        "--etcd-servers=http://127.0.0.1:2379".to_owned(),
+        format!("--advertise-address={API}"),
+        format!("--secure-port={API_PORT}"),
+        format!("--tls-cert-file={}", file("apiserver.crt")),
+        format!("--tls-private-key-file={}", file("apiserver.key")),
+        format!("--client-ca-file={}", file("ca.crt")),
+        format!("--kubelet-client-certificate={}", file("apiserver-kubelet-client.crt")),
+        format!("--kubelet-client-key={}", file("apiserver-kubelet-client.key")),
+        format!("--kubelet-certificate-authority={}", file("ca.crt")),
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
+        format!("--service-account-key-file={}", file("service-account.pub")),
+        format!("--service-account-signing-key-file={}", file("service-account.key")),
+        format!("--service-cluster-ip-range={SERVICES}"),
+        "--authorization-mode=Node,RBAC".to_owned(),
+        "--enable-admission-plugins=NodeRestriction".to_owned(),
+        "--allow-privileged=true".to_owned(),
+        format!("--requestheader-client-ca-file={}", file("front-proxy-ca.crt")),
+        "--requestheader-allowed-names=front-proxy-client".to_owned(),
+        "--requestheader-username-headers=X-Remote-User".to_owned(),
+        "--requestheader-group-headers=X-Remote-Group".to_owned(),
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
+        format!("--proxy-client-cert-file={}", file("front-proxy-client.crt")),
+        format!("--proxy-client-key-file={}", file("front-proxy-client.key")),
+        "--enable-aggregator-routing=true".to_owned(),
+        "--profiling=false".to_owned(),
+    ]
+}
+
+fn controller_manager(place: &Place) -> Vec<String> {
+    let file = |name: &str| place.path("certificates").join(name).display().to_string();
+    let mut words = vec!["kube-controller-manager".to_owned()];
+    words.extend(as_client(&file("controller-manager.kubeconfig")));
+    words.extend([
+        format!("--root-ca-file={}", file("ca.crt")),
+        format!("--service-account-private-key-file={}", file("service-account.key")),
+        "--use-service-account-credentials=true".to_owned(),
+        format!("--cluster-signing-cert-file={}", file("ca.crt")),
+        format!("--cluster-signing-key-file={}", file("ca.key")),
+        format!("--service-cluster-ip-range={SERVICES}"),
+        "--allocate-node-cidrs=false".to_owned(),
+    ]);
+    words
+}
+
+fn scheduler(place: &Place) -> Vec<String> {
+    let mut words = vec!["kube-scheduler".to_owned()];
+    words.extend(as_client(&place.path("certificates/scheduler.kubeconfig").display().to_string()));
+    words
+}
+
+/// There is one of each, so none waits to be elected.
+fn as_client(kubeconfig: &str) -> [String; 5] {
+    [
+        format!("--kubeconfig={kubeconfig}"),
+        format!("--authentication-kubeconfig={kubeconfig}"),
+        format!("--authorization-kubeconfig={kubeconfig}"),
+        "--bind-address=127.0.0.1".to_owned(),
+        "--leader-elect=false".to_owned(),
+    ]
+}

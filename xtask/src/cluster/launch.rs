@@ -1,0 +1,92 @@
+//! Programs that outlive xtask: each is below the cluster's cgroup folder before it does anything, has a session of its
+//! own, and writes to a log.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::place::Place;
+
+/// Moves itself into the folders that are named before "--", and becomes the command behind it. Where a folder is gone
+/// the cluster is gone, and the command must not be.
+const JOIN: &str = r#"
+set -e
+while [ "$1" != -- ]; do echo 0 > "$1/cgroup.procs"; shift; done
+shift
+exec "$@"
+"#;
+
+/// Lines of a log that a failure shows.
+const LAST_WORDS: usize = 12;
+
+/// The programs that were started, to be watched until the cluster is complete.
+pub struct Started {
+    programs: Vec<(String, Child, PathBuf)>,
+}
+
+impl Started {
+    pub fn nothing() -> Self {
+        Self { programs: Vec::new() }
+    }
+
+    /// Starts a program in a network namespace and in cgroup folders.
+    pub fn add(
+        &mut self,
+        place: &Place,
+        name: &str,
+        (network, folders): (&Path, &[PathBuf]),
+        words: &[impl AsRef<OsStr>],
+    ) -> Result<()> {
+        let log = place.path(format!("{name}.log"));
+        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut command = Command::new("setsid");
+        command.args(["sh", "-c", JOIN, "sh"]).args(folders).arg("--");
+        command.arg("nsenter").arg(format!("--net={}", network.display())).args(words);
+        command.env("PATH", place.search_path()).current_dir("/");
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        self.programs.push((name.to_owned(), child, log));
+        Ok(())
+    }
+
+    /// Fails, with its last words, if one of the programs has ended.
+    pub fn expect_running(&mut self) -> Result<()> {
+        for (name, child, log) in &mut self.programs {
+            if let Some(status) = child.try_wait()? {
+                bail!("{name} ended with {status}; it last said:\n{}", last_words(log));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The end of every log below a folder.
+pub fn all_last_words(folder: &Path) -> String {
+    let mut logs = Vec::new();
+    collect_logs(folder, &mut logs);
+    logs.sort();
+    let shown = logs.iter().map(|log| format!("==> {} <==\n{}\n", log.display(), last_words(log)));
+    shown.collect()
+}
+
+/// The cluster's own folders only: what containers write is theirs.
+fn collect_logs(folder: &Path, logs: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let node = entry.file_name().to_string_lossy().starts_with("node");
+        if path.is_dir() && node {
+            collect_logs(&path, logs);
+        } else if path.extension().is_some_and(|extension| extension == "log") {
+            logs.push(path);
+        }
+    }
+}
+
+fn last_words(log: &Path) -> String {
+    let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n")
+}

@@ -1,0 +1,278 @@
+//! The programs of a cluster, built from the Go modules in cluster/ into the developer's cache.
+//!
+//! Every result has a folder that is named after the hash of its inputs, appears when it is complete, and is used by
+//! every later cluster. Versions are those of the committed go.mod and go.sum; Go fetches its compiler itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use super::node::PAUSE;
+use super::place::Place;
+use crate::image::{self, Architecture, Image};
+use crate::{run, setup, step, workspace};
+
+/// The compiler; another version would compile everything anew.
+const TOOLCHAIN: &str = "go1.26.8";
+
+/// The version that the programs of Kubernetes tell; their module does not know it.
+const KUBERNETES: &str = "v1.36.3";
+
+/// Every one of Kubernetes' programs, in one file.
+const KUBE: &str = "weft-kube";
+
+/// The names by which the one file is called.
+const KUBE_PROGRAMS: [&str; 8] = [
+    "certificates",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubectl",
+    "kubelet",
+];
+
+/// Where of what a node runs the network plugins are.
+const PLUGINS: &str = "cni";
+
+/// An image that is in every node from the start.
+struct Built {
+    name: &'static str,
+    /// The folder of the module, and the program in it.
+    program: (&'static str, &'static str),
+}
+
+const IMAGES: [Built; 3] = [
+    Built { name: PAUSE, program: ("images", "pause") },
+    Built { name: "registry.weft.local/coredns:1", program: ("dns", "coredns") },
+    Built { name: "registry.weft.local/testapp:1", program: ("images", "testapp") },
+];
+
+/// A Go module, and the calls that build its programs.
+struct Module {
+    folder: &'static str,
+    calls: &'static [Call],
+}
+
+struct Call {
+    packages: &'static [&'static str],
+    /// A file, or a folder if it ends with a slash.
+    output: &'static str,
+    /// Words before the packages.
+    flags: &'static [&'static str],
+    /// Whether C is compiled too.
+    with_c: bool,
+}
+
+const STRIPPED: &[&str] = &["-ldflags", "-s -w"];
+
+const MODULES: [Module; 4] = [
+    Module {
+        folder: "images",
+        calls: &[Call { packages: &["./pause", "./testapp"], output: "./", flags: STRIPPED, with_c: false }],
+    },
+    Module {
+        folder: "kube",
+        calls: &[Call {
+            packages: &["."],
+            output: KUBE,
+            flags: &[
+                "-ldflags",
+                "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
+                 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36 \
+                 -X k8s.io/component-base/version.gitTreeState=clean \
+                 -X k8s.io/component-base/version.gitCommit=weft",
+            ],
+            with_c: false,
+        }],
+    },
+    Module {
+        folder: "node",
+        calls: &[
+            Call {
+                packages: &[
+                    "github.com/containerd/containerd/v2/cmd/containerd",
+                    "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+                    "github.com/containerd/containerd/v2/cmd/ctr",
+                    "./runc-without-limits",
+                ],
+                output: "./",
+                flags: STRIPPED,
+                with_c: false,
+            },
+            Call {
+                packages: &[
+                    "github.com/containernetworking/plugins/plugins/ipam/host-local",
+                    "github.com/containernetworking/plugins/plugins/main/bridge",
+                    "github.com/containernetworking/plugins/plugins/main/loopback",
+                    "github.com/containernetworking/plugins/plugins/main/ptp",
+                    "github.com/containernetworking/plugins/plugins/meta/portmap",
+                ],
+                output: "./cni/",
+                flags: STRIPPED,
+                with_c: false,
+            },
+            // It enters namespaces before Go's threads start, in C, and filters system calls with libseccomp.
+            Call {
+                packages: &["github.com/opencontainers/runc"],
+                output: "./",
+                flags: &["-tags", "seccomp netgo osusergo", "-ldflags", "-s -w"],
+                with_c: true,
+            },
+        ],
+    },
+    Module { folder: "dns", calls: &[Call { packages: &["."], output: "coredns", flags: STRIPPED, with_c: false }] },
+];
+
+impl Module {
+    fn source(&self) -> PathBuf {
+        workspace::path("cluster").join(self.folder)
+    }
+
+    /// Where its programs are, or will be.
+    fn programs(&self) -> Result<PathBuf> {
+        let mut inputs = Sha256::new();
+        inputs.update(TOOLCHAIN);
+        for call in self.calls {
+            inputs.update(format!("{:?} {} {:?} {}", call.packages, call.output, call.flags, call.with_c));
+        }
+        add_files(&mut inputs, &self.source())?;
+        cached(self.folder, inputs)
+    }
+
+    fn ensure(&self) -> Result<()> {
+        let programs = self.programs()?;
+        if programs.exists() {
+            return Ok(());
+        }
+        appear(&programs, |draft| self.calls.iter().try_for_each(|call| self.build(call, draft)))
+    }
+
+    fn build(&self, call: &Call, draft: &Path) -> Result<()> {
+        let title = format!("build {} ({})", names(call).join(", "), self.folder);
+        step::counted(&title, "packages", |count| {
+            let mut go = Command::new(setup::program("go").context("there is no go; `cargo xtask setup` installs it")?);
+            go.current_dir(self.source()).args(["build", "-v", "-trimpath", "-buildvcs=false", "-o"]);
+            go.arg(draft.join(call.output)).args(call.flags).args(call.packages);
+            go.envs([("GOTOOLCHAIN", TOOLCHAIN), ("GOFLAGS", ""), ("GOWORK", "off")]);
+            go.env("CGO_ENABLED", if call.with_c { "1" } else { "0" });
+            // Go names each package as it is compiled, and what it downloads.
+            run::listened(&mut go, |_| count())
+        })
+    }
+}
+
+/// Builds what is not in the cache yet. Prints nothing when everything is there.
+pub fn ensure() -> Result<()> {
+    for module in &MODULES {
+        module.ensure()?;
+    }
+    let images = images_folder()?;
+    if images.exists() {
+        return Ok(());
+    }
+    appear(&images, |draft| {
+        step::quiet("write the images of the nodes", || IMAGES.iter().try_for_each(|image| image.write(draft)))
+    })
+}
+
+/// Puts every program into the cluster's folder under its usual name, so that the cluster keeps what it started with.
+pub fn link(place: &Place) -> Result<()> {
+    let programs = place.programs();
+    fs::create_dir_all(&programs)?;
+    for name in KUBE_PROGRAMS {
+        symlink(&folder_of("kube")?.join(KUBE), &programs.join(name))?;
+    }
+    for entry in fs::read_dir(folder_of("node")?)? {
+        let entry = entry?;
+        symlink(&entry.path(), &programs.join(entry.file_name()))?;
+    }
+    debug_assert!(programs.join(PLUGINS).exists(), "the nodes' plugins are among their programs");
+    symlink(&images_folder()?, &programs.join("images"))
+}
+
+/// The version of Kubernetes that clusters are.
+pub const fn kubernetes_version() -> &'static str {
+    KUBERNETES
+}
+
+impl Built {
+    fn write(&self, folder: &Path) -> Result<()> {
+        let (module, program) = self.program;
+        let root = tempfile::tempdir()?;
+        fs::copy(folder_of(module)?.join(program), root.path().join(program))?;
+        let image = Image {
+            name: self.name,
+            architecture: Architecture::here()?,
+            entrypoint: &[&format!("/{program}")],
+            user: None,
+            root: root.path(),
+        };
+        image::write(&image, &folder.join(format!("{program}.tar")))
+    }
+}
+
+/// Named after the programs in the images, and after the code that writes them.
+fn images_folder() -> Result<PathBuf> {
+    let mut inputs = Sha256::new();
+    inputs.update(include_str!("../image.rs"));
+    for image in &IMAGES {
+        inputs.update(image.name);
+        inputs.update(folder_of(image.program.0)?.display().to_string());
+    }
+    cached("node-images", inputs)
+}
+
+fn folder_of(module: &str) -> Result<PathBuf> {
+    let module = MODULES.iter().find(|known| known.folder == module);
+    module.context("a program of a module that is not there")?.programs()
+}
+
+fn cached(name: &str, inputs: Sha256) -> Result<PathBuf> {
+    // Sixteen digits are enough to tell the builds of one developer apart.
+    let hash = format!("{:x}", inputs.finalize());
+    Ok(workspace::cache()?.join("cluster").join(format!("{name}-{}", &hash[..16])))
+}
+
+/// Makes a folder that is complete as soon as it is there, also when two do it at once.
+fn appear(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let parent = folder.parent().context("the cache has no folder")?;
+    fs::create_dir_all(parent)?;
+    let draft = tempfile::tempdir_in(parent)?;
+    fill(draft.path())?;
+    match fs::rename(draft.path(), folder) {
+        Err(_) if folder.exists() => Ok(()),
+        outcome => outcome.with_context(|| format!("cannot write {}", folder.display())),
+    }
+}
+
+/// The names and contents of all files below a folder, in the order of their names.
+fn add_files(inputs: &mut Sha256, folder: &Path) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
+    paths.sort();
+    for path in paths {
+        inputs.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+        if path.is_dir() {
+            add_files(inputs, &path)?;
+        } else {
+            inputs.update(fs::read(&path)?);
+        }
+    }
+    Ok(())
+}
+
+fn names(call: &Call) -> Vec<&'static str> {
+    if !call.output.ends_with('/') {
+        return vec![call.output];
+    }
+    call.packages.iter().map(|package| package.rsplit('/').next().unwrap_or(package)).collect()
+}
+
+fn symlink(target: &Path, link: &Path) -> Result<()> {
+    std::os::unix::fs::symlink(target, link).with_context(|| format!("cannot write {}", link.display()))
+}
