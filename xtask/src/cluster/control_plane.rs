@@ -125,6 +125,8 @@ fn controller_manager(place: &Place) -> Vec<String> {
         format!("--cluster-signing-key-file={}", file("ca.key")),
         format!("--service-cluster-ip-range={SERVICES}"),
         "--allocate-node-cidrs=false".to_owned(),
+        // It makes this folder, by default in the machine's own.
+        format!("--flex-volume-plugin-dir={}", place.path("volume-plugins").display()),
     ]);
     words
 }
