@@ -46,18 +46,19 @@ fn both_nodes_are_ready(_: &Namespace) -> Result<()> {
 }
 
 fn names_resolve_in_pods(namespace: &Namespace) -> Result<()> {
-    namespace.server("web", "node1")?;
+    // Not the pod behind the Service: a pod finds its own name in its own hosts file.
+    namespace.server("client", "node1")?;
     let address = namespace.service("web")?;
     let full = format!("web.{}.svc.cluster.local", namespace.name());
     let names = [("web", address.as_str()), (&full, &address), ("kubernetes.default", "10.96.0.1")];
     for (name, expected) in names {
         wait::until(&format!("{name} to resolve"), PROBES_LIMIT, || {
-            let answer = namespace.exec("web", &["resolve", name])?.expect_success()?;
+            let answer = namespace.exec("client", &["resolve", name])?.expect_success()?;
             ensure!(answer.trim() == expected, "{name} is {answer}, not {expected}");
             Ok(())
         })?;
     }
-    namespace.exec("web", &["resolve", "nobody"])?.expect_failure().map(drop)
+    namespace.exec("client", &["resolve", "nobody"])?.expect_failure().map(drop)
 }
 
 fn services_reach_pods_of_both_nodes(namespace: &Namespace) -> Result<()> {

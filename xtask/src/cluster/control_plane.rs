@@ -11,11 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::thread::LinkNameSpaceType;
 
-use super::launch::Started;
+use super::launch::{self, Started};
 use super::network::{API, API_PORT, SERVICES};
 use super::place::Place;
 use super::wait;
-use crate::run;
 
 /// The API server is ready after five seconds on two free processors.
 const READY_LIMIT: Duration = Duration::from_mins(2);
@@ -39,18 +38,18 @@ pub fn start_controllers(place: &Place, folders: &[PathBuf], started: &mut Start
 }
 
 /// Waits until the API server says that it is ready.
-pub fn await_api(place: &Place, started: &mut Started) -> Result<()> {
+pub fn await_api(place: &Place, folders: &[PathBuf], started: &mut Started) -> Result<()> {
     wait::until("the API server", READY_LIMIT, || {
         started.expect_running()?;
-        Ok((is_listening(place)? && is_ready(place)).then_some(()))
+        Ok((is_listening(place)? && is_ready(place, folders)).then_some(()))
     })
 }
 
 /// Whether the API server says that it is ready.
-pub fn is_ready(place: &Place) -> bool {
+pub fn is_ready(place: &Place, folders: &[PathBuf]) -> bool {
     let mut kubectl = place.kubectl();
     kubectl.args(["get", "--raw", "/readyz", "--request-timeout=2s"]);
-    run::captured(&mut kubectl).is_ok_and(|answer| answer == "ok")
+    launch::captured(folders, &kubectl).is_ok_and(|answer| answer == "ok")
 }
 
 /// Costs nothing, unlike a start of kubectl, which would take the processors from the API server.

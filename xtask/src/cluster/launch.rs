@@ -1,5 +1,7 @@
-//! Programs that outlive xtask: each is below the cluster's cgroup folder before it does anything, has a session of its
-//! own, and writes to a log.
+//! Programs of a cluster: each is below the cluster's cgroup folder before it does anything, and so ends with the cluster.
+//!
+//! Those that make the cluster are awaited, those that are the cluster outlive xtask: they have a session of their own
+//! and write to a log.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -9,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::place::Place;
+use crate::run;
 
 /// Moves itself into the folders that are named before "--", and becomes the command behind it. Where a folder is gone
 /// the cluster is gone, and the command must not be.
@@ -21,6 +24,20 @@ exec "$@"
 
 /// Lines of a log that a failure shows.
 const LAST_WORDS: usize = 12;
+
+/// Letters of a line that a failure shows: some print whole objects.
+const LONGEST_LINE: usize = 240;
+
+/// Runs a program of `up` to its end and returns what it printed; it does not outlive the cluster when `up` is killed.
+pub fn captured(folders: &[PathBuf], command: &Command) -> Result<String> {
+    let mut joined = Command::new("sh");
+    joined.args(["-c", JOIN, "sh"]).args(folders).arg("--");
+    joined.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        joined.env(name, value.unwrap_or_default());
+    }
+    run::captured(&mut joined)
+}
 
 /// The programs that were started, to be watched until the cluster is complete.
 pub struct Started {
@@ -68,7 +85,8 @@ pub fn all_last_words(folder: &Path) -> String {
     let mut logs = Vec::new();
     collect_logs(folder, &mut logs);
     logs.sort();
-    let shown = logs.iter().map(|log| format!("==> {} <==\n{}\n", log.display(), last_words(log)));
+    let spoken = logs.iter().map(|log| (log, last_words(log))).filter(|(_, words)| !words.is_empty());
+    let shown = spoken.map(|(log, words)| format!("==> {} <==\n{words}\n", log.display()));
     shown.collect()
 }
 
@@ -87,6 +105,6 @@ fn collect_logs(folder: &Path, logs: &mut Vec<PathBuf>) {
 
 fn last_words(log: &Path) -> String {
     let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<String> = text.lines().map(|line| line.chars().take(LONGEST_LINE).collect()).collect();
     lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n")
 }

@@ -6,12 +6,13 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::launch;
 use super::place::Place;
-use crate::run;
 
 /// Where the API server is.
 pub const API: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 1);
@@ -53,18 +54,18 @@ impl Node {
 }
 
 /// Makes the namespaces and connects them.
-pub fn make(place: &Place) -> Result<()> {
+pub fn make(place: &Place, folders: &[PathBuf]) -> Result<()> {
     fs::create_dir_all(place.path("network"))?;
-    make_namespace(place, "control-plane")?;
+    make_namespace(place, "control-plane", folders)?;
     for node in NODES {
-        make_namespace(place, &node.name())?;
+        make_namespace(place, &node.name(), folders)?;
     }
-    configure(place, "control-plane", &control_plane(place))?;
+    configure(place, "control-plane", folders, &control_plane(place))?;
     for node in NODES {
-        configure(place, &node.name(), &of_node(node))?;
+        configure(place, &node.name(), folders, &of_node(node))?;
     }
     let mut forward = place.in_control_plane("sh");
-    run::captured(forward.args(["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])).map(drop)
+    launch::captured(folders, forward.args(["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])).map(drop)
 }
 
 fn control_plane(place: &Place) -> Vec<String> {
@@ -96,16 +97,16 @@ fn of_node(node: Node) -> Vec<String> {
 }
 
 /// A namespace that lasts as long as it is mounted on its file.
-fn make_namespace(place: &Place, part: &str) -> Result<()> {
+fn make_namespace(place: &Place, part: &str, folders: &[PathBuf]) -> Result<()> {
     let file = place.network(part);
     fs::write(&file, "").with_context(|| format!("cannot write {}", file.display()))?;
-    run::captured(Command::new("unshare").arg(format!("--net={}", file.display())).arg("true")).map(drop)
+    launch::captured(folders, Command::new("unshare").arg(format!("--net={}", file.display())).arg("true")).map(drop)
 }
 
-fn configure(place: &Place, part: &str, lines: &[String]) -> Result<()> {
+fn configure(place: &Place, part: &str, folders: &[PathBuf], lines: &[String]) -> Result<()> {
     let batch = place.path(format!("network/{part}.batch"));
     fs::write(&batch, lines.join("\n") + "\n")?;
     let mut ip = Command::new("nsenter");
     ip.arg(format!("--net={}", place.network(part).display())).args(["ip", "-batch"]).arg(batch);
-    run::captured(&mut ip).map(drop)
+    launch::captured(folders, &ip).map(drop)
 }

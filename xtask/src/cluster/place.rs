@@ -107,14 +107,14 @@ impl Place {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.control_plane_network().display())).arg(program);
         command.env("PATH", self.search_path()).env("KUBECONFIG", self.kubeconfig());
+        // What kubectl learns of a cluster goes when the cluster goes.
+        command.env("KUBECACHEDIR", self.path("kubectl"));
         command
     }
 
-    /// kubectl as the cluster's administrator. Its cache goes when the cluster goes.
+    /// kubectl as the cluster's administrator.
     pub fn kubectl(&self) -> Command {
-        let mut command = self.in_control_plane("kubectl");
-        command.arg(format!("--cache-dir={}", self.path("kubectl").display()));
-        command
+        self.in_control_plane("kubectl")
     }
 
     /// The cluster's programs first, and then the system's.

@@ -3,6 +3,7 @@
 //! Whoever interrupts it gets everything removed. What fails otherwise stays to be looked at, and the next `up` removes it.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -33,7 +34,7 @@ pub fn up(place: &Place, options: Options) -> Result<()> {
     let started = Instant::now();
     let _lock = place.lock()?;
     if let Some(running) = place.options() {
-        if control_plane::is_ready(place) {
+        if control_plane::is_ready(place, &[]) {
             return already_there(place, &running, options);
         }
         if removal_would_surprise(place)? {
@@ -93,16 +94,16 @@ fn start(place: &Place, options: Options) -> Result<()> {
     let mut started = Started::nothing();
     step::quiet("networks and certificates", || {
         programs::link(place)?;
-        network::make(place)?;
-        certificates(place)
+        network::make(place, &folders)?;
+        certificates(place, &folders)
     })?;
     step::quiet("etcd and the API server; containerd and its images", || {
         control_plane::start_api(place, &folders, &mut started)?;
         NODES.into_iter().try_for_each(|node| node::prepare(place, node, options, &mut started))?;
-        control_plane::await_api(place, &mut started)
+        control_plane::await_api(place, &folders, &mut started)
     })?;
     step::quiet("controller manager, scheduler, kubelets: nodes are ready", || {
-        create_objects(place)?;
+        create_objects(place, &folders)?;
         control_plane::start_controllers(place, &folders, &mut started)?;
         wait::until("the nodes' images", NODES_LIMIT, || {
             started.expect_running()?;
@@ -112,30 +113,31 @@ fn start(place: &Place, options: Options) -> Result<()> {
         let nodes = NODES.map(|node| format!("node/{}", node.name()));
         let mut kubectl = place.kubectl();
         kubectl.args(["wait", "--for=condition=Ready", &limit(NODES_LIMIT)]).args(nodes);
-        run::captured(&mut kubectl).map(drop)
+        launch::captured(&folders, &kubectl).map(drop)
     })?;
     step::quiet("DNS is ready", || {
         let mut kubectl = place.kubectl();
         kubectl.args(["--namespace=kube-system", "rollout", "status", "deployment/coredns", &limit(DNS_LIMIT)]);
-        run::captured(&mut kubectl).map(drop)
+        launch::captured(&folders, &kubectl).map(drop)
     })?;
     started.expect_running()?;
     fs::write(place.complete(), options.line()).context("cannot note that the cluster is complete")
 }
 
-fn certificates(place: &Place) -> Result<()> {
+fn certificates(place: &Place, folders: &[PathBuf]) -> Result<()> {
     let mut make = place.in_control_plane("certificates");
     make.arg(place.path("certificates")).args([API, API_SERVICE].map(|address| address.to_string()));
     make.args(NODES.map(|node| format!("{}={}", node.name(), node.address())));
-    run::captured(&mut make).map(drop)
+    launch::captured(folders, &make).map(drop)
 }
 
-fn create_objects(place: &Place) -> Result<()> {
+fn create_objects(place: &Place, folders: &[PathBuf]) -> Result<()> {
     let nodes = NODES.map(|node| format!("---\n{}\n", node::object(node)));
     let objects = place.path("objects.yaml");
     fs::write(&objects, format!("{DNS}{}", nodes.concat()))?;
     let mut kubectl = place.kubectl();
-    run::captured(kubectl.args(["create", "--validate=false", "--filename"]).arg(objects)).map(drop)
+    kubectl.args(["create", "--validate=false", "--filename"]).arg(objects);
+    launch::captured(folders, &kubectl).map(drop)
 }
 
 fn describe(place: &Place, options: Options) {
