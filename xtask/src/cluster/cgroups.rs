@@ -71,9 +71,9 @@ impl Hierarchies {
         Ok(lines.join("\n") + "\n")
     }
 
-    /// Whether the second version can limit memory and processor time.
+    /// Whether groups of the second version can limit memory and processor time here.
     pub fn unified_limits(&self) -> Result<bool> {
-        let controllers = fs::read_to_string(self.unified.join("cgroup.controllers"))?;
+        let controllers = fs::read_to_string(self.unified.join("cgroup.subtree_control"))?;
         Ok(["cpu", "memory"].iter().all(|wanted| controllers.split_whitespace().any(|found| found == *wanted)))
     }
 
@@ -91,8 +91,9 @@ impl Hierarchies {
         Ok(made)
     }
 
-    /// Lets a node's folder of the second version have the controllers that there are. The processes outside of the node
-    /// that hold its namespaces leave it: a group that gives controllers on may hold none.
+    /// Lets a node's folder of the second version have the controllers that the machine gives its groups; none is given
+    /// to others than the cluster. The processes outside of the node that hold its namespaces leave it: a group that
+    /// gives controllers on may hold none.
     pub fn share_controllers(&self, cluster: &Name, node: &str) -> Result<()> {
         let whole = self.unified.join(folder_name(cluster));
         let node = whole.join(node);
@@ -102,7 +103,7 @@ impl Hierarchies {
             fs::write(outside.join("cgroup.procs"), process)
                 .context("cannot move the holder of a node's namespaces")?;
         }
-        for folder in [&self.unified, &whole, &node] {
+        for folder in [&whole, &node] {
             for controller in fs::read_to_string(folder.join("cgroup.controllers"))?.split_whitespace() {
                 // Some are taken, by the first version or by real-time processes; the node does without.
                 fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}")).ok();
