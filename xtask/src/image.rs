@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(configuration["config"]["User"], "65532:65532");
         assert_eq!(configuration["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
         let layer = files_of(&blob(&manifest["layers"][0]));
-        assert_eq!(layer.keys().collect::<Vec<_>>(), ["bin/", "bin/again", "bin/hello"]);
+        assert_eq!(layer.keys().collect::<Vec<_>>(), ["bin", "bin/again", "bin/hello"]);
         assert_eq!(layer["bin/hello"], b"hello");
     }
 }

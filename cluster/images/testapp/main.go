@@ -29,6 +29,8 @@ func run(words []string) error {
 	switch {
 	case len(words) == 2 && words[0] == "serve":
 		return serve(words[1])
+	case len(words) == 3 && words[0] == "review":
+		return review(words[1], words[2])
 	case len(words) == 2 && words[0] == "get":
 		return get(http.MethodGet, words[1])
 	case len(words) == 2 && words[0] == "post":
@@ -45,7 +47,7 @@ func run(words []string) error {
 	case len(words) == 1 && words[0] == "grow":
 		return grow()
 	}
-	return errors.New("usage: testapp serve ADDRESS | get URL | post URL | resolve NAME | copy | read FILE | grow")
+	return errors.New("usage: testapp serve ADDRESS | review ADDRESS NAME | get URL | post URL | resolve NAME | copy | read FILE | grow")
 }
 
 // serve answers who asked. /ready refuses until somebody posts to /ready, and

@@ -23,6 +23,7 @@ pub fn promises() -> Vec<Promise> {
         Promise { name: "exec_and_logs_reach_a_container", run: exec_and_logs_reach_a_container },
         Promise { name: "a_readiness_probe_decides", run: a_readiness_probe_decides },
         Promise { name: "a_projected_token_is_reviewed", run: a_projected_token_is_reviewed },
+        Promise { name: "the_api_server_asks_webhooks_in_pods", run: the_api_server_asks_webhooks_in_pods },
     ];
     if env::var("WEFT_CLUSTER_OPTIONS").is_ok_and(|options| options.contains("--cgroups hybrid")) {
         promises.push(Promise { name: "limits_are_enforced", run: limits_are_enforced });
@@ -129,6 +130,40 @@ fn a_projected_token_is_reviewed(namespace: &Namespace) -> Result<()> {
     let status = &review("somebody-else")?["status"];
     ensure!(status["authenticated"] != true, "a token is good for another audience: {status}");
     Ok(())
+}
+
+fn the_api_server_asks_webhooks_in_pods(namespace: &Namespace) -> Result<()> {
+    let name = format!("webhook.{}.svc", namespace.name());
+    namespace.create_pod("webhook", "node2", &["review", &format!(":{PORT}"), &name], |_| {})?;
+    namespace.service("webhook")?;
+    namespace.await_ready("webhook")?;
+    let trusted = wait::until("the webhook's certificate", PROBES_LIMIT, || {
+        let log = namespace.kubectl(["logs", "webhook"]).run()?.expect_success()?;
+        Ok(log.lines().next().context("it has printed none")?.to_owned())
+    })?;
+    namespace.create_object(&json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": namespace.name()},
+        "webhooks": [{
+            "name": "webhook.tests.weft.dev",
+            "clientConfig": {
+                "service": {"name": "webhook", "namespace": namespace.name(), "port": 80},
+                "caBundle": trusted,
+            },
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name()}},
+            "failurePolicy": "Fail",
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }],
+    }))?;
+    // The API server sees the object, the Service and its endpoints each in its own time.
+    wait::until("the webhook to deny an object", PROBES_LIMIT, || {
+        let create = namespace.kubectl(["create", "configmap", "denied", "--dry-run=server"]).run()?;
+        ensure!(create.stderr.contains("the webhook of a pod was asked"), "{}{}", create.stdout, create.stderr);
+        Ok(())
+    })
 }
 
 fn limits_are_enforced(namespace: &Namespace) -> Result<()> {

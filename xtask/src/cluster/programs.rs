@@ -276,3 +276,35 @@ fn names(call: &Call) -> Vec<&'static str> {
 fn symlink(target: &Path, link: &Path) -> Result<()> {
     std::os::unix::fs::symlink(target, link).with_context(|| format!("cannot write {}", link.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_that_programs_tell_is_the_one_they_are() {
+        let kube = MODULES.iter().find(|module| module.folder == "kube").unwrap();
+        let minor = KUBERNETES.split('.').nth(1).unwrap();
+        let flags = kube.calls[0].flags.concat();
+        assert!(flags.contains(&format!("gitVersion={KUBERNETES} ")), "{flags}");
+        assert!(flags.contains(&format!("gitMinor={minor} ")), "{flags}");
+        let requirements = fs::read_to_string(kube.source().join("go.mod")).unwrap();
+        assert!(requirements.contains(&format!("k8s.io/kubernetes {KUBERNETES}")));
+    }
+
+    #[test]
+    fn a_change_of_any_input_is_another_result() {
+        let folder = tempfile::tempdir().unwrap();
+        let hash = || {
+            let mut inputs = Sha256::new();
+            add_files(&mut inputs, folder.path()).unwrap();
+            format!("{:x}", inputs.finalize())
+        };
+        let mut seen = vec![hash()];
+        for (name, content) in [("go.mod", "a"), ("go.mod", "b"), ("main.go", "b")] {
+            fs::write(folder.path().join(name), content).unwrap();
+            assert!(!seen.contains(&hash()), "{name} {content}");
+            seen.push(hash());
+        }
+    }
+}

@@ -82,7 +82,7 @@ fn removal_would_surprise(place: &Place) -> Result<bool> {
 
 /// Removes what a killed `up` left, or a cluster of which the machine forgot everything but the files.
 fn clear(place: &Place) -> Result<()> {
-    let empty = fs::read_dir(place.folder()).map(|mut entries| entries.next().is_none()).unwrap_or(true);
+    let empty = fs::read_dir(place.folder()).map_or(true, |mut entries| entries.next().is_none());
     if empty && !Hierarchies::of_this_machine()?.exist(&place.name) {
         return Ok(());
     }
@@ -102,7 +102,7 @@ fn start(place: &Place, options: Options) -> Result<()> {
         NODES.into_iter().try_for_each(|node| node::prepare(place, node, options, &mut started))?;
         control_plane::await_api(place, &folders, &mut started)
     })?;
-    step::quiet("controller manager, scheduler, kubelets: nodes are ready", || {
+    step::quiet("controller manager, scheduler, kubelets: both nodes are ready", || {
         create_objects(place, &folders)?;
         control_plane::start_controllers(place, &folders, &mut started)?;
         wait::until("the nodes' images", NODES_LIMIT, || {
