@@ -18,12 +18,14 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
-use crate::bpf::{Datapath, Paths};
+use crate::bpf::Datapath;
 use crate::config::Settings;
 use crate::limits;
+use crate::node::cgroups;
 use crate::node::enrol::{Enroller, Surroundings};
 use crate::node::keeper::{Keeper, KernelSide};
 use crate::node::originals::Originals;
+use crate::node::sandbox::Sandboxes;
 use crate::telemetry::{AccessLogTarget, Telemetry};
 use crate::upgrade::Inheritance;
 use crate::worker::{self, Load, Shared};
@@ -36,8 +38,10 @@ use status::Sources;
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
     std::fs::create_dir_all(&settings.run_dir).context("cannot make the run directory")?;
     std::fs::create_dir_all(&settings.state_dir).context("cannot make the state directory")?;
-    std::fs::write(settings.kernel.agent_cgroup.join("cgroup.procs"), std::process::id().to_string())
-        .with_context(|| format!("cannot join the agent's cgroup {}", settings.kernel.agent_cgroup.display()))?;
+    if let Some(own) = &settings.kernel.agent_cgroup {
+        std::fs::write(own.join("cgroup.procs"), std::process::id().to_string())
+            .with_context(|| format!("cannot join the agent's cgroup {}", own.display()))?;
+    }
     allow_all_descriptors()?;
     let (telemetry, recorder) = Telemetry::start(&access_log(settings)).context("cannot open the access log")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -74,6 +78,7 @@ async fn serve(settings: &Settings, telemetry: Telemetry) -> anyhow::Result<()> 
         workers: paths_ready.workers.iter().map(|worker| worker.orders.clone()).collect(),
         credentials: control.credentials.clone(),
         sysctl_root: settings.sysctl_root.clone(),
+        sandboxes: paths_ready.sandboxes.take().context("no data path")?,
     };
     let originals = Originals::open(&settings.run_dir).context("cannot read the record of the pods' settings")?;
     let enroller =
@@ -111,6 +116,7 @@ async fn take_over(settings: &Settings, control: &mut Control, pods: HashSet<Str
 /// The threads of the data path and what they share.
 struct DataPath {
     datapath: Option<Datapath>,
+    sandboxes: Option<Sandboxes>,
     workers: Vec<worker::Handle>,
     shared: Shared,
 }
@@ -121,7 +127,9 @@ fn start_data_path(
     control: &Control,
     loads: &[Arc<Load>],
 ) -> anyhow::Result<DataPath> {
-    let datapath = Datapath::open(&Paths::from(&settings.kernel)).context("the kernel side cannot be opened")?;
+    let paths = cgroups::find(&settings.kernel).context("the pods of this node cannot be found")?;
+    let sandboxes = Sandboxes::new(paths.pods_cgroup.clone())?;
+    let datapath = Datapath::open(&paths).context("the kernel side cannot be opened")?;
     let shared = Shared {
         snapshots: control.snapshots.clone(),
         credentials: control.credentials.clone(),
@@ -134,7 +142,7 @@ fn start_data_path(
     for (load, index) in loads.iter().zip(0_u32..) {
         workers.push(worker::start(index, shared.clone(), datapath.heartbeat(index)?, Arc::clone(load))?);
     }
-    Ok(DataPath { datapath: Some(datapath), workers, shared })
+    Ok(DataPath { datapath: Some(datapath), sandboxes: Some(sandboxes), workers, shared })
 }
 
 /// First phase: accept nothing, let connections end. Second phase: cut what is left.

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::bpf::Paths;
 use crate::limits;
 
 /// The agent of one node: captures its pods' connections, carries them under mTLS, and decides who may connect.
@@ -83,12 +82,13 @@ pub struct KernelPaths {
     /// A folder of a BPF file system, for this agent alone.
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/weft")]
     pub pin_dir: PathBuf,
-    /// The cgroup (v2) below which all pods are.
+    /// The cgroup (v2) below which all pods are; without it the kubelet's, wherever it is.
     #[arg(long, value_name = "DIR")]
-    pub pods_cgroup: PathBuf,
-    /// A cgroup of the agent's own, by which the hooks recognise its sockets.
+    pub pods_cgroup: Option<PathBuf>,
+    /// A cgroup of the agent's own, by which the hooks recognise its sockets: the agent moves there. Without it the one
+    /// that its container is in.
     #[arg(long, value_name = "DIR")]
-    pub agent_cgroup: PathBuf,
+    pub agent_cgroup: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -128,16 +128,6 @@ impl Settings {
             let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             u32::try_from(cores).unwrap_or(1).clamp(1, limits::WORKERS_MAXIMUM)
         })
-    }
-}
-
-impl From<&KernelPaths> for Paths {
-    fn from(paths: &KernelPaths) -> Self {
-        Self {
-            pin_dir: paths.pin_dir.clone(),
-            pods_cgroup: paths.pods_cgroup.clone(),
-            agent_cgroup: paths.agent_cgroup.clone(),
-        }
     }
 }
 

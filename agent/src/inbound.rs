@@ -1,18 +1,19 @@
 //! The journey of a connection that reached a pod of this node.
 //!
-//! accept (from whom, to which port?) → sniff (is it mesh TLS?) → secure (whose?) or plaintext → authorize → connect (the
-//! application, which sees the real client) → speech (is it HTTP?) → relay, or `requests`. It is decided on one snapshot;
-//! identity comes from the certificate alone, the address decides at most how long to wait. Everything refused is
-//! reset, a refused request is answered.
+//! accept (from whom, to which port?) → sniff (is it mesh TLS?) → secure (whose?) or plaintext → authorize → application (dialled,
+//! and it sees the real client) → protocol (is it HTTP?) → relay, or `requests`. What decides is the
+//! snapshot of the moment at which the client has spoken, for requests that of each. Identity comes from the certificate
+//! alone; an address speaks where a policy names networks. What is refused is told where the peer can read it (a TLS alert,
+//! a status, an answer) and reset elsewhere.
 
 mod accept;
+mod application;
 mod authorize;
-mod connect;
 mod plaintext;
+mod protocol;
 mod requests;
 mod secure;
 mod sniff;
-mod speech;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -51,6 +51,12 @@ pub const SNIFF_MAXIMUM: usize = 4096;
 
 /// Connections of one pod in each direction, so that one tenant cannot take all descriptors.
 pub const CONNECTIONS_PER_POD: usize = 8192;
+/// Folders down to a process from where cgroups are mounted: the deepest tree known is kind's, with seven.
+pub const CGROUP_DEPTH: usize = 10;
+/// Folders down to that of all pods: runtimes that nest nodes in containers add some.
+pub const PODS_CGROUP_DEPTH: usize = 5;
+/// Processes of one pod that are looked at to find its namespace: kubelets allow some thousand.
+pub const POD_PROCESSES: usize = 8192;
 /// Listen backlog of the agent's listeners in each pod: the kernel caps it by `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// Orders that wait for a worker: two listeners of each of some hundred pods at a start.

@@ -2,7 +2,8 @@
 
 use clap::Parser as _;
 use weft_agent::config::{Command, CommandLine, RemoveSettings};
-use weft_agent::node::{originals, self_test};
+use weft_agent::node::sandbox::Sandboxes;
+use weft_agent::node::{cgroups, originals, self_test};
 use weft_agent::{app, bpf, supervise, telemetry};
 
 /// Keeps what lives long apart from what is short-lived, so that handshakes leave no holes among connections.
@@ -26,7 +27,8 @@ fn main() -> anyhow::Result<()> {
 
 /// The kernel side first, so that nothing is led to listeners whose ports are no longer reserved.
 fn remove(settings: &RemoveSettings) -> anyhow::Result<()> {
-    bpf::remove_all(&(&settings.kernel).into())?;
-    originals::restore_all(&settings.run_dir, &settings.sysctl_root)?;
+    bpf::remove_all(&settings.kernel.pin_dir)?;
+    let sandboxes = Sandboxes::new(cgroups::find_pods(&settings.kernel)?)?;
+    originals::restore_all(&settings.run_dir, &settings.sysctl_root, &sandboxes)?;
     Ok(())
 }

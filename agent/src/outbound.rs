@@ -1,22 +1,22 @@
 //! The journey of a connection that a pod of this node opened.
 //!
 //! accept (where was it going?) → destination (what does that mean?), and then one of two ways. Where requests are declared or
-//! routed: speech (is it HTTP?) → `request` for each of them, which dials by itself. Else: connect (an endpoint, under mTLS
-//! where the other side can) → speech (who speaks first, and what?) → relay, or `request` where requests are spoken after all.
-//! Until the relay begins no byte of the application has left, so `connect` may try again somewhere else; a failure becomes
+//! routed: protocol (is it HTTP?) → `request` for each of them, which dials by itself. Else: endpoint (dial one, under mTLS
+//! where the other side can) → protocol (who speaks first, and what?) → relay, or `request` where requests are spoken after all.
+//! Until the relay begins no byte of the application has left, so `endpoint` may try again somewhere else; a failure becomes
 //! a reset of the application's socket, never an orderly end.
 
 mod accept;
-mod connect;
 mod conversation;
 mod destination;
 mod dial;
+mod endpoint;
 mod line;
 mod mirror;
+mod protocol;
 mod request;
 mod route;
 mod send;
-mod speech;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -37,10 +37,10 @@ use crate::telemetry::{ConnectionRecord, Direction};
 use crate::wire::{Prefixed, Protocol};
 use crate::worker::Worker;
 
-use connect::Connected;
 use conversation::{Conversation, Seed};
 use dial::Upstream;
-use speech::Said;
+use endpoint::Connected;
+use protocol::Said;
 
 /// Carries one accepted connection to its end and records it.
 pub async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, place: Option<Place>, mut downstream: TcpStream) {
@@ -87,18 +87,19 @@ async fn carry(
     record.service.clone_from(&candidates.target.service);
     if candidates.by_request {
         drop(snapshot);
-        let spoken = speech::declared_http(worker, pod, &downstream).await.inspect_err(reset)?;
+        let spoken = protocol::declared_http(worker, pod, &downstream).await.inspect_err(reset)?;
         let Some((version, seen)) = spoken else { return Ok(()) };
         let conversation = Conversation::new(worker, (pod, place), record, asked, version, None);
         return Box::pin(conversation.hold(Prefixed::new(seen, downstream))).await;
     }
-    let connected = Box::pin(connect::connect(worker, pod, &snapshot, &candidates, record)).await.inspect_err(reset)?;
-    let protocol = candidates.target.protocol;
+    let connected =
+        Box::pin(endpoint::connect(worker, pod, &snapshot, &candidates, record)).await.inspect_err(reset)?;
+    let declared = candidates.target.protocol;
     drop((snapshot, candidates));
     record.connect = Some(started.elapsed());
     let Connected { mut upstream, outstanding, endpoint } = connected;
-    let said = match protocol {
-        Protocol::Undeclared => speech::first(worker, pod, &downstream, &mut upstream).await.inspect_err(|_| {
+    let said = match declared {
+        Protocol::Undeclared => protocol::first(worker, pod, &downstream, &mut upstream).await.inspect_err(|_| {
             socket::reset_on_close(&downstream);
         })?,
         Protocol::Opaque | Protocol::Http1 | Protocol::Http2 => Said::nothing(),

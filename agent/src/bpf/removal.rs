@@ -4,15 +4,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::datapath::Paths;
 use super::error::BpfError;
 use super::links;
 use super::load::Folders;
 
 /// Detaches and unpins everything of this agent, of whatever version. The agent must not be running.
 /// Fails if something is still there afterwards; nothing being there is no error.
-pub fn remove_all(paths: &Paths) -> Result<(), BpfError> {
-    let folders = Folders::below(&paths.pin_dir);
+pub fn remove_all(pin_dir: &Path) -> Result<(), BpfError> {
+    let folders = Folders::below(pin_dir);
     if !folders.root.exists() {
         return Ok(());
     }

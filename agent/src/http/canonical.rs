@@ -29,6 +29,8 @@ pub struct Canonical {
     /// Empty where HTTP/1.0, or an empty Host, names nobody.
     authority: Authority,
     target: Target,
+    /// A request of HTTP/1 for a forward proxy names its whole target (RFC 9112, section 3.2.2), and goes on as it came.
+    proxied: Option<uri::Scheme>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +86,7 @@ pub enum Refused {
 /// The canonical form of a request that somebody judges: a route, or a rule about requests.
 pub fn canonical(parts: &Parts) -> Result<Canonical, Refused> {
     check_method(&parts.method)?;
-    read(parts, canonical_path)
+    Ok(Canonical { proxied: None, ..read(parts, canonical_path)? })
 }
 
 /// The same with method and path as they were received, for a request that nobody judges by them: applications have their
@@ -97,7 +99,8 @@ fn read(parts: &Parts, path_form: PathForm) -> Result<Canonical, Refused> {
     check_length(&parts.headers, parts.version)?;
     let authority = authority_of(parts)?;
     let target = target_of(parts, &authority, path_form)?;
-    Ok(Canonical { method: parts.method.clone(), authority, target })
+    let proxied = parts.uri.scheme().filter(|_| parts.version < Version::HTTP_2).cloned();
+    Ok(Canonical { method: parts.method.clone(), authority, target, proxied })
 }
 
 /// Makes of a path what is judged and forwarded.
@@ -175,19 +178,20 @@ impl Canonical {
         parts.version = if nameless { Version::HTTP_10 } else { version };
         parts.headers.remove(HOST);
         let host = self.authority.to_string();
+        if version == Version::HTTP_2 && host.is_empty() {
+            return Err(Refused::HostMissing);
+        }
         let target = match &self.target {
             Target::Path(path) => Some(path.clone()),
             Target::Asterisk => Some(PathAndQuery::from_static("*")),
             Target::Tunnel => None,
         };
         let mut written = uri::Parts::default();
-        let in_target = version == Version::HTTP_2 && !host.is_empty();
-        if in_target || target.is_none() {
+        let scheme = if version == Version::HTTP_2 { Some(uri::Scheme::HTTP) } else { self.proxied.clone() };
+        if scheme.is_some() || target.is_none() {
             written.authority = Some(uri::Authority::try_from(host.as_str()).map_err(|_| Refused::Authority)?);
         }
-        if in_target && target.is_some() {
-            written.scheme = Some(uri::Scheme::HTTP);
-        }
+        written.scheme = scheme.filter(|_| target.is_some());
         written.path_and_query = target;
         parts.uri = Uri::from_parts(written).map_err(|_| Refused::TargetForm)?;
         if version != Version::HTTP_2 && !nameless {

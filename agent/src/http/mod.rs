@@ -1,8 +1,8 @@
 //! HTTP on the data path.
 //!
-//! Pure steps (`canonical`, `matching`, `filter`, `split`, `retry`, `detect`), the engine behind its seam, the connections that
-//! rest between two requests, tunnels after an upgrade, and this agent's own answers. The journeys of a request are `outbound/request.rs` and
-//! `inbound/requests.rs`. Absent: dialling, and who may ask.
+//! Pure steps (`canonical`, `matching`, `filter`, `split`, `retry`), what a client's first bytes are (`detect`), the engine behind
+//! its seam, the connections that rest between two requests, tunnels after an upgrade, and this agent's own answers. The journeys
+//! of a request are `outbound/request.rs` and `inbound/requests.rs`. Absent: dialling, and who may ask.
 
 pub mod answer;
 pub mod budgets;

@@ -25,6 +25,11 @@ impl Upgrade {
         Self(wanted)
     }
 
+    #[must_use]
+    pub const fn is_asked(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Asks the next hop for it.
     pub fn ask(&self, head: &mut request::Parts) {
         if let Some(protocol) = &self.0 {

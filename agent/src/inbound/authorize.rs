@@ -1,4 +1,4 @@
-//! Whether a proven peer may connect, or ask for this: the one table, by `weft_policy`.
+//! Whether a peer, proven or not, may connect, or ask for this: the one table, by `weft_policy`.
 
 use std::net::IpAddr;
 

@@ -17,8 +17,8 @@ use crate::worker::Worker;
 
 use super::accept::Arrival;
 use super::authorize::authorize;
-use super::speech::{self, Brought};
-use super::{authorize, connect, requests, sniff};
+use super::protocol::{self, Brought};
+use super::{application, authorize, requests, sniff};
 
 pub async fn carry(
     worker: &Rc<Worker>,
@@ -71,7 +71,7 @@ async fn brought(
 ) -> Result<Brought, ConnectionError> {
     let requests_alone = authorize::refuses_opaque(&arrival.enrolment, arrival.destination.port());
     let expected = if requests_alone { Expected::Requests } else { Expected::Anything };
-    let brought = speech::from_client(worker, pod, (first, downstream), expected, application).await?;
+    let brought = protocol::from_client(worker, pod, (first, downstream), expected, application).await?;
     if matches!(brought, Brought::Other(_)) {
         authorize::authorize_opaque(arrival, None, record)?;
     }
@@ -96,6 +96,6 @@ async fn dialled(
             socket::end_in_order(&application);
             Ok(application)
         }
-        None => connect::application(worker, pod, arrival).await,
+        None => application::dial(worker, pod, arrival).await,
     }
 }

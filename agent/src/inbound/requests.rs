@@ -32,7 +32,7 @@ use crate::worker::Worker;
 
 use super::accept::Arrival;
 use super::authorize::{self, Asker};
-use super::{connect, sniff};
+use super::{application, sniff};
 
 /// What all requests of one connection have in common.
 struct Gate {
@@ -46,6 +46,8 @@ struct Gate {
     security: Security,
     version: Version,
     application: RefCell<Option<Line>>,
+    /// One dials at a time, so that streams that begin together share a connection.
+    dialling: tokio::sync::Mutex<()>,
     /// The application has ended its connection: then this one takes no further request, so that the source's agent finds
     /// out before it sends one.
     ended: CancellationToken,
@@ -91,6 +93,7 @@ where
         arrival,
         version,
         application: RefCell::new(None),
+        dialling: tokio::sync::Mutex::new(()),
         ended: CancellationToken::new(),
         upgrading: Cell::new(false),
         place: Rc::new(place),
@@ -262,6 +265,7 @@ impl Gate {
 
     /// The application's connection, made anew when it has closed the last one, and whether it has rested.
     async fn line(&self) -> Result<(Line, bool), ConnectionError> {
+        let _turn = self.dialling.lock().await;
         let resting = self.application.borrow().as_ref().and_then(Line::share);
         let resting = resting.or_else(|| self.application.take());
         if let Some(mut line) = resting
@@ -273,7 +277,7 @@ impl Gate {
     }
 
     async fn dial(&self) -> Result<Line, ConnectionError> {
-        let line = self.open(connect::application(&self.worker, &self.pod, &self.arrival).await?).await?;
+        let line = self.open(application::dial(&self.worker, &self.pod, &self.arrival).await?).await?;
         self.application.replace(line.share());
         Ok(line)
     }

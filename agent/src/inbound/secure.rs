@@ -21,8 +21,8 @@ use crate::worker::Worker;
 
 use super::accept::Arrival;
 use super::authorize::authorize;
-use super::speech::{self, Brought};
-use super::{authorize, connect, requests};
+use super::protocol::{self, Brought};
+use super::{application, authorize, requests};
 
 pub async fn carry(
     worker: &Rc<Worker>,
@@ -45,7 +45,7 @@ pub async fn carry(
     // Where other bytes are refused, what the application says first is for nobody.
     let refuses = authorize::refuses_opaque(&arrival.enrolment, arrival.destination.port());
     let greeter = if refuses { None } else { Some(&upstream) };
-    let brought = speech::from_peer(worker, pod, secured.preamble.protocol, &mut secured.tls, greeter);
+    let brought = protocol::from_peer(worker, pod, secured.preamble.protocol, &mut secured.tls, greeter);
     let brought = Box::pin(brought).await.and_then(|brought| {
         if matches!(brought, Brought::Other(_)) && authorize::judges_requests(&arrival) {
             authorize::authorize_opaque(&arrival, Some(&secured.identity), record)?;
@@ -161,7 +161,7 @@ async fn judge(
             socket::end_in_order(&application);
             Ok(application)
         }
-        None => connect::application(worker, pod, arrival).await,
+        None => application::dial(worker, pod, arrival).await,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Finds out what an inbound connection speaks.
 //!
-//! On a strict port the first bytes are awaited: plaintext was never legal there, so waiting costs
-//! nothing. On a permissive port the application is dialled at once and whoever speaks first decides;
-//! from a peer that is known to speak mesh TLS the application's greeting is held back for a moment.
+//! Where plaintext is refused, or judged request by request, the first bytes are awaited and no application is touched.
+//! Where a plaintext client would be let in the application is dialled at once and whoever speaks first decides; from a
+//! peer that is known to speak mesh TLS the application's greeting is held back for a moment.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::wire::{Prefixed, Sniffed, Sniffer};
 use crate::worker::Worker;
 
 use super::accept::Arrival;
-use super::{authorize, connect};
+use super::{application, authorize};
 
 /// A connection whose first bytes are known; `application` is there when it was dialled already.
 pub enum Opening {
@@ -33,10 +33,14 @@ pub async fn opening(
     arrival: &Arrival,
     downstream: TcpStream,
 ) -> Result<Opening, ConnectionError> {
-    let found = if accepts_plaintext(arrival, &arrival.enrolment) && authorize::admits_plaintext(arrival) {
+    let plaintext = accepts_plaintext(arrival, &arrival.enrolment);
+    let found = if plaintext && authorize::admits_plaintext(arrival) {
         first_speaker(worker, pod, arrival, &downstream).await
     } else {
-        first_bytes(worker, pod, &downstream).await.map(|beginning| (beginning, None))
+        // A client may connect long before its first request.
+        let rests = plaintext && authorize::judges_requests(arrival);
+        let patience = if rests { limits::IDLE_TIMEOUT } else { limits::INBOUND_HANDSHAKE };
+        first_bytes(worker, pod, &downstream, patience).await.map(|beginning| (beginning, None))
     };
     let (beginning, application) = found.inspect_err(|_| socket::reset_on_close(&downstream))?;
     Ok(match beginning {
@@ -58,10 +62,15 @@ pub(super) fn plaintext_refused(arrival: &Arrival, enrolment: &Enrolment) -> Con
         .with_detail(format!("port {} is strict: it accepts mesh TLS alone", arrival.destination.port()))
 }
 
-async fn first_bytes(worker: &Worker, pod: &Pod, downstream: &TcpStream) -> Result<Sniffed, ConnectionError> {
+async fn first_bytes(
+    worker: &Worker,
+    pod: &Pod,
+    downstream: &TcpStream,
+    patience: Duration,
+) -> Result<Sniffed, ConnectionError> {
     let mut sniffer = Sniffer::default();
     tokio::select! {
-        said = timeout(limits::INBOUND_HANDSHAKE, sniffer.sniff(downstream)) => said.unwrap_or_else(|_| {
+        said = timeout(patience, sniffer.sniff(downstream)) => said.unwrap_or_else(|_| {
             Err(ConnectionError::new(Side::Downstream, Reason::HandshakeTimeout)
                 .with_detail("the client has said nothing that could begin a handshake"))
         }),
@@ -76,7 +85,7 @@ async fn first_speaker(
     arrival: &Arrival,
     downstream: &TcpStream,
 ) -> Result<(Sniffed, Option<TcpStream>), ConnectionError> {
-    let application = connect::application(worker, pod, arrival).await?;
+    let application = application::dial(worker, pod, arrival).await?;
     // Until bytes flow every end is a failure: an application must not take it for an orderly one.
     socket::reset_on_close(&application);
     let hold = greeting_hold(arrival);

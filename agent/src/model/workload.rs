@@ -55,7 +55,8 @@ impl Workload {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Enrolment {
     pub uid: WorkloadUid,
-    pub netns: PathBuf,
+    /// Where somebody who may say so has named it; else it is that of the pod's processes.
+    pub netns: Option<PathBuf>,
     pub on_agent_failure: FailureMode,
     pub authentication: Authentication,
     pub require_mesh_tls: bool,

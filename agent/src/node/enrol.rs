@@ -22,6 +22,7 @@ use weft_proto::names::WorkloadUid;
 use super::netns::Netns;
 use super::originals::Originals;
 use super::pod::{Pod, Role};
+use super::sandbox::Sandboxes;
 use super::{row, socket, sysctl};
 use crate::admin::{HookStatus, PodCounters};
 use crate::bpf::{self, Attachment, BpfError, CapturedPod, Datapath, Events, NetnsCookie};
@@ -49,6 +50,7 @@ pub struct Surroundings {
     pub workers: Vec<mpsc::Sender<Order>>,
     pub credentials: Credentials,
     pub sysctl_root: PathBuf,
+    pub sandboxes: Sandboxes,
 }
 
 /// The kernel side of this node.
@@ -75,7 +77,7 @@ pub struct Enroller {
 
 struct Enrolled {
     pod: Arc<Pod>,
-    path: PathBuf,
+    named: Option<PathBuf>,
     listeners: Vec<(ListenerName, TcpListener)>,
     row: CapturedPod,
     proof: Proof,
@@ -86,8 +88,8 @@ struct Enrolled {
 
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    #[error("its network namespace {path} cannot be opened: {source}")]
-    Netns { path: PathBuf, source: io::Error },
+    #[error("its network namespace{} cannot be opened: {source}", at(.named.as_deref()))]
+    Netns { named: Option<PathBuf>, source: io::Error },
     #[error("its network namespace cannot be entered: {0}")]
     Enter(io::Error),
     #[error("its network namespace belongs to {0}: two pods cannot share one")]
@@ -102,6 +104,10 @@ enum Problem {
     NoCertificate,
     #[error("a worker does not take orders any more")]
     Worker,
+}
+
+fn at(named: Option<&Path>) -> String {
+    named.map_or_else(String::new, |path| format!(" {}", path.display()))
 }
 
 impl Problem {
@@ -310,8 +316,8 @@ impl Enroller {
     }
 
     fn try_follow(&mut self, snapshot: &Snapshot, enrolment: &Arc<Enrolment>) -> Result<(), Problem> {
-        let netns =
-            Netns::open(&enrolment.netns).map_err(|source| Problem::Netns { path: enrolment.netns.clone(), source })?;
+        let netns = self.surroundings.sandboxes.netns(&enrolment.uid, enrolment.netns.as_deref());
+        let netns = netns.map_err(|source| Problem::Netns { named: enrolment.netns.clone(), source })?;
         if self.enrolled.get(&enrolment.uid).is_some_and(|enrolled| enrolled.pod.netns.cookie() != netns.cookie()) {
             self.lose(&enrolment.uid);
         }
@@ -347,7 +353,8 @@ impl Enroller {
         if patient || !self.inherited.is_empty() || matches!(problem, Problem::Taken(_)) {
             return;
         }
-        let Ok(netns) = Netns::open(&enrolment.netns) else { return };
+        let named = enrolment.netns.as_deref();
+        let Ok(netns) = self.surroundings.sandboxes.netns(&enrolment.uid, named) else { return };
         let row = row::pod(snapshot, enrolment, netns.cookie());
         if self.guarded.get(&enrolment.uid) == Some(&row) {
             return;
@@ -380,7 +387,7 @@ impl Enroller {
 
     fn enrol(&mut self, snapshot: &Snapshot, enrolment: &Arc<Enrolment>, netns: Netns) -> Result<(), Problem> {
         let cookie = netns.cookie();
-        self.prepare_settings(&netns, &enrolment.netns)?;
+        self.prepare_settings(&netns, enrolment)?;
         let inherits = self.inherited.contains_key(&(enrolment.uid.to_string(), cookie.0));
         let listeners = self.listeners_of(enrolment, &netns)?;
         let wanted = row::pod(snapshot, enrolment, cookie);
@@ -388,7 +395,7 @@ impl Enroller {
         let pod = Arc::new(Pod::new(Arc::clone(enrolment), netns));
         let enrolled = Enrolled {
             pod: Arc::clone(&pod),
-            path: enrolment.netns.clone(),
+            named: enrolment.netns.clone(),
             listeners,
             row: wanted,
             // What a predecessor captured is captured.
@@ -407,7 +414,7 @@ impl Enroller {
         Ok(())
     }
 
-    fn prepare_settings(&mut self, netns: &Netns, path: &Path) -> Result<(), Problem> {
+    fn prepare_settings(&mut self, netns: &Netns, enrolment: &Enrolment) -> Result<(), Problem> {
         if self.originals.has(netns.cookie()) {
             return Ok(());
         }
@@ -415,7 +422,7 @@ impl Enroller {
             .run(|| sysctl::apply(&self.surroundings.sysctl_root))
             .and_then(|result| result)
             .map_err(Problem::Sysctl)?;
-        self.originals.keep(netns.cookie(), path.to_owned(), original).map_err(Problem::Sysctl)
+        self.originals.keep(netns.cookie(), enrolment, original).map_err(Problem::Sysctl)
     }
 
     /// A predecessor's listeners where it handed them over; new ones for what is missing.

@@ -1,11 +1,13 @@
 //! This node's pods: their network namespaces, the agent's sockets inside them, and their enrolment.
 
+pub mod cgroups;
 pub mod enrol;
 pub mod keeper;
 pub mod netns;
 pub mod originals;
 pub mod pod;
 mod row;
+pub mod sandbox;
 pub mod self_test;
 pub mod socket;
 pub mod sysctl;

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::bpf::NetnsCookie;
@@ -32,6 +32,12 @@ impl Netns {
         let file = Arc::new(File::open(path)?);
         let cookie = inside(file.as_fd(), cookie_of_a_new_socket)??;
         Ok(Self { file, cookie })
+    }
+
+    /// Names it for as long as this value lives, for every process that sees this one in `/proc`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()))
     }
 
     #[must_use]

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::netns::Netns;
+use super::sandbox::Sandboxes;
 use super::sysctl::{self, Original};
 use crate::bpf::NetnsCookie;
+use crate::model::Enrolment;
 
 /// Keyed by the namespace's cookie, which is never used twice in one boot; the run directory does not outlive a boot.
 #[derive(Debug)]
@@ -20,17 +21,19 @@ pub struct Originals {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Row {
-    /// Where the namespace was found at enrolment.
-    netns: PathBuf,
+    /// Whose namespace it is, and the path where somebody has named one.
+    uid: String,
+    netns: Option<PathBuf>,
     settings: Original,
 }
 
 /// Restores the settings of every pod that still is where it was. For `remove`, when no agent is running.
-pub fn restore_all(run_dir: &Path, sysctl_root: &Path) -> io::Result<()> {
+pub fn restore_all(run_dir: &Path, sysctl_root: &Path, sandboxes: &Sandboxes) -> io::Result<()> {
     let originals = Originals::open(run_dir)?;
     for (cookie, row) in &originals.rows {
-        // A path that is gone, or that names another namespace now, means that the pod is gone.
-        if let Ok(netns) = Netns::open(&row.netns)
+        // Nothing, or another namespace, means that the pod is gone.
+        if let Ok(uid) = row.uid.parse()
+            && let Ok(netns) = sandboxes.netns(&uid, row.netns.as_deref())
             && netns.cookie().0 == *cookie
         {
             netns.run(|| sysctl::restore(sysctl_root, &row.settings))??;
@@ -55,8 +58,9 @@ impl Originals {
         self.rows.contains_key(&cookie.0)
     }
 
-    pub fn keep(&mut self, cookie: NetnsCookie, netns: PathBuf, settings: Original) -> io::Result<()> {
-        self.rows.insert(cookie.0, Row { netns, settings });
+    pub fn keep(&mut self, cookie: NetnsCookie, enrolment: &Enrolment, settings: Original) -> io::Result<()> {
+        let row = Row { uid: enrolment.uid.to_string(), netns: enrolment.netns.clone(), settings };
+        self.rows.insert(cookie.0, row);
         self.write()
     }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::bpf::CapturedPod;
 use crate::config::ProbeSettings;
 use crate::limits;
+use crate::node::netns::Netns;
 
 /// What the outbound journey answers.
 pub const ANSWER: &[u8] = b"weft\n";
@@ -46,15 +47,13 @@ pub fn is_destination(captured: &[IpNet], asked: SocketAddr) -> bool {
 }
 
 /// Runs the probe in a process of its own. The error says what was seen, for a person.
-pub fn run(netns: &Path, destination: SocketAddr) -> Result<(), String> {
-    let cgroup = cgroup_of_netns(netns)
-        .map_err(|error| format!("no process of the pod was found for the self-test: {error}"))?;
+pub fn run(netns: &Netns, cgroup: &Path, destination: SocketAddr) -> Result<(), String> {
     let mut child = Command::new("/proc/self/exe")
         .arg("probe")
         .arg("--netns")
-        .arg(netns)
+        .arg(netns.path())
         .arg("--cgroup")
-        .arg(&cgroup)
+        .arg(cgroup)
         .arg("--destination")
         .arg(destination.to_string())
         .stdin(Stdio::null())
@@ -86,6 +85,7 @@ pub fn run(netns: &Path, destination: SocketAddr) -> Result<(), String> {
 /// The probe's own side.
 pub fn probe(settings: &ProbeSettings) -> anyhow::Result<()> {
     use anyhow::Context as _;
+    leave_cgroup_namespace().context("cannot enter the node's cgroup namespace")?;
     fs::write(settings.cgroup.join("cgroup.procs"), "0")
         .with_context(|| format!("cannot join the pod's cgroup {}", settings.cgroup.display()))?;
     let namespace = fs::File::open(&settings.netns)
@@ -101,38 +101,14 @@ pub fn probe(settings: &ProbeSettings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The cgroup (v2) of some process that lives in this network namespace.
-fn cgroup_of_netns(netns: &Path) -> io::Result<PathBuf> {
-    let wanted = inode(netns)?;
-    let root = cgroup2_root()?;
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let path = entry.path();
-        let is_process = entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
-        if is_process && inode(&path.join("ns/net")).is_ok_and(|found| found == wanted) {
-            // A process may end while it is looked at; another one of the pod will do.
-            let membership = fs::read_to_string(path.join("cgroup")).unwrap_or_default();
-            if let Some(relative) = membership.lines().find_map(|line| line.strip_prefix("0::/")) {
-                return Ok(root.join(relative));
-            }
-        }
+/// A container may move processes only between cgroups that its own namespace shows (`nsdelegate` in `cgroups(7)`); the
+/// node's first process sees all of them.
+fn leave_cgroup_namespace() -> io::Result<()> {
+    let (own, first) = ("/proc/self/ns/cgroup", "/proc/1/ns/cgroup");
+    // Without the host's process ids the first process is our own.
+    if fs::read_link(own)? != fs::read_link(first)? {
+        let namespace = fs::File::open(first)?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ControlGroup))?;
     }
-    Err(io::Error::new(io::ErrorKind::NotFound, "no process lives in the namespace"))
-}
-
-fn inode(path: &Path) -> io::Result<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    Ok(fs::metadata(path)?.ino())
-}
-
-/// Where cgroup2 is mounted (`/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` on hybrid machines).
-fn cgroup2_root() -> io::Result<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    mounts
-        .lines()
-        .find_map(|line| {
-            let (front, back) = line.split_once(" - ")?;
-            back.starts_with("cgroup2 ").then(|| front.split(' ').nth(4))?
-        })
-        .map(PathBuf::from)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "cgroup2 is not mounted"))
+    Ok(())
 }

@@ -112,7 +112,7 @@ mod tests {
     fn source() -> Enrolment {
         Enrolment {
             uid: "client".parse().unwrap(),
-            netns: "/proc/1/ns/net".into(),
+            netns: None,
             on_agent_failure: FailureMode::Open,
             authentication: Authentication {
                 default: MtlsMode::Permissive,

@@ -1,7 +1,7 @@
 //! Copies of requests for backends that are watched, not asked.
 //!
 //! Whatever becomes of a copy never touches the request: it goes at the same time, its answer is thrown away, and there are
-//! never more than a bounded number under route. Absent: bodies that are not short, and upgrades; their records say so.
+//! never more than a bounded number under way. Absent: bodies that are not short (their records say so), and upgrades.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub fn begin(
         let permit = Arc::clone(&conversation.worker.mirrors).try_acquire_owned().ok();
         let (Some(copy), Some(permit)) = (again(request), permit) else {
             account.note(|record| {
-                record.detail = Some("not mirrored: its body is long, or too many copies are under route".to_owned());
+                record.detail = Some("not mirrored: its body is long, or too many copies are under way".to_owned());
             });
             continue;
         };

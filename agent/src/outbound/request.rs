@@ -82,7 +82,8 @@ async fn journey(
     canonical
         .write(&mut head, route.version.into())
         .map_err(|refused| ConnectionError::new(Side::Local, Reason::BadRequest).with_detail(refused.to_string()))?;
-    let mirrors = mirror::wanted(&route);
+    // Nobody would hold a copy's connection after it has changed its protocol.
+    let mirrors = if upgrade.is_asked() { Vec::new() } else { mirror::wanted(&route) };
     let body = if mirrors.is_empty() { account.counted(body) } else { in_time(&route, kept(body, account)).await? };
     let request = Request::from_parts(head, body);
     mirror::begin(conversation, snapshot, mirrors, (&canonical, &request), account);
@@ -135,12 +136,13 @@ async fn kept(body: Body, account: &Account) -> Result<Body, ConnectionError> {
     Ok(Body::whole(bytes))
 }
 
-/// A route's time for a request, or, where none is said, what any connection may be silent for.
+/// A route's time for a request. Where none is said, an upload or an answer that is long in coming takes as long as it
+/// does; silence is bounded by the connections' own ends.
 async fn in_time<T>(
     route: &Route<'_>,
     step: impl Future<Output = Result<T, ConnectionError>>,
 ) -> Result<T, ConnectionError> {
-    let limit = route.request_timeout().unwrap_or(limits::IDLE_TIMEOUT);
+    let Some(limit) = route.request_timeout() else { return step.await };
     timeout(limit, step).await.unwrap_or_else(|_| {
         Err(ConnectionError::new(Side::Upstream, Reason::RequestTimeout)
             .with_detail(format!("no answer came within {limit:?}, retries included")))

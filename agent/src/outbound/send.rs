@@ -133,9 +133,12 @@ pub async fn send(
             // Says nothing about the endpoint, and there is nothing to send again.
             return Err(account.blame(error));
         }
-        // A line that rested too long says nothing about its endpoint.
-        if !stale {
+        // A line that rested too long says nothing about its endpoint, nor does a time that the client has used up.
+        let innocent = outcome == Outcome::Failed(Reason::RequestTimeout) && account.is_sending();
+        if !stale && !innocent {
             tell(conversation, plan, &reached.endpoint, (outcome, begun.elapsed()), account);
+        }
+        if !stale {
             progress.tried.push(reached.endpoint.clone());
         }
         let again = again.filter(|request| request.body().is_intact());

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::HeaderValue;
+use http_body::Body as _;
 
 use super::{RequestRecord, Telemetry};
 use crate::error::{ConnectionError, Reason, Side};
@@ -18,6 +19,8 @@ pub struct Account {
     record: Option<Box<RequestRecord>>,
     started: Instant,
     sent: Rc<Cell<u64>>,
+    /// The client has more of the request's body to send.
+    sending: Rc<Cell<bool>>,
     /// The request's body broke off, or could not be read.
     broken: Rc<Cell<bool>>,
     telemetry: Telemetry,
@@ -30,6 +33,7 @@ impl Account {
             record: Some(Box::new(record)),
             started: Instant::now(),
             sent: Rc::default(),
+            sending: Rc::default(),
             broken: Rc::default(),
             telemetry: telemetry.clone(),
         }
@@ -46,12 +50,12 @@ impl Account {
         self.record.as_ref().map(|record| record.id.to_string()).unwrap_or_default()
     }
 
-    /// Closes the record of a request whose answer nobody gets.
     #[must_use]
     pub const fn started(&self) -> Instant {
         self.started
     }
 
+    /// Closes the record of a request whose answer nobody gets.
     pub fn ended(mut self) {
         self.close();
     }
@@ -67,7 +71,10 @@ impl Account {
     #[must_use]
     pub fn counted(&self, body: Body) -> Body {
         let (sent, broken) = (Rc::clone(&self.sent), Rc::clone(&self.broken));
+        let sending = Rc::clone(&self.sending);
+        sending.set(!body.is_end_stream());
         body.observed(move |finished| {
+            sending.set(false);
             sent.set(sent.get() + finished.bytes);
             broken.set(finished.how == BodyEnd::Failed);
         })
@@ -82,6 +89,12 @@ impl Account {
         } else {
             otherwise
         }
+    }
+
+    /// Whether it was still the client's turn: what takes long then says nothing about the server.
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        self.sending.get()
     }
 
     #[must_use]

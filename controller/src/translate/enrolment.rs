@@ -78,8 +78,9 @@ fn not_capturable(world: &World<'_>, pod: &Pod) -> String {
         format!("its operating system is {system}")
     } else if let Some(class) = sandbox {
         format!("its runtime class {class} keeps its sockets from the node's kernel")
-    } else if pod.netns.is_none() {
-        format!("its annotation {} names no network namespace", weft_crd::NETNS)
+    } else if pod.netns.is_none() && pod.metadata.uid.is_none() {
+        // Its agent finds a pod that a kubelet has made by the uid that the kubelet knows.
+        format!("it has no uid, and its annotation {} names no network namespace", weft_crd::NETNS)
     } else {
         world.owners.shares_namespace(pod).unwrap_or_default()
     }

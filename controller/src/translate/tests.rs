@@ -172,13 +172,20 @@ fn what_cannot_be_captured_says_why_and_is_not_enrolled() {
         ("mirror", "  annotations: {weft.dev/netns: /n, kubernetes.io/config.mirror: x}", "", "mirror"),
         ("windows", netns, "  os: {name: windows}", "windows"),
         ("sandboxed", netns, "  runtimeClassName: gvisor", "gvisor"),
-        ("bare", "", "", "weft.dev/netns"),
     ] {
         let out = all(&[SHOP, &pod(name, "10.1.0.9", metadata, spec, "")]);
         assert!(out.workload(name).not_capturable.contains(why), "{name}: {}", out.workload(name).not_capturable);
         assert!(out.enrolment(name).is_none(), "{name}");
         assert!(out.found("not captured although"), "{name}");
     }
+    // Its agent finds a pod by its uid; a person's pod may have none.
+    let uid = pod("bare", "10.1.0.9", "", "", "");
+    assert_eq!(all(&[SHOP, &uid]).enrolment("bare").expect("enrolled").netns, "");
+    let bare = all(&[SHOP, &uid.replace("  uid: bare\n", "")]);
+    assert!(bare.shared.values().any(|resource| match &resource.body {
+        Some(Body::Workload(row)) => row.not_capturable.contains("weft.dev/netns"),
+        _ => false,
+    }));
     let nobody = pod("nobody", "10.1.0.9", netns, "", "").replace("  serviceAccountName: nobody\n", "");
     assert!(all(&[SHOP, &nobody]).workload("nobody").not_capturable.contains("no service account"));
 }

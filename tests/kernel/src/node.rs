@@ -138,7 +138,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.kill_agent();
-        if let Err(error) = remove_all(&self.paths) {
+        if let Err(error) = remove_all(&self.paths.pin_dir) {
             println!("a node could not be removed: {error}");
         }
         for folder in ["pods/apps", "pods/agent", "pods", ""] {

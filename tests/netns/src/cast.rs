@@ -14,6 +14,7 @@ pub const ECHO: u16 = 7000;
 pub const GREET: u16 = 7001;
 pub const SINK: u16 = 7002;
 pub const RESET: u16 = 7003;
+pub const TALLY: u16 = 7004;
 pub const IDENTIFY: u16 = 8080;
 /// A port of the Service and of the pods on which nobody listens.
 pub const CLOSED: u16 = 7999;
@@ -52,6 +53,7 @@ fn pods_and_services(labels: &[(&str, &str)]) -> MeshPlan {
                     .port("greet", GREET, GREET)
                     .port("sink", SINK, SINK)
                     .port("reset", RESET, RESET)
+                    .port("tally", TALLY, TALLY)
                     .port("closed", CLOSED, CLOSED)
                     .selects(label, value),
             )
@@ -72,7 +74,7 @@ pub fn start(plan: MeshPlan, scene: &Scene) -> Result<Mesh> {
 pub fn start_servers(mesh: &mut Mesh, name: &str) -> Result<()> {
     let testapp = testapp()?;
     let pod = mesh.pod_mut(name)?;
-    let servers = [("echo", ECHO), ("greet", GREET), ("sink", SINK), ("reset", RESET)];
+    let servers = [("echo", ECHO), ("greet", GREET), ("sink", SINK), ("reset", RESET), ("tally", TALLY)];
     for (server, port) in servers {
         let launch = pod.command(&testapp).args([server, "--port", &port.to_string()]);
         pod.serve(server, launch)?;

@@ -39,6 +39,8 @@ pub struct PodPlan {
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) annotations: Vec<(String, String)>,
     pub(crate) number: Option<u8>,
+    /// Its object says where its network namespace is.
+    pub(crate) names_netns: bool,
 }
 
 impl PodPlan {
@@ -52,6 +54,7 @@ impl PodPlan {
             labels: Vec::new(),
             annotations: Vec::new(),
             number: None,
+            names_netns: true,
         }
     }
 
@@ -84,6 +87,12 @@ impl PodPlan {
     }
 
     /// An annotation more.
+    #[must_use]
+    pub fn found_by_its_processes(mut self) -> Self {
+        self.names_netns = false;
+        self
+    }
+
     #[must_use]
     pub fn annotation(mut self, name: &str, value: &str) -> Self {
         self.annotations.push((name.to_owned(), value.to_owned()));
@@ -148,7 +157,9 @@ pub(crate) fn mesh_config() -> Value {
 /// A running pod.
 pub(crate) fn pod(plan: &PodPlan, uid: &str, netns: &str, addresses: &[IpAddr], ready: bool) -> Value {
     let mut annotations = pairs(&plan.annotations);
-    annotations.insert("weft.dev/netns".to_owned(), json!(netns));
+    if plan.names_netns {
+        annotations.insert("weft.dev/netns".to_owned(), json!(netns));
+    }
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {

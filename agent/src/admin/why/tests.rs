@@ -70,7 +70,7 @@ fn workload(name: &str, application: &str, node: &str, address: &str) -> Workloa
 fn enrolment(name: &str) -> Enrolment {
     Enrolment {
         uid: uid(name),
-        netns: PathBuf::from("/proc/1/ns/net"),
+        netns: Some(PathBuf::from("/proc/1/ns/net")),
         on_agent_failure: FailureMode::Closed,
         authentication: Authentication {
             default: MtlsMode::Strict,

@@ -46,15 +46,14 @@ pub fn read(uid: &str, row: &v1::Enrolment) -> Result<NodeEnrolment, ReadError> 
     Ok(NodeEnrolment { enrolment, policies: row.authorization.clone() })
 }
 
-/// Captured without exception, strict, fails closed, nobody may connect. An unreadable netns stays empty: the node then
-/// reports that the pod cannot be enrolled.
+/// Captured without exception, strict, fails closed, nobody may connect.
 pub fn safe(uid: &str, row: Option<&v1::Enrolment>) -> Result<NodeEnrolment, ReadError> {
     let own_uid: WorkloadUid = name("uid", uid)?;
     let deny_all = PolicyName::Operator(Arc::from("unreadable-enrolment"));
     let why = "the pod's enrolment cannot be applied as written";
     let enrolment = Enrolment {
         uid: own_uid,
-        netns: row.and_then(|row| netns(&row.netns).ok()).unwrap_or_default(),
+        netns: row.and_then(|row| netns(&row.netns).ok()).flatten(),
         on_agent_failure: FailureMode::Closed,
         authentication: Authentication {
             default: MtlsMode::Strict,
@@ -72,11 +71,14 @@ pub fn safe(uid: &str, row: Option<&v1::Enrolment>) -> Result<NodeEnrolment, Rea
     Ok(NodeEnrolment { enrolment, policies: Vec::new() })
 }
 
-fn netns(text: &str) -> Result<PathBuf, ReadError> {
+fn netns(text: &str) -> Result<Option<PathBuf>, ReadError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
     if !text.starts_with('/') || text.contains('\0') || text.len() >= PATH_LENGTH_LIMIT {
         return Err(problem("netns", format!("{text:?} is not an absolute path")));
     }
-    Ok(PathBuf::from(text))
+    Ok(Some(PathBuf::from(text)))
 }
 
 fn failure_mode(number: i32) -> Result<FailureMode, ReadError> {

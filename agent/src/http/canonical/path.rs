@@ -2,7 +2,7 @@
 //!
 //! Unreserved characters are written plainly, all others that a path may not have as %XX in capitals; then dot segments are
 //! removed. Empty segments (`//`) stay: RFC 3986 gives them a meaning and applications rely on it, and what is judged is
-//! what is forwarded. A server that folds them is guarded by Allow rules; a Deny by path must think of them.
+//! what is forwarded. Where rules judge requests they are refused (`Canonical::check_for_rules`): servers that fold them exist.
 
 use std::borrow::Cow;
 

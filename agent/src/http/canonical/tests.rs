@@ -208,11 +208,29 @@ fn what_was_judged_is_written_for_either_version() {
 }
 
 #[test]
+fn a_request_for_a_forward_proxy_goes_on_as_it_came_where_nobody_judges_it() {
+    let received = parts(Version::HTTP_11, "GET", "http://far:8080/a/../%62?q", &[("host", "far:8080")]);
+    let request = as_received(&received).expect("a request");
+    let mut sent = received.clone();
+    request.write(&mut sent, Version::HTTP_11).expect("written");
+    assert_eq!(sent.uri, received.uri);
+    assert_eq!(sent.headers[HOST], HeaderValue::from_static("far:8080"));
+    // In HTTP/2 every request names its whole target, so it says nothing about a proxy.
+    let received = parts(Version::HTTP_2, "GET", "http://web/a", &[]);
+    let mut sent = received.clone();
+    as_received(&received).expect("a request").write(&mut sent, Version::HTTP_11).expect("written");
+    assert_eq!((sent.uri.to_string().as_str(), &sent.headers[HOST]), ("/a", &HeaderValue::from_static("web")));
+}
+
+#[test]
 fn what_names_no_host_stays_what_it_was() {
     let nameless = parts(Version::HTTP_10, "GET", "/a", &[]);
     let mut sent = nameless.clone();
     canonical(&nameless).expect("a request").write(&mut sent, Version::HTTP_11).expect("written");
     assert_eq!((sent.version, sent.headers.get(HOST)), (Version::HTTP_10, None));
+    // HTTP/2 has no request without one.
+    let refused = canonical(&nameless).expect("a request").write(&mut nameless.clone(), Version::HTTP_2);
+    assert_eq!(refused, Err(Refused::HostMissing));
     let named = parts(Version::HTTP_10, "GET", "/a", &[("host", "web")]);
     let mut sent = named.clone();
     canonical(&named).expect("a request").write(&mut sent, Version::HTTP_11).expect("written");

@@ -12,8 +12,6 @@ mod meter;
 mod premature;
 mod replay;
 mod server;
-#[cfg(test)]
-mod smuggling;
 mod stream;
 mod stuck;
 #[cfg(test)]
@@ -30,7 +28,7 @@ pub use body::{Body, BodyEnd, BodyError, Finished};
 pub use client::{Line, Unsent, open};
 pub use server::{Peer, Served, serve};
 
-/// Two bytes of HTTP: an upgraded connection, or a CONNECT tunnel.
+/// The two ends of it pass bytes: an upgraded connection.
 pub type Tunnel = hyper_util::rt::TokioIo<hyper::upgrade::Upgraded>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

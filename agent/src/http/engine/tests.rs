@@ -1,5 +1,7 @@
 //! What each side of a connection sees of how the other one ends, and for how long it may keep everybody waiting.
 
+mod smuggling;
+
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;

@@ -11,13 +11,13 @@ use super::{Enroller, sysctl};
 use crate::bpf::CapturedPod;
 use crate::limits;
 use crate::model::Snapshot;
-use crate::node::netns::Netns;
 use crate::node::pod::Pod;
 
 /// A pod that is not enrolled any more; its connections may go on as long as its namespace is there.
 pub(super) struct Left {
     pod: Weak<Pod>,
-    path: PathBuf,
+    uid: WorkloadUid,
+    named: Option<PathBuf>,
 }
 
 impl Enroller {
@@ -43,7 +43,7 @@ impl Enroller {
     fn retain_rows(&self, snapshot: &Snapshot) {
         let mut stay: Vec<_> = self.enrolled.values().map(|enrolled| enrolled.pod.netns.cookie()).collect();
         for enrolment in snapshot.enrolments.values() {
-            match Netns::open(&enrolment.netns) {
+            match self.surroundings.sandboxes.netns(&enrolment.uid, enrolment.netns.as_deref()) {
                 Ok(netns) => stay.push(netns.cookie()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(_) => return,
@@ -83,7 +83,7 @@ impl Enroller {
         if let Some(Err(error)) = restored {
             tracing::warn!(workload = %uid, %error, "a pod's settings could not be restored");
         }
-        self.left.push(Left { pod: Arc::downgrade(&enrolled.pod), path: enrolled.path });
+        self.left.push(Left { pod: Arc::downgrade(&enrolled.pod), uid: uid.clone(), named: enrolled.named });
         tracing::info!(workload = %uid, "disenrolled");
     }
 
@@ -97,9 +97,10 @@ impl Enroller {
 
     /// Cuts the connections of pods that left the mesh first and the node then.
     pub(super) fn end_what_left(&mut self) {
+        let sandboxes = &self.surroundings.sandboxes;
         self.left.retain(|left| {
             let Some(pod) = left.pod.upgrade() else { return false };
-            match Netns::open(&left.path) {
+            match sandboxes.netns(&left.uid, left.named.as_deref()) {
                 Ok(netns) if netns.cookie() == pod.netns.cookie() => true,
                 Err(error) if error.kind() != io::ErrorKind::NotFound => true,
                 Ok(_) | Err(_) => {

@@ -46,7 +46,12 @@ impl Enroller {
                 enrolled.proof = Proof::Given;
                 continue;
             };
-            enrolled.proof = match self_test::run(&enrolled.path, destination) {
+            let netns = &enrolled.pod.netns;
+            let cgroup = self.surroundings.sandboxes.cgroup(uid, netns);
+            enrolled.proof = match cgroup
+                .map_err(|error| error.to_string())
+                .and_then(|cgroup| self_test::run(netns, &cgroup, destination))
+            {
                 Ok(()) => Proof::Given,
                 Err(problem) => {
                     tracing::warn!(workload = %uid, problem, "a pod's self-test failed");

@@ -25,6 +25,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("lifetime::what_is_under_way_reaches_the_agent_while_a_pod_leaves", quiesced),
     ("lifetime::pods_that_are_gone_are_forgotten", gone),
     ("lifetime::an_agent_in_another_cgroup_is_recognised", moved_agent),
+    ("lifetime::an_agent_among_the_pods_keeps_each_book_once", agent_among_pods),
 ];
 
 /// Instructions that the verifier may walk through; its own limit is a million.
@@ -143,7 +144,7 @@ fn removal(grounds: &Grounds) -> Result<()> {
     let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
     ensure!(links.len() == 9, "these links were pinned: {names:?}");
     node.kill_agent();
-    remove_all(&node.paths)?;
+    remove_all(&node.paths.pin_dir)?;
     ensure!(!node.paths.pin_dir.exists(), "something is still pinned");
     eventually("no link of ours", || {
         let loaded = aya::programs::loaded_links().collect::<Result<Vec<_>, _>>()?;
@@ -162,7 +163,7 @@ fn removal(grounds: &Grounds) -> Result<()> {
         accept(&app)?;
     }
     // Twice is no error.
-    Ok(remove_all(&node.paths)?)
+    Ok(remove_all(&node.paths.pin_dir)?)
 }
 
 fn disenrolled(grounds: &Grounds) -> Result<()> {
@@ -238,17 +239,28 @@ fn gone(grounds: &Grounds) -> Result<()> {
 }
 
 fn moved_agent(grounds: &Grounds) -> Result<()> {
-    let mut node = Node::new(grounds)?;
+    let node = Node::new(grounds)?;
+    let next = node.paths.pods_cgroup.with_file_name("agent");
+    move_agent(node, &next, 2)
+}
+
+/// A `DaemonSet`'s agent is a pod among pods: their books have its sockets too, and must have them once.
+fn agent_among_pods(grounds: &Grounds) -> Result<()> {
+    let node = Node::new(grounds)?;
+    let next = node.paths.pods_cgroup.join("agent");
+    move_agent(node, &next, 1)
+}
+
+fn move_agent(mut node: Node, next: &Path, own_links: usize) -> Result<()> {
     let mut pod = Pod::captured(&node)?;
     node.kill_agent();
     pod.listeners.clear();
-    // The next agent lives in a cgroup folder of its own, beside the pods; the old one's is removed.
+    // The next agent lives in a cgroup folder of its own; the old one's is removed.
     let old = node.paths.agent_cgroup.clone();
-    let next = node.paths.pods_cgroup.with_file_name("agent");
-    fs::create_dir(&next)?;
+    fs::create_dir(next)?;
     fs::write(next.join("cgroup.type"), "threaded")?;
-    node.paths.agent_cgroup.clone_from(&next);
-    pod.agent = pod.app.beside(Some(&next))?;
+    next.clone_into(&mut node.paths.agent_cgroup);
+    pod.agent = pod.app.beside(Some(next))?;
     remove_folder(&old)?;
     node.restart_agent()?;
     pod.facts = node.datapath()?.socket_facts();
@@ -257,7 +269,7 @@ fn moved_agent(grounds: &Grounds) -> Result<()> {
     eventually("no link of a cgroup that is gone", || {
         node.datapath()?.attach()?;
         let links = links_of(&node)?;
-        Ok(links.iter().filter(|link| link.name.contains("-agent-")).count() == 2)
+        Ok(links.iter().filter(|link| link.name.contains("-agent-")).count() == own_links)
     })?;
     for family in FAMILIES {
         pod.expect_captured(at(family.vip, 80))?;
@@ -269,6 +281,6 @@ fn moved_agent(grounds: &Grounds) -> Result<()> {
     expect_refused(pod.outside.connect(at(FAMILIES[0].pod, 8081)))?;
     drop(pod);
     node.kill_agent();
-    remove_all(&node.paths)?;
-    remove_folder(&next)
+    remove_all(&node.paths.pin_dir)?;
+    remove_folder(next)
 }

@@ -139,7 +139,7 @@ fn seeded_again(grounds: &Grounds) -> Result<()> {
     let mut pod = Pod::uncaptured(&node)?;
     // Older than the agent's first start on this machine.
     node.kill_agent();
-    weft_agent::bpf::remove_all(&node.paths)?;
+    weft_agent::bpf::remove_all(&node.paths.pin_dir)?;
     let app = pod.app.listen(at("::", 8080))?;
     node.restart_agent()?;
     node.datapath()?.attach()?;

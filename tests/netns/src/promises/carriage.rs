@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use weft_rig::Mesh;
 
-use crate::cast::{self, CLOSED, ECHO, GREET, IDENTIFY, RESET, SINK, at, at_v6};
+use crate::cast::{self, CLOSED, ECHO, GREET, IDENTIFY, RESET, SINK, TALLY, at, at_v6};
 use crate::scene::{Promise, Scene};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -19,6 +19,7 @@ pub fn promises() -> Vec<Promise> {
         Promise::new("carried_bytes_are_whole_and_unreadable_on_the_wire", bytes_are_whole),
         Promise::new("carried_on_the_original_port_between_the_pods", on_the_original_port),
         Promise::new("half_closed_connections_go_on_in_the_other_direction", half_close),
+        Promise::new("a_client_that_ends_without_a_word_is_answered", end_first),
         Promise::new("a_reset_by_the_server_reaches_the_client_as_a_reset", reset_stays_reset),
         Promise::new("a_closed_port_refuses_as_it_would_without_a_mesh", closed_port),
         Promise::new("the_server_sees_the_real_client", real_client),
@@ -77,6 +78,15 @@ fn half_close(scene: &Scene) -> Result<()> {
     let mesh = cast::start(cast::shop(scene)?, scene)?;
     for to in every_way(&mesh, ECHO)? {
         cast::expect_client(&mesh, "shop/client", &["half-close", "--to", &to], LIMIT).with_context(|| to.clone())?;
+    }
+    Ok(())
+}
+
+fn end_first(scene: &Scene) -> Result<()> {
+    let mesh = cast::start(cast::shop(scene)?, scene)?;
+    for to in every_way(&mesh, TALLY)? {
+        let report = cast::expect_client(&mesh, "shop/client", &["end-first", "--to", &to], LIMIT)?;
+        ensure!(report["heard"] == "0 bytes came", "{to}: {report}");
     }
     Ok(())
 }

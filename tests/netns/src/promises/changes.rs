@@ -21,6 +21,7 @@ pub fn promises() -> Vec<Promise> {
         Promise::new("a_pod_may_stay_outside_its_namespace_capture", opt_out),
         Promise::new("excluded_ports_are_left_alone", exclusions),
         Promise::new("a_new_pod_is_served_at_once", new_pod),
+        Promise::new("a_pod_that_a_kubelet_made_is_found_by_its_processes", found),
         Promise::new("a_new_pod_is_served_by_a_peer_that_has_never_heard_of_it", unheard_of),
         Promise::new("a_pod_that_vanishes_under_live_connections_harms_nobody", vanish),
         Promise::new("an_address_used_again_never_lends_its_old_identity", address_reused),
@@ -91,6 +92,29 @@ fn new_pod(scene: &Scene) -> Result<()> {
         mesh.remove_pod(&name)?;
     }
     Ok(())
+}
+
+fn found(scene: &Scene) -> Result<()> {
+    let mut mesh = cast::start(cast::shop(scene)?, scene)?;
+    for (name, node) in [("shop/found-client", 1), ("shop/found-server", 2)] {
+        mesh.add_pod(&PodPlan::named(name).on(node).account("found").found_by_its_processes())?;
+    }
+    mesh.await_enrolled(EFFECT_LIMIT)?;
+    cast::start_servers(&mut mesh, "shop/found-server")?;
+    let to = at(&mesh, "shop/found-server", ECHO)?;
+    cast::expect_ok(&mesh, "shop/found-client", &to)?;
+    cast::records(&mut mesh, 2, "both identities", |record| {
+        let is_found = |side: &str| record[side]["identity"].as_str().is_some_and(|name| name.ends_with("/sa/found"));
+        is_found("source") && is_found("destination")
+    })?;
+    let arguments = ["hold", "--to", &to, "--seconds", "60", "--beat", "50"];
+    let mut held = cast::start_client(&mesh, "shop/found-client", "held", &arguments)?;
+    held.await_output("beat", EFFECT_LIMIT)?;
+    // With its processes it is gone, whatever its object says.
+    mesh.vanish_pod("shop/found-server")?;
+    let (status, output) = held.finish(Duration::from_secs(20)).context("its client was never told")?;
+    ensure!(!status.success(), "echoes out of nowhere: {output}");
+    cast::expect_ok(&mesh, "shop/found-client", &at(&mesh, "shop/server", ECHO)?).map(drop)
 }
 
 fn unheard_of(scene: &Scene) -> Result<()> {

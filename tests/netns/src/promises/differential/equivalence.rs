@@ -100,12 +100,14 @@ pub fn expected(
     }
 }
 
-/// A request that was seen behind the mesh.
-pub fn arrived(application: Application, seen: &Seen) -> Reduced {
+/// A request that was seen behind the mesh. Only where nobody judges it has it the form that the client chose.
+pub fn arrived(application: Application, seen: &Seen, judged: bool) -> Reduced {
+    let own = || (seen.target.clone(), seen.host.clone());
+    let (target, authority) = if judged { own() } else { split_target(seen, &mut BTreeSet::new()) };
     Reduced {
         method: seen.method.clone(),
-        target: seen.target.clone(),
-        authority: authority_form(&seen.host),
+        target,
+        authority: authority_form(&authority),
         fields: fields(application, seen, &[], &mut BTreeSet::new()),
         body: seen.body.clone(),
     }
@@ -115,6 +117,12 @@ fn note(used: &mut BTreeSet<Allowance>, allowance: Allowance, is_used: bool) {
     if is_used {
         used.insert(allowance);
     }
+}
+
+/// The path that a target has, whatever its form.
+pub fn path_of(seen: &Seen) -> String {
+    let (target, _) = split_target(seen, &mut BTreeSet::new());
+    split_query(&target).0.to_owned()
 }
 
 /// The target without authority and fragment, and the authority.

@@ -154,7 +154,7 @@ impl Trial<'_> {
         if equivalence::is_identical(plain, arrived) {
             return true;
         }
-        let meshed = equivalence::arrived(self.application, arrived);
+        let meshed = equivalence::arrived(self.application, arrived, self.way.is_judged());
         let mut used = BTreeSet::new();
         let sent = (plain, self.case.bytes.as_slice());
         let same = meshed == equivalence::expected(self.application, sent, self.way.is_judged(), &mut used);
@@ -224,11 +224,11 @@ fn is_below(prefix: &str, path: &str) -> bool {
 /// Whether a record is of the request that an application saw.
 fn says(record: &Record, seen: &Seen) -> bool {
     let tunnel = seen.method == "CONNECT";
-    let path = if tunnel { "" } else { equivalence::split_query(&seen.target).0 };
+    let path = if tunnel { String::new() } else { equivalence::path_of(seen) };
     // The applications tell bytes, the records text.
     let letters = |field: &str| record.text(field).bytes().map(char::from).collect::<String>();
     is_recorded(record.text("method"), &seen.method, METHOD_RECORDED)
-        && is_recorded(&letters("path"), path, PATH_RECORDED)
+        && is_recorded(&letters("path"), &path, PATH_RECORDED)
         && letters("host") == seen.host
 }
 

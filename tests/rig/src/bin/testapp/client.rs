@@ -272,6 +272,15 @@ pub async fn half_close(to: &str) -> Result<()> {
     Ok(())
 }
 
+pub async fn end_first(to: &str) -> Result<()> {
+    let mut stream = TcpStream::connect(resolve(to).await?).await?;
+    stream.shutdown().await?;
+    let mut heard = String::new();
+    timeout(ANSWER_LIMIT, stream.read_to_string(&mut heard)).await.context("the answer never came")??;
+    print(&json!({"heard": heard.trim()}));
+    Ok(())
+}
+
 pub async fn speak_last(to: &str) -> Result<()> {
     let mut stream = TcpStream::connect(resolve(to).await?).await?;
     let mut heard = String::new();

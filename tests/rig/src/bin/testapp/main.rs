@@ -65,6 +65,11 @@ enum Application {
         #[arg(long)]
         port: u16,
     },
+    /// Reads to the end and then says how many bytes came.
+    Tally {
+        #[arg(long)]
+        port: u16,
+    },
     /// Says goodbye and closes its side at once, reads on, and prints how much came and how it ended.
     Farewell {
         #[arg(long)]
@@ -85,6 +90,11 @@ enum Application {
     },
     /// Sends half, closes its side, and reads the rest.
     HalfClose {
+        #[arg(long)]
+        to: String,
+    },
+    /// Closes its side without a word, and reads to the end of what the server says.
+    EndFirst {
         #[arg(long)]
         to: String,
     },
@@ -134,6 +144,7 @@ async fn run(application: Application) -> Result<()> {
         Application::Identify { port, name } => server::identify(port, &name).await,
         Application::Greet { port, banner } => server::greet(port, &banner).await,
         Application::Reset { port } => server::reset(port).await,
+        Application::Tally { port } => server::tally(port).await,
         Application::Farewell { port } => server::farewell(port).await,
         Application::Sink { port } => transfer::serve(port).await,
         Application::Connect(connect) => client::connect(connect).await,
@@ -142,6 +153,7 @@ async fn run(application: Application) -> Result<()> {
         Application::Transfer(transfer) => transfer::run(transfer).await,
         Application::Attempt { to } => client::attempt(&to).await,
         Application::HalfClose { to } => client::half_close(&to).await,
+        Application::EndFirst { to } => client::end_first(&to).await,
         Application::SpeakLast { to } => client::speak_last(&to).await,
         Application::Abort { to } => client::abort(&to).await,
         Application::Attack(plan) => attack::run(plan).await,

@@ -80,6 +80,15 @@ pub async fn reset(port: u16) -> Result<()> {
     .await
 }
 
+pub async fn tally(port: u16) -> Result<()> {
+    serve(port, |mut stream| async move {
+        let received = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+        stream.write_all(format!("{received} bytes came\n").as_bytes()).await?;
+        Ok(())
+    })
+    .await
+}
+
 pub async fn farewell(port: u16) -> Result<()> {
     serve(port, |mut stream| async move {
         stream.write_all(b"goodbye\n").await?;

@@ -13,7 +13,7 @@ use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Body, Peer, Version, open, serve};
+use super::super::{Body, Peer, Version, open, serve};
 use crate::http::canonical::{canonical, strip_hop_by_hop};
 
 /// Method, path and body.

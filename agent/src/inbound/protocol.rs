@@ -40,6 +40,8 @@ pub async fn from_peer(
             tokio::select! {
                 biased;
                 read = downstream.read(&mut tag) => match read {
+                    // What an application answers to silence is an answer too, where it may greet.
+                    Ok(0) if greeter.is_some() => return Ok(Brought::Other(FirstByte::AsIs)),
                     Ok(0) => return Ok(Brought::Nothing),
                     Ok(_) => Protocol::of_tag(tag[0]),
                     Err(error) => {

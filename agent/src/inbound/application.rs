@@ -15,14 +15,16 @@ use crate::worker::Worker;
 use super::accept::Arrival;
 
 /// Dials the application. It is not bound first: binding finds no port where ports rest in `TIME_WAIT`.
-pub async fn application(worker: &Worker, pod: &Pod, arrival: &Arrival) -> Result<TcpStream, ConnectionError> {
+pub async fn dial(worker: &Worker, pod: &Pod, arrival: &Arrival) -> Result<TcpStream, ConnectionError> {
     let facts = &worker.shared.facts;
-    let first = dial(facts, &pod.netns, arrival, |_| Ok(())).await;
+    let first = connected_from(facts, &pod.netns, arrival, |_| Ok(())).await;
     let connected = match first {
         // The pod's own address has no port left towards this one: a private slice of 127/8 has more.
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-            dial(facts, &pod.netns, arrival, |created| socket::bind_spare_source(created, arrival.destination.ip()))
-                .await
+            connected_from(facts, &pod.netns, arrival, |created| {
+                socket::bind_spare_source(created, arrival.destination.ip())
+            })
+            .await
         }
         result => result,
     };
@@ -36,7 +38,7 @@ pub async fn application(worker: &Worker, pod: &Pod, arrival: &Arrival) -> Resul
         .with_detail("the kernel had no room to tell the application who its client is"))
 }
 
-async fn dial(
+async fn connected_from(
     facts: &SocketFacts,
     netns: &Netns,
     arrival: &Arrival,
