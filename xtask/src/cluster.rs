@@ -25,6 +25,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 
+use self::cgroups::Hierarchies;
 use self::network::{NODES, Node};
 use self::place::Place;
 use super::{run, setup, step};
@@ -239,12 +240,13 @@ impl Borrowed {
         Ok(borrowed)
     }
 
-    /// A program in the control plane's network, with the cluster's kubectl and its credentials.
+    /// A program in the control plane's network, with the cluster's kubectl and its credentials; it ends with the cluster.
     pub fn command(&self, program: &Path) -> Result<Process> {
         let mut command = self.place.in_control_plane(&program.display().to_string());
         command.env("WEFT_CLUSTER", self.place.name.to_string()).env("XTASK", std::env::current_exe()?);
         command.env("WEFT_CLUSTER_OPTIONS", self.place.options().unwrap_or_default());
-        Ok(command)
+        let folders = Hierarchies::of_this_machine()?.make(&self.place.name, up::CONTROL_PLANE)?;
+        Ok(launch::bound(&folders, &command))
     }
 
     /// The last lines of every log, for failures.

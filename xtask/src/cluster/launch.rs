@@ -30,13 +30,18 @@ const LONGEST_LINE: usize = 240;
 
 /// Runs a program of `up` to its end and returns what it printed; it does not outlive the cluster when `up` is killed.
 pub fn captured(folders: &[PathBuf], command: &Command) -> Result<String> {
-    let mut joined = Command::new("sh");
-    joined.args(["-c", JOIN, "sh"]).args(folders).arg("--");
-    joined.arg(command.get_program()).args(command.get_args());
+    run::captured(&mut bound(folders, command))
+}
+
+/// The same program, which ends with the cluster.
+pub fn bound(folders: &[PathBuf], command: &Command) -> Command {
+    let mut bound = Command::new("sh");
+    bound.args(["-c", JOIN, "sh"]).args(folders).arg("--");
+    bound.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
-        joined.env(name, value.unwrap_or_default());
+        bound.env(name, value.unwrap_or_default());
     }
-    run::captured(&mut joined)
+    bound
 }
 
 /// The programs that were started, to be watched until the cluster is complete.

@@ -25,8 +25,8 @@ const NODES_LIMIT: Duration = Duration::from_mins(2);
 /// DNS needs a scheduler, a node and one container.
 const DNS_LIMIT: Duration = Duration::from_mins(2);
 
-/// The cgroup folder of the control plane, beside the nodes'.
-const CONTROL_PLANE: &str = "control-plane";
+/// The cgroup folder of the control plane and of what makes and asks the cluster, beside the nodes'.
+pub const CONTROL_PLANE: &str = "control-plane";
 
 /// Starts the cluster, unless it runs.
 pub fn up(place: &Place, options: Options) -> Result<()> {
