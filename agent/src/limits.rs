@@ -55,6 +55,8 @@ pub const CONNECTIONS_PER_POD: usize = 8192;
 pub const CGROUP_DEPTH: usize = 10;
 /// Folders down to that of all pods: runtimes that nest nodes in containers add some.
 pub const PODS_CGROUP_DEPTH: usize = 5;
+/// Pods whose sandbox is remembered, some 100 bytes each: more than a node runs.
+pub const SANDBOXES_KNOWN: usize = 4096;
 /// Processes of one pod that are looked at to find its namespace: kubelets allow some thousand.
 pub const POD_PROCESSES: usize = 8192;
 /// Listen backlog of the agent's listeners in each pod: the kernel caps it by `net.core.somaxconn`.

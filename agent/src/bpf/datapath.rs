@@ -132,11 +132,6 @@ impl Datapath {
     }
 
     fn attach_one(&self, (name, attach_type, place): &Attachment) -> Result<(), BpfError> {
-        // An agent that is a pod itself: the pods' books have its sockets, and every entry is made once.
-        let agent_is_pod = self.paths.agent_cgroup.starts_with(&self.paths.pods_cgroup);
-        if agent_is_pod && *place == Place::Agent && *name == "flow_ops" {
-            return Ok(());
-        }
         let program = self.programs.iter().find(|program| program.name == *name);
         let program = program.ok_or(BpfError::Missing { kind: "program", name })?;
         let folder = match place {

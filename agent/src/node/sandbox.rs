@@ -3,6 +3,8 @@
 //! Invariants: nothing is ever taken for a pod's namespace that is the node's own; a process counts for a pod only while
 //! it is in the pod's cgroup, because its number may be another one's a moment later.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,11 +22,21 @@ pub struct Sandboxes {
     pods_cgroup: PathBuf,
     /// The node's own namespace.
     home: NetnsCookie,
+    /// The sandbox's process of pods that were found before: the tree of cgroups is walked once for each.
+    known: RefCell<HashMap<WorkloadUid, Process>>,
+}
+
+/// A process, told apart from later ones of its number by when it was started (in ticks since boot).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Process {
+    started: u64,
+    number: u32,
 }
 
 impl Sandboxes {
     pub fn new(pods_cgroup: PathBuf) -> io::Result<Self> {
-        Ok(Self { pods_cgroup, home: Netns::open(Path::new("/proc/self/ns/net"))?.cookie() })
+        let home = Netns::open(Path::new("/proc/self/ns/net"))?.cookie();
+        Ok(Self { pods_cgroup, home, known: RefCell::default() })
     }
 
     /// The namespace that somebody who may say so has named, or that of the pod's processes.
@@ -40,21 +52,35 @@ impl Sandboxes {
         Ok(netns)
     }
 
+    fn of_processes(&self, uid: &WorkloadUid) -> io::Result<Netns> {
+        let known = self.known.borrow().get(uid).copied();
+        if let Some(netns) = known.and_then(Process::netns) {
+            return Ok(netns);
+        }
+        let found = self.look_for(uid);
+        let mut known = self.known.borrow_mut();
+        known.remove(uid);
+        let (process, netns) = found?;
+        if known.len() >= limits::SANDBOXES_KNOWN {
+            known.clear();
+        }
+        known.insert(uid.clone(), process);
+        Ok(netns)
+    }
+
     /// The oldest process of a pod is its sandbox's; a container may make namespaces of its own. Runtimes keep processes
     /// of the node's namespace there too.
-    fn of_processes(&self, uid: &WorkloadUid) -> io::Result<Netns> {
+    fn look_for(&self, uid: &WorkloadUid) -> io::Result<(Process, Netns)> {
         let gone = |why| io::Error::new(io::ErrorKind::NotFound, why);
         let folder = cgroups::pod_folder(&self.pods_cgroup, uid).ok_or_else(|| gone("it has no cgroup yet"))?;
-        let mut processes: Vec<(u64, u32)> = cgroups::processes(&folder, limits::CGROUP_DEPTH)
-            .into_iter()
-            .filter_map(|process| Some((started(process)?, process)))
-            .collect();
+        let mut processes: Vec<Process> =
+            cgroups::processes(&folder, limits::CGROUP_DEPTH).into_iter().filter_map(Process::look_at).collect();
         processes.sort_unstable();
-        for (_, process) in processes {
-            let Ok(netns) = Netns::open(Path::new(&format!("/proc/{process}/ns/net"))) else { continue };
-            let stays = cgroups::processes(&folder, limits::CGROUP_DEPTH).contains(&process);
+        for process in processes {
+            let Some(netns) = process.netns() else { continue };
+            let stays = cgroups::processes(&folder, limits::CGROUP_DEPTH).contains(&process.number);
             if stays && netns.cookie() != self.home {
-                return Ok(netns);
+                return Ok((process, netns));
             }
         }
         Err(gone("it has no process yet"))
@@ -91,9 +117,17 @@ fn inode(path: &Path) -> io::Result<u64> {
     Ok(fs::metadata(path)?.ino())
 }
 
-/// When a process was started, in ticks since boot: the 22nd field of `proc_pid_stat(5)`, counted after its name, which
-/// may hold anything.
-fn started(process: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+impl Process {
+    /// Its start is the 22nd field of `proc_pid_stat(5)`, counted after its name, which may hold anything.
+    fn look_at(number: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+        let started = text.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+        Some(Self { started, number })
+    }
+
+    /// The network namespace that it is in, as long as it runs.
+    fn netns(self) -> Option<Netns> {
+        let netns = Netns::open(Path::new(&format!("/proc/{}/ns/net", self.number))).ok()?;
+        (Self::look_at(self.number) == Some(self)).then_some(netns)
+    }
 }

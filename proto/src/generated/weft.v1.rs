@@ -486,7 +486,7 @@ pub struct Workload {
 pub struct Enrolment {
     #[prost(string, tag = "1")]
     pub uid: ::prost::alloc::string::String,
-    /// A path that names the pod's network namespace on its node.
+    /// A path that names the pod's network namespace on its node. Empty: that of the processes in the pod's cgroup.
     #[prost(string, tag = "2")]
     pub netns: ::prost::alloc::string::String,
     #[prost(enumeration = "FailureMode", tag = "3")]

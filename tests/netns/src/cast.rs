@@ -14,7 +14,7 @@ pub const ECHO: u16 = 7000;
 pub const GREET: u16 = 7001;
 pub const SINK: u16 = 7002;
 pub const RESET: u16 = 7003;
-pub const TALLY: u16 = 7004;
+pub const TALLY: u16 = 7005;
 pub const IDENTIFY: u16 = 8080;
 /// A port of the Service and of the pods on which nobody listens.
 pub const CLOSED: u16 = 7999;
