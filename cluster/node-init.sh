@@ -56,7 +56,8 @@ cp "$folder/10-pods.conflist" /etc/cni/net.d/
 mount --make-rshared /
 
 # The kubelet writes these for the whole machine. It finds what it wants in files of its own, and the kernel keeps its values.
-for setting in vm/overcommit_memory=1 kernel/panic=10 kernel/panic_on_oops=1; do
+for setting in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 \
+    kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
     file=/run/weft-node/$(basename "${setting%=*}")
     echo "${setting#*=}" > "$file"
     mount --bind "$file" "/proc/sys/${setting%=*}"

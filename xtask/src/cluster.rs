@@ -7,11 +7,14 @@
 mod cgroups;
 mod control_plane;
 mod launch;
+mod lock;
 mod network;
 mod node;
+mod options;
 mod place;
 mod programs;
 mod removal;
+mod toolchain;
 mod up;
 mod wait;
 
@@ -23,13 +26,15 @@ use std::process::{Command as Process, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
-use self::cgroups::Hierarchies;
+use self::control_plane::Part;
 use self::network::{NODES, Node};
 use self::place::Place;
 use super::{run, setup, step};
 
+pub use self::lock::take as take_lock;
+pub use self::options::Choice;
 pub use self::place::Name;
 pub use self::programs::ensure as ensure_programs;
 
@@ -45,7 +50,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Start the cluster, and wait until its nodes and its DNS are ready.
-    Up(Options),
+    Up(Choice),
     /// End the cluster, and remove everything of it.
     Down {
         /// Wait until nobody holds the other end of the standard input any more.
@@ -65,6 +70,8 @@ enum Command {
         /// An OCI or Docker archive.
         image: PathBuf,
     },
+    /// End a program of the control plane and start it again, as an upgrade does.
+    Restart { part: Part },
     /// Run a command inside a node, or inside the control plane's network.
     Node {
         /// node1, node2 or control-plane.
@@ -74,75 +81,12 @@ enum Command {
     },
 }
 
-/// What clusters differ in.
-#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// What nodes see of control groups.
-    #[arg(long, value_enum, default_value_t = View::Hybrid)]
-    cgroups: View,
-    /// How pods are connected to their node.
-    #[arg(long, value_enum, default_value_t = Cni::Bridge)]
-    cni: Cni,
-    /// How kube-proxy turns Services into pods.
-    #[arg(long, value_enum, default_value_t = Proxy::Nftables)]
-    proxy: Proxy,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum View {
-    /// The first version with its controllers, and the second beside it: limits are enforced.
-    Hybrid,
-    /// The second version alone, as on today's nodes. Without controllers in it limits are not enforced.
-    V2,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Cni {
-    /// All pods of a node on one bridge.
-    Bridge,
-    /// A link of its own to every pod.
-    Ptp,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Proxy {
-    Nftables,
-    Iptables,
-}
-
-impl Proxy {
-    /// What kube-proxy calls it, and the plugin for ports of nodes.
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Nftables => "nftables",
-            Self::Iptables => "iptables",
-        }
-    }
-}
-
-impl Options {
-    /// Those of `up` without any.
-    pub const USUAL: Self = Self { cgroups: View::Hybrid, cni: Cni::Bridge, proxy: Proxy::Nftables };
-
-    /// Every other choice.
-    pub const OTHER: Self = Self { cgroups: View::V2, cni: Cni::Ptp, proxy: Proxy::Iptables };
-
-    /// As one would type them.
-    fn line(self) -> String {
-        let word = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
-            value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-        };
-        let (cgroups, cni) = (word(&|| self.cgroups.to_possible_value()), word(&|| self.cni.to_possible_value()));
-        format!("--cgroups {cgroups} --cni {cni} --proxy {}", self.proxy.word())
-    }
-}
-
 /// Does what was asked for.
 pub fn run(arguments: &Arguments) -> Result<()> {
     setup::require_root("a cluster")?;
     let place = Place::of(arguments.name.clone())?;
     match &arguments.command {
-        Command::Up(options) => up::up(&place, *options),
+        Command::Up(choice) => up::up(&place, *choice),
         Command::Down { after_input } => {
             if *after_input {
                 // An error means the same as the end: nobody is at the other side.
@@ -150,12 +94,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             }
             run::watchfully(|| down(&place))
         }
-        Command::Kubectl { arguments } => become_program(running(&place)?.kubectl().args(arguments)),
+        Command::Kubectl { arguments } => {
+            become_program(&mut launch::beside(&place, running(&place)?.kubectl().args(arguments))?)
+        }
         Command::Kubeconfig => {
             println!("{}", running(&place)?.kubeconfig().display());
             Ok(())
         }
         Command::Load { image } => load(running(&place)?, image),
+        Command::Restart { part } => {
+            let _lock = running(&place)?.lock()?;
+            control_plane::restart(&place, *part)
+        }
         Command::Node { node, command } => become_program(&mut inside(running(&place)?, node, command)?),
     }
 }
@@ -190,7 +140,7 @@ fn inside(place: &Place, node: &str, words: &[String]) -> Result<Process> {
         let (program, arguments) = words.split_first().context("name a command")?;
         let mut command = place.in_control_plane(program);
         command.args(arguments);
-        return Ok(command);
+        return launch::beside(place, &command);
     }
     let node = named(node)?;
     node::command(place, node, words)
@@ -223,19 +173,20 @@ pub struct Borrowed {
 }
 
 impl Borrowed {
-    /// Starts a cluster of this name; one that is left of it is removed first.
-    pub fn up(name: Name, options: Options) -> Result<Self> {
+    /// Starts a cluster of this name; one that is left of it is removed first. The caller has locked `lock`, and it stays
+    /// locked until the cluster is gone: what takes it down has the file as its standard output.
+    pub fn up(name: Name, choice: Choice, lock: File) -> Result<Self> {
         let place = Place::of(name)?;
         let mut guard = Process::new(std::env::current_exe()?);
         guard.args(["cluster", "--name", &place.name.to_string(), "down", "--after-input"]);
         // In a group of its own: what is sent to ours must not reach it.
-        let guard = guard.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let guard = guard.process_group(0).stdin(Stdio::piped()).stdout(lock).spawn()?;
         let borrowed = Self { place, guard };
         run::watchfully(|| {
             if removal::is_needed(&borrowed.place)? {
                 down(&borrowed.place)?;
             }
-            up::up(&borrowed.place, options)
+            up::up(&borrowed.place, choice)
         })?;
         Ok(borrowed)
     }
@@ -245,8 +196,7 @@ impl Borrowed {
         let mut command = self.place.in_control_plane(&program.display().to_string());
         command.env("WEFT_CLUSTER", self.place.name.to_string()).env("XTASK", std::env::current_exe()?);
         command.env("WEFT_CLUSTER_OPTIONS", self.place.options().unwrap_or_default());
-        let folders = Hierarchies::of_this_machine()?.make(&self.place.name, up::CONTROL_PLANE)?;
-        Ok(launch::bound(&folders, &command))
+        launch::beside(&self.place, &command)
     }
 
     /// The last lines of every log, for failures.

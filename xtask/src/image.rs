@@ -35,7 +35,8 @@ impl Architecture {
         }
     }
 
-    const fn name(self) -> &'static str {
+    /// What container images and Go call it.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Amd64 => "amd64",
             Self::Arm64 => "arm64",

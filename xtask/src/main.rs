@@ -48,7 +48,12 @@ enum Command {
     /// Run a Kubernetes cluster with two nodes on this machine.
     Cluster(cluster::Arguments),
     /// Run the tiers unit, kernel and netns, or the named ones.
-    Test { tiers: Vec<test::Tier> },
+    Test {
+        tiers: Vec<test::Tier>,
+        /// For the programs of the tiers: parts of the names of the tests that are to run.
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
     /// Run one proof in full, or list the proofs.
     Prove { name: Option<String> },
     /// Measure the paths of connections, and those of requests beside other proxies.
@@ -84,7 +89,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Cluster(arguments) => cluster::run(&arguments),
-        Command::Test { tiers } => test::run(&tiers),
+        Command::Test { tiers, words } => test::run(&tiers, &words),
         Command::Prove { name } => prove::run(name.as_deref()),
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Lint { checks } => lint::run(&checks),

@@ -59,9 +59,10 @@ pub fn pass_signals_on() -> Result<()> {
 
 /// Does work that leaves something behind if it is cut off: it looks at [`interrupted`] wherever it waits.
 pub fn watchfully<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    WATCHFUL.store(true, Ordering::SeqCst);
+    let before = WATCHFUL.swap(true, Ordering::SeqCst);
     let outcome = work();
-    WATCHFUL.store(false, Ordering::SeqCst);
+    // Work may be part of other work that looks too.
+    WATCHFUL.store(before, Ordering::SeqCst);
     outcome
 }
 

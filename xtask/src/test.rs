@@ -10,7 +10,7 @@ mod kernels;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
 use self::counts::Counts;
@@ -102,17 +102,18 @@ impl Outcome {
     }
 }
 
-/// Runs the named tiers, or the default ones, and prints the table.
-pub fn run(tiers: &[Tier]) -> Result<()> {
+/// Runs the named tiers, or the default ones, and prints the table. The words go to the tiers' programs.
+pub fn run(tiers: &[Tier], words: &[String]) -> Result<()> {
+    ensure!(words.is_empty() || !tiers.contains(&Tier::Kernels), "inside QEMU all tests run");
     let tiers = if tiers.is_empty() { &Tier::DEFAULT[..] } else { tiers };
     let mut outcomes = Vec::new();
     for &tier in tiers {
         match tier {
-            Tier::Unit => outcomes.push(Outcome::of("unit", unit)),
+            Tier::Unit => outcomes.push(Outcome::of("unit", || unit(words))),
             Tier::Kernel | Tier::Netns => {
-                outcomes.push(in_namespaces(tier));
+                outcomes.push(in_namespaces(tier, words));
             }
-            Tier::Cluster | Tier::ClusterV2 => outcomes.push(cluster::run(tier)),
+            Tier::Cluster | Tier::ClusterV2 => outcomes.push(cluster::run(tier, words)),
             Tier::Kernels => outcomes.extend(kernels::run()),
         }
     }
@@ -128,19 +129,20 @@ pub fn run_proof(tier: Tier, name: &str) -> Result<()> {
     report(&[outcome])
 }
 
-fn unit() -> Result<Counts> {
+fn unit(words: &[String]) -> Result<Counts> {
     let mut cargo = run::cargo();
-    count(cargo.args(["test", "--no-fail-fast", "--", "--quiet"]), None)
+    count(cargo.args(["test", "--no-fail-fast", "--", "--quiet"]).args(words), None)
 }
 
-fn in_namespaces(tier: Tier) -> Outcome {
+fn in_namespaces(tier: Tier, words: &[String]) -> Outcome {
     let prepared = setup::require_root(&format!("the {} tier", tier.name()))
         .and_then(|()| setup::ensure(&[setup::Part::Demo]))
         .and_then(|()| build::for_packages_and_next_agent(&Tier::PROGRAMS));
     if let Err(error) = prepared {
         return Outcome::unprepared(tier.name(), &error);
     }
-    Outcome::of(tier.name(), || count(&mut Command::new(workspace::program(tier.program())), Some(TIER_LIMIT)))
+    let mut program = Command::new(workspace::program(tier.program()));
+    Outcome::of(tier.name(), || count(program.args(words), Some(TIER_LIMIT)))
 }
 
 /// Runs a program that prints closing lines and adds them up. A program that prints both forms says the same twice.

@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -44,10 +46,10 @@ func run(words []string) error {
 		content, err := os.ReadFile(words[1])
 		os.Stdout.Write(content)
 		return err
-	case len(words) == 1 && words[0] == "grow":
-		return grow()
+	case len(words) == 2 && words[0] == "grow":
+		return grow(words[1])
 	}
-	return errors.New("usage: testapp serve ADDRESS | review ADDRESS NAME | get URL | post URL | resolve NAME | copy | read FILE | grow")
+	return errors.New("usage: testapp serve ADDRESS | review ADDRESS NAME | get URL | post URL | resolve NAME | copy | read FILE | grow MEBIBYTES")
 }
 
 // serve answers who asked. /ready refuses until somebody posts to /ready, and
@@ -108,17 +110,21 @@ func resolve(name string) error {
 	return err
 }
 
-// grow takes memory until somebody ends it.
-func grow() error {
+// grow takes this much memory, unless somebody ends it before.
+func grow(mebibytes string) error {
+	wanted, err := strconv.Atoi(mebibytes)
+	if err != nil {
+		return err
+	}
 	var taken [][]byte
-	for {
+	for len(taken) < wanted {
 		piece := make([]byte, 1<<20)
 		for position := range piece {
 			piece[position] = 1
 		}
 		taken = append(taken, piece)
-		if len(taken)%16 == 0 {
-			fmt.Println(len(taken), "MiB")
-		}
 	}
+	fmt.Println(len(taken), "MiB")
+	runtime.KeepAlive(taken)
+	return nil
 }

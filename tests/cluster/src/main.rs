@@ -5,6 +5,7 @@
 
 mod ground;
 mod namespace;
+mod nodes;
 
 use std::process::ExitCode;
 
@@ -26,12 +27,16 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Two processors carry a control plane and two nodes: tests side by side would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let trials = ground::promises().into_iter().map(|promise| Trial::test(promise.name, move || start(&promise)));
+    let promises = ground::promises().into_iter().chain(nodes::promises());
+    let trials = promises.map(|promise| Trial::test(promise.name, move || start(&promise)));
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
 fn start(promise: &Promise) -> Result<(), Failed> {
-    let outcome = Namespace::create(promise.name)
-        .and_then(|namespace| (promise.run)(&namespace).map_err(|error| error.context(namespace.last_words())));
+    let outcome = Namespace::create(promise.name).and_then(|namespace| {
+        let outcome = (promise.run)(&namespace).map_err(|error| error.context(namespace.last_words()));
+        // The test's error says more than that of the removal behind it.
+        outcome.and(namespace.remove())
+    });
     outcome.map_err(|error| format!("{error:#}").into())
 }

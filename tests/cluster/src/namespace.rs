@@ -8,7 +8,7 @@ use weft_rig::place::{Launch, Outcome};
 use weft_rig::wait;
 
 /// A pod takes two to four seconds on a free machine.
-const POD_LIMIT: Duration = Duration::from_mins(2);
+pub const POD_LIMIT: Duration = Duration::from_mins(2);
 
 /// What every pod of the tier runs: `testapp`, which cluster/images brings.
 const IMAGE: &str = "registry.weft.local/testapp:1";
@@ -16,13 +16,17 @@ const IMAGE: &str = "registry.weft.local/testapp:1";
 /// The port on which a test's servers listen.
 pub const PORT: u16 = 8080;
 
+/// The label of what a test makes outside of its namespace, and the kinds of it.
+const LABEL: &str = "tests.weft.dev/namespace";
+const OUTSIDE: &str = "validatingwebhookconfigurations";
+
 /// A namespace with a default service account.
 pub struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    /// Makes it; it ends with the cluster.
+    /// Makes it.
     pub fn create(test: &str) -> Result<Self> {
         let name = test.replace('_', "-");
         kubectl(["create", "namespace", &name]).run()?.expect_success()?;
@@ -30,6 +34,18 @@ impl Namespace {
         // Until there is one, no pod is admitted.
         namespace.kubectl(["wait", "--for=create", "serviceaccount/default"]).run()?.expect_success()?;
         Ok(namespace)
+    }
+
+    /// Removes it, and what has its label. Does not wait for the end of its pods.
+    pub fn remove(&self) -> Result<()> {
+        let label = format!("--selector={LABEL}={}", self.name);
+        kubectl(["delete", OUTSIDE, &label]).run()?.expect_success()?;
+        kubectl(["delete", "namespace", &self.name, "--wait=false"]).run()?.expect_success().map(drop)
+    }
+
+    /// The labels of objects that belong to the test and not to the namespace.
+    pub fn label(&self) -> Value {
+        json!({LABEL: self.name})
     }
 
     /// Its name.

@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
-use super::place::Name;
-use super::{View, wait};
+use super::options::View;
+use super::place::Place;
+use super::wait;
 
 /// How long killed processes may take to leave their folders.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
@@ -55,13 +56,23 @@ impl Hierarchies {
         Some(Self { unified: unified?, divided })
     }
 
+    /// The view that nodes have when this one, or none, is asked for.
+    pub fn view(&self, asked: Option<View>) -> Result<View> {
+        let hybrid = self.divided.iter().any(|divided| divided.options.split(',').any(|option| option == "memory"));
+        match asked {
+            None => Ok(if hybrid { View::Hybrid } else { View::V2 }),
+            Some(View::Hybrid) => {
+                ensure!(hybrid, "this machine has no cgroup v1 hierarchies to make a hybrid view of: use --cgroups v2");
+                Ok(View::Hybrid)
+            }
+            Some(View::V2) => Ok(View::V2),
+        }
+    }
+
     /// The mounts that a node makes below /sys/fs/cgroup, one in a line: place, type, options.
     pub fn mounts(&self, view: View) -> Result<String> {
         if view == View::V2 {
             return Ok(". cgroup2 rw\n".to_owned());
-        }
-        if self.divided.is_empty() {
-            bail!("this machine has no cgroup v1 hierarchies to make a hybrid view of: use --cgroups v2");
         }
         let mut lines = vec![". tmpfs mode=755".to_owned(), "unified cgroup2 rw".to_owned()];
         for Divided { mount, options } in &self.divided {
@@ -78,10 +89,10 @@ impl Hierarchies {
     }
 
     /// Makes the folders of a part of the cluster in every hierarchy.
-    pub fn make(&self, cluster: &Name, part: &str) -> Result<Vec<PathBuf>> {
+    pub fn make(&self, cluster: &Place, part: &str) -> Result<Vec<PathBuf>> {
         let mut made = Vec::new();
         for hierarchy in self.roots() {
-            let whole = hierarchy.join(folder_name(cluster));
+            let whole = hierarchy.join(cluster.group());
             let part = whole.join(part);
             fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
             inherit_processors(hierarchy, &whole)?;
@@ -91,11 +102,16 @@ impl Hierarchies {
         Ok(made)
     }
 
+    /// The folders of a part of the cluster, whether they are there or not.
+    pub fn folders(&self, cluster: &Place, part: &str) -> Vec<PathBuf> {
+        self.roots().map(|hierarchy| hierarchy.join(cluster.group()).join(part)).collect()
+    }
+
     /// Lets a node's folder of the second version have the controllers that the machine gives its groups; none is given
     /// to others than the cluster. The processes outside of the node that hold its namespaces leave it: a group that
     /// gives controllers on may hold none.
-    pub fn share_controllers(&self, cluster: &Name, node: &str) -> Result<()> {
-        let whole = self.unified.join(folder_name(cluster));
+    pub fn share_controllers(&self, cluster: &Place, node: &str) -> Result<()> {
+        let whole = self.unified.join(cluster.group());
         let node = whole.join(node);
         let outside = whole.join("outside");
         fs::create_dir_all(&outside)?;
@@ -113,37 +129,36 @@ impl Hierarchies {
     }
 
     /// The processes of a part of a cluster, by their numbers on this machine.
-    pub fn processes(&self, cluster: &Name, part: &str) -> Vec<u32> {
+    pub fn processes(&self, cluster: &Place, part: &str) -> Vec<u32> {
         let mut found = Vec::new();
-        collect_processes(&self.unified.join(folder_name(cluster)).join(part), &mut found);
+        collect_processes(&self.unified.join(cluster.group()).join(part), &mut found);
         found
     }
 
     /// Whether the cluster has folders here.
-    pub fn exist(&self, cluster: &Name) -> bool {
-        self.roots().any(|hierarchy| hierarchy.join(folder_name(cluster)).exists())
+    pub fn exist(&self, cluster: &Place) -> bool {
+        self.roots().any(|hierarchy| hierarchy.join(cluster.group()).exists())
     }
 
     /// Ends every process of the cluster, and removes its folders.
-    pub fn remove(&self, cluster: &Name) -> Result<()> {
-        let folder = folder_name(cluster);
-        let kill = self.unified.join(&folder).join("cgroup.kill");
-        if kill.exists() {
-            fs::write(&kill, "1").with_context(|| format!("cannot write {}", kill.display()))?;
-        }
-        let folders: Vec<PathBuf> = self.roots().map(|hierarchy| hierarchy.join(&folder)).collect();
+    pub fn remove(&self, cluster: &Place) -> Result<()> {
+        let kill = self.unified.join(cluster.group()).join("cgroup.kill");
+        let folders: Vec<PathBuf> = self.roots().map(|hierarchy| hierarchy.join(cluster.group())).collect();
         wait::until_whatever_happens("the cluster's processes to end", REMOVAL_LIMIT, || {
-            Ok(folders.iter().all(|folder| removed(folder)).then_some(()))
+            // At every look: a process may have come in after the one before.
+            let killed = fs::write(&kill, "1");
+            // All are tried, whatever becomes of the first.
+            let left = folders.iter().filter(|folder| !removed(folder)).count();
+            if left > 0 && kill.exists() {
+                killed.with_context(|| format!("cannot write {}", kill.display()))?;
+            }
+            Ok((left == 0).then_some(()))
         })
     }
 
     fn roots(&self) -> impl Iterator<Item = &Path> {
         std::iter::once(self.unified.as_path()).chain(self.divided.iter().map(|divided| divided.mount.as_path()))
     }
-}
-
-fn folder_name(cluster: &Name) -> String {
-    format!("weft-cluster-{cluster}")
 }
 
 /// Of a mount's options those that say which hierarchy it is.
@@ -197,21 +212,32 @@ mod tests {
 24 1 254:0 / / rw,relatime - ext4 /dev/vda rw
 30 25 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate
 31 25 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
-32 25 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct";
+32 25 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+33 25 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory";
+
+    const PURE: &str = "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
+
+    const PURE_WITH_NAMES: &str = "\
+30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw
+31 25 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd";
 
     #[test]
     fn a_node_mounts_what_the_machine_has() {
         let hierarchies = Hierarchies::of(HYBRID).unwrap();
-        let expected =
-            ". tmpfs mode=755\nunified cgroup2 rw\nsystemd cgroup none,name=systemd\ncpu,cpuacct cgroup cpu,cpuacct\n";
+        let expected = ". tmpfs mode=755\nunified cgroup2 rw\nsystemd cgroup none,name=systemd\ncpu,cpuacct cgroup cpu,cpuacct\nmemory cgroup memory\n";
         assert_eq!(hierarchies.mounts(View::Hybrid).unwrap(), expected);
         assert_eq!(hierarchies.mounts(View::V2).unwrap(), ". cgroup2 rw\n");
     }
 
     #[test]
-    fn a_machine_without_the_first_version_has_no_hybrid_view() {
-        let pure = Hierarchies::of("30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw").unwrap();
-        assert!(pure.mounts(View::Hybrid).unwrap_err().to_string().contains("--cgroups v2"));
+    fn the_machine_decides_what_nodes_can_see() {
+        let view = |mounts, asked| Hierarchies::of(mounts).unwrap().view(asked).map_err(|error| error.to_string());
+        assert_eq!(view(HYBRID, None), Ok(View::Hybrid));
+        assert_eq!(view(HYBRID, Some(View::V2)), Ok(View::V2));
+        for machine in [PURE, PURE_WITH_NAMES] {
+            assert_eq!(view(machine, None), Ok(View::V2));
+            assert!(view(machine, Some(View::Hybrid)).unwrap_err().contains("--cgroups v2"));
+        }
         assert_eq!(Hierarchies::of("24 1 254:0 / / rw - ext4 /dev/vda rw"), None);
     }
 }

@@ -2,16 +2,19 @@
 //!
 //! Webhooks and aggregated APIs go to pods' addresses, because this network has routes to them but no kube-proxy.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
+use rustix::process::{Pid, Signal};
 use rustix::thread::LinkNameSpaceType;
 
-use super::launch::{self, Started};
+use super::cgroups::Hierarchies;
+use super::launch::{self, CONTROL_PLANE, Started};
 use super::network::{API, API_PORT, SERVICES};
 use super::place::Place;
 use super::wait;
@@ -22,19 +25,76 @@ const READY_LIMIT: Duration = Duration::from_mins(2);
 /// A connection within one machine takes microseconds.
 const CONNECT_LIMIT: Duration = Duration::from_millis(200);
 
+/// The API server lets requests end that it has, and waits a minute for those that do not.
+const END_LIMIT: Duration = Duration::from_mins(2);
+
+/// A program of the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    Etcd,
+    KubeApiserver,
+    KubeControllerManager,
+    KubeScheduler,
+}
+
+impl Part {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::KubeScheduler => "kube-scheduler",
+        }
+    }
+
+    fn words(self, place: &Place) -> Vec<String> {
+        match self {
+            Self::Etcd => etcd(place),
+            Self::KubeApiserver => api_server(place),
+            Self::KubeControllerManager => controller_manager(place),
+            Self::KubeScheduler => scheduler(place),
+        }
+    }
+
+    fn start(self, place: &Place, folders: &[PathBuf], started: &mut Started) -> Result<()> {
+        started.add(place, self.program(), (&place.control_plane_network(), folders), &self.words(place))
+    }
+}
+
+/// Ends a part, starts it again, and waits until the API server is ready.
+pub fn restart(place: &Place, part: Part) -> Result<()> {
+    let hierarchies = Hierarchies::of_this_machine()?;
+    let folders = hierarchies.folders(place, CONTROL_PLANE);
+    for process in hierarchies.processes(place, CONTROL_PLANE) {
+        if !runs(process, part) {
+            continue;
+        }
+        let number = i32::try_from(process).ok().and_then(Pid::from_raw).context("no number of a process")?;
+        rustix::process::kill_process(number, Signal::TERM)?;
+        wait::until(&format!("{} to end", part.program()), END_LIMIT, || Ok((!runs(process, part)).then_some(())))?;
+    }
+    let mut started = Started::nothing();
+    part.start(place, &folders, &mut started)?;
+    await_api(place, &folders, &mut started)
+}
+
+/// Whether this is the number of the part's program: one that has ended has no words.
+fn runs(process: u32, part: Part) -> bool {
+    let words = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    words.split(|byte| *byte == 0).next() == Some(part.program().as_bytes())
+}
+
 /// Starts etcd and the API server.
 pub fn start_api(place: &Place, folders: &[PathBuf], started: &mut Started) -> Result<()> {
-    let network = place.control_plane_network();
-    started.add(place, "etcd", (&network, folders), &etcd(place))?;
-    started.add(place, "kube-apiserver", (&network, folders), &api_server(place))
+    Part::Etcd.start(place, folders, started)?;
+    Part::KubeApiserver.start(place, folders, started)
 }
 
 /// Starts the controller manager and the scheduler. The API server must be ready: it forbids them what they need before
 /// it has made its own roles, and the controller manager then ends.
 pub fn start_controllers(place: &Place, folders: &[PathBuf], started: &mut Started) -> Result<()> {
-    let network = place.control_plane_network();
-    started.add(place, "kube-controller-manager", (&network, folders), &controller_manager(place))?;
-    started.add(place, "kube-scheduler", (&network, folders), &scheduler(place))
+    Part::KubeControllerManager.start(place, folders, started)?;
+    Part::KubeScheduler.start(place, folders, started)
 }
 
 /// Waits until the API server says that it is ready.

@@ -4,12 +4,13 @@
 //! and write to a log.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use super::cgroups::Hierarchies;
 use super::place::Place;
 use crate::run;
 
@@ -33,13 +34,25 @@ pub fn captured(folders: &[PathBuf], command: &Command) -> Result<String> {
     run::captured(&mut bound(folders, command))
 }
 
-/// The same program, which ends with the cluster.
-pub fn bound(folders: &[PathBuf], command: &Command) -> Command {
+/// The folder in which what is part of the cluster without being in a node is: the control plane, what makes the
+/// cluster, and what asks it.
+pub const CONTROL_PLANE: &str = "control-plane";
+
+/// A program beside a cluster that runs, which ends with it. It does not start when the cluster is gone.
+pub fn beside(place: &Place, command: &Command) -> Result<Command> {
+    Ok(bound(&Hierarchies::of_this_machine()?.folders(place, CONTROL_PLANE), command))
+}
+
+/// The program becomes one of the cluster before it does anything.
+fn bound(folders: &[PathBuf], command: &Command) -> Command {
     let mut bound = Command::new("sh");
     bound.args(["-c", JOIN, "sh"]).args(folders).arg("--");
     bound.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         bound.env(name, value.unwrap_or_default());
+    }
+    if let Some(folder) = command.get_current_dir() {
+        bound.current_dir(folder);
     }
     bound
 }
@@ -63,7 +76,8 @@ impl Started {
         words: &[impl AsRef<OsStr>],
     ) -> Result<()> {
         let log = place.path(format!("{name}.log"));
-        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let output = OpenOptions::new().create(true).append(true).open(&log);
+        let output = output.with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new("setsid");
         command.args(["sh", "-c", JOIN, "sh"]).args(folders).arg("--");
         command.arg("nsenter").arg(format!("--net={}", network.display())).args(words);

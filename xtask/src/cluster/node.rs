@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::cgroups::Hierarchies;
 use super::launch::Started;
 use super::network::{DNS, Node, PODS};
+use super::options::{Cni, Options, View};
 use super::place::Place;
-use super::{Cni, Options, View};
 
 /// The first process of a node.
 const INIT: &str = include_str!("../../../cluster/node-init.sh");
@@ -36,7 +36,7 @@ pub fn prepare(place: &Place, node: Node, options: Options, started: &mut Starte
     write("kubelet.yaml", &kubelet(place, node, options).to_string())?;
     write("proxy.yaml", &proxy(place, node, options).to_string())?;
     fs::copy(place.path(format!("certificates/{}.kubeconfig", node.name())), folder.join("kubeconfig"))?;
-    let folders = hierarchies.make(&place.name, &node.name())?;
+    let folders = hierarchies.make(place, &node.name())?;
     let words = [
         "unshare --mount --pid --uts --ipc --cgroup --fork --kill-child --mount-proc bash".to_owned(),
         folder.join("init").display().to_string(),
@@ -57,7 +57,7 @@ pub fn is_prepared(place: &Place, node: Node) -> bool {
 /// Lets the kubelet and kube-proxy start, now that there is an API server.
 pub fn start(place: &Place, node: Node, options: Options) -> Result<()> {
     if options.cgroups == View::V2 {
-        Hierarchies::of_this_machine()?.share_controllers(&place.name, &node.name())?;
+        Hierarchies::of_this_machine()?.share_controllers(place, &node.name())?;
     }
     fs::write(place.path(node.name()).join("start"), "").context("cannot let a node start")
 }
@@ -84,7 +84,7 @@ pub fn command(place: &Place, node: Node, words: &[String]) -> Result<Command> {
 
 /// The number of a node's first process on this machine: it is number one in the namespace just below.
 fn first_process(place: &Place, node: Node) -> Option<u32> {
-    let processes = Hierarchies::of_this_machine().ok()?.processes(&place.name, &node.name());
+    let processes = Hierarchies::of_this_machine().ok()?.processes(place, &node.name());
     processes.into_iter().find(|process| {
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
         let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
@@ -162,6 +162,8 @@ fn kubelet(place: &Place, node: Node, options: Options) -> Value {
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "resolvConf": "/run/weft-node/resolv.conf",
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
+        // A node has 254 addresses for pods; those of ended pods come back a little later.
+        "maxPods": 200,
         "serializeImagePulls": false,
         "nodeStatusUpdateFrequency": "5s",
         // The disk is the machine's: nothing is removed from the node because others fill it.

@@ -1,17 +1,20 @@
 //! A cluster's name, its folder, and the lock that lets one command at a time work on it.
 //!
-//! Everything that a cluster leaves on the disk is in its folder, and what it leaves in the kernel is found by its name.
+//! Everything that a cluster leaves on the disk is in its folder, and what it leaves in the kernel is found by that folder's
+//! path. The folders are in the developer's cache: another cache is another set of clusters, whatever they are called.
 
 use std::fmt;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use rustix::fs::FlockOperation;
+use sha2::{Digest, Sha256};
 
+use super::lock;
 use crate::workspace;
 
 /// Names become parts of paths; this leaves room below the kernel's limit for the paths of sockets.
@@ -45,6 +48,7 @@ impl fmt::Display for Name {
 pub struct Place {
     pub name: Name,
     folder: PathBuf,
+    group: String,
 }
 
 /// As long as this lives, no other command works on the cluster.
@@ -53,13 +57,31 @@ pub struct Lock(#[expect(dead_code, reason = "the lock ends when the file is clo
 impl Place {
     /// Where a cluster of this name is, or would be.
     pub fn of(name: Name) -> Result<Self> {
-        let folder = workspace::cache()?.join("clusters").join(&name.0);
+        let folder = resolved(&Self::folder_of_all()?.join(&name.0))?;
+        let shown = folder.display().to_string();
+        // It stands in lists that spaces divide: mounts, and the lines of `ip -batch`.
+        let plain = |letter: char| letter.is_alphanumeric() || "/._-+@".contains(letter);
+        if !folder.is_absolute() || !shown.chars().all(plain) {
+            bail!("a cluster cannot be kept in {shown}: set XDG_CACHE_HOME to an absolute path of plain letters");
+        }
         // Nodes see the machine's files, but these folders are their own.
         let hidden = ["/run", "/etc", "/opt", "/var/lib", "/var/log"];
         if let Some(hidden) = hidden.iter().find(|hidden| folder.starts_with(hidden)) {
             bail!("a cluster cannot be kept below {hidden}: set XDG_CACHE_HOME to another folder");
         }
-        Ok(Self { name, folder })
+        let hash = format!("{:x}", Sha256::digest(folder.as_os_str().as_encoded_bytes()));
+        let group = format!("weft-cluster-{name}-{}", &hash[..8]);
+        Ok(Self { name, folder, group })
+    }
+
+    /// The folder in which every cluster of this cache has its own.
+    pub fn folder_of_all() -> Result<PathBuf> {
+        Ok(workspace::cache()?.join("clusters"))
+    }
+
+    /// What its cgroup folders are called. It tells clusters of the same name in different caches apart.
+    pub fn group(&self) -> &str {
+        &self.group
     }
 
     /// Everything of the cluster that is on the disk.
@@ -123,15 +145,12 @@ impl Place {
         format!("{}:{system}", self.programs().display())
     }
 
-    /// Waits until no other command works on the cluster. Makes its folder.
+    /// Waits until no other command works on the cluster, unless it is interrupted. Makes its folder.
     pub fn lock(&self) -> Result<Lock> {
         loop {
             fs::create_dir_all(&self.folder).with_context(|| format!("cannot make {}", self.folder.display()))?;
             let opened = File::open(&self.folder)?;
-            if rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive).is_err() {
-                println!("another command works on the cluster {}; waiting for it", self.name);
-                rustix::fs::flock(&opened, FlockOperation::LockExclusive)?;
-            }
+            lock::take(&opened, &format!("another command on the cluster {}", self.name))?;
             // Who held the lock may have removed the folder with it.
             if fs::metadata(&self.folder)
                 .is_ok_and(|now| opened.metadata().is_ok_and(|locked| locked.ino() == now.ino()))
@@ -142,9 +161,33 @@ impl Place {
     }
 }
 
+/// The path without symbolic links, as the kernel tells it of mounts; what is not there yet has none.
+fn resolved(path: &Path) -> Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Ok(found) => Ok(found),
+        Err(error) if error.kind() == ErrorKind::NotFound => match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => Ok(resolved(parent)?.join(name)),
+            _ => Ok(path.to_owned()),
+        },
+        Err(error) => Err(error).with_context(|| format!("cannot follow {}", path.display())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_known_without_its_links_before_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = fs::canonicalize(folder.path()).unwrap().join("real");
+        fs::create_dir(&real).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        assert_eq!(resolved(&link.join("clusters/weft")).unwrap(), real.join("clusters/weft"));
+        fs::create_dir_all(real.join("clusters/weft")).unwrap();
+        assert_eq!(resolved(&link.join("clusters/weft")).unwrap(), real.join("clusters/weft"));
+    }
 
     #[test]
     fn a_name_is_a_plain_word() {

@@ -1,22 +1,20 @@
 //! The programs of a cluster, built from the Go modules in cluster/ into the developer's cache.
 //!
 //! Every result has a folder that is named after the hash of its inputs, appears when it is complete, and is used by
-//! every later cluster. Versions are those of the committed go.mod and go.sum; Go fetches its compiler itself.
+//! every later cluster. Versions are those of the committed go.mod and go.sum, and the compiler is [`toolchain`]'s.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
+use super::lock;
 use super::node::PAUSE;
 use super::place::Place;
+use super::toolchain::{self, Toolchain};
 use crate::image::{self, Architecture, Image};
-use crate::{run, setup, step, workspace};
-
-/// The compiler; another version would compile everything anew.
-const TOOLCHAIN: &str = "go1.26.8";
+use crate::{run, step, workspace};
 
 /// The version that the programs of Kubernetes tell; their module does not know it.
 const KUBERNETES: &str = "v1.36.3";
@@ -58,6 +56,7 @@ struct Module {
     calls: &'static [Call],
 }
 
+#[derive(Debug)]
 struct Call {
     packages: &'static [&'static str],
     /// A file, or a folder if it ends with a slash.
@@ -67,6 +66,12 @@ struct Call {
     /// Whether C is compiled too.
     with_c: bool,
 }
+
+/// The words of every call.
+const BUILD: [&str; 4] = ["build", "-v", "-trimpath", "-buildvcs=false"];
+
+/// The folder of a result that is being made.
+const DRAFT: &str = ".draft-";
 
 const STRIPPED: &[&str] = &["-ldflags", "-s -w"];
 
@@ -136,9 +141,9 @@ impl Module {
     /// Where its programs are, or will be.
     fn programs(&self) -> Result<PathBuf> {
         let mut inputs = Sha256::new();
-        inputs.update(TOOLCHAIN);
+        inputs.update(format!("{} {BUILD:?}", toolchain::VERSION));
         for call in self.calls {
-            inputs.update(format!("{:?} {} {:?} {}", call.packages, call.output, call.flags, call.with_c));
+            inputs.update(format!("{call:?} {:?}", call.environment()?));
         }
         add_files(&mut inputs, &self.source())?;
         cached(self.folder, inputs)
@@ -146,23 +151,37 @@ impl Module {
 
     fn ensure(&self) -> Result<()> {
         let programs = self.programs()?;
-        if programs.exists() {
-            return Ok(());
-        }
-        appear(&programs, |draft| self.calls.iter().try_for_each(|call| self.build(call, draft)))
+        appear(&programs, |draft| {
+            let toolchain = toolchain::ensure()?;
+            self.calls.iter().try_for_each(|call| self.build(call, &toolchain, draft))?;
+            ensure!(self.programs()? == programs, "cluster/{} changed while it was built: run it again", self.folder);
+            Ok(())
+        })
     }
 
-    fn build(&self, call: &Call, draft: &Path) -> Result<()> {
+    fn build(&self, call: &Call, toolchain: &Toolchain, draft: &Path) -> Result<()> {
         let title = format!("build {} ({})", names(call).join(", "), self.folder);
         step::counted(&title, "packages", |count| {
-            let mut go = Command::new(setup::program("go").context("there is no go; `cargo xtask setup` installs it")?);
-            go.current_dir(self.source()).args(["build", "-v", "-trimpath", "-buildvcs=false", "-o"]);
-            go.arg(draft.join(call.output)).args(call.flags).args(call.packages);
-            go.envs([("GOTOOLCHAIN", TOOLCHAIN), ("GOFLAGS", ""), ("GOWORK", "off")]);
-            go.env("CGO_ENABLED", if call.with_c { "1" } else { "0" });
+            let mut go = toolchain.command();
+            go.current_dir(self.source()).args(BUILD).arg("-o").arg(draft.join(call.output));
+            go.args(call.flags).args(call.packages).envs(call.environment()?);
             // Go names each package as it is compiled, and what it downloads.
             run::listened(&mut go, |_| count())
         })
+    }
+}
+
+impl Call {
+    /// What else decides the result: everything that Go would otherwise take from the developer's environment.
+    fn environment(&self) -> Result<[(&'static str, &'static str); 6]> {
+        Ok([
+            ("GOOS", "linux"),
+            ("GOARCH", Architecture::here()?.name()),
+            ("GOAMD64", "v1"),
+            ("GOARM64", "v8.0"),
+            ("CGO_ENABLED", if self.with_c { "1" } else { "0" }),
+            ("CC", "cc"),
+        ])
     }
 }
 
@@ -171,11 +190,7 @@ pub fn ensure() -> Result<()> {
     for module in &MODULES {
         module.ensure()?;
     }
-    let images = images_folder()?;
-    if images.exists() {
-        return Ok(());
-    }
-    appear(&images, |draft| {
+    appear(&images_folder()?, |draft| {
         step::quiet("write the images of the nodes", || IMAGES.iter().try_for_each(|image| image.write(draft)))
     })
 }
@@ -208,11 +223,15 @@ impl Built {
         let image = Image {
             name: self.name,
             architecture: Architecture::here()?,
-            entrypoint: &[&format!("/{program}")],
+            entrypoint: &[&self.entrypoint()],
             user: None,
             root: root.path(),
         };
         image::write(&image, &folder.join(format!("{program}.tar")))
+    }
+
+    fn entrypoint(&self) -> String {
+        format!("/{}", self.program.1)
     }
 }
 
@@ -221,8 +240,8 @@ fn images_folder() -> Result<PathBuf> {
     let mut inputs = Sha256::new();
     inputs.update(include_str!("../image.rs"));
     for image in &IMAGES {
-        inputs.update(image.name);
-        inputs.update(folder_of(image.program.0)?.display().to_string());
+        let programs = folder_of(image.program.0)?;
+        inputs.update(format!("{:?} {:?} {}", image.name, image.entrypoint(), programs.display()));
     }
     cached("node-images", inputs)
 }
@@ -238,16 +257,33 @@ fn cached(name: &str, inputs: Sha256) -> Result<PathBuf> {
     Ok(workspace::cache()?.join("cluster").join(format!("{name}-{}", &hash[..16])))
 }
 
-/// Makes a folder that is complete as soon as it is there, also when two do it at once.
+/// Makes a folder, unless it is there, that is complete as soon as it is there. One at a time is made in the cache.
 fn appear(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if folder.exists() {
+        return Ok(());
+    }
     let parent = folder.parent().context("the cache has no folder")?;
     fs::create_dir_all(parent)?;
-    let draft = tempfile::tempdir_in(parent)?;
-    fill(draft.path())?;
-    match fs::rename(draft.path(), folder) {
-        Err(_) if folder.exists() => Ok(()),
-        outcome => outcome.with_context(|| format!("cannot write {}", folder.display())),
+    let lock = File::open(parent)?;
+    lock::take(&lock, "another build of a cluster's programs")?;
+    if folder.exists() {
+        return Ok(());
     }
+    sweep(parent)?;
+    let draft = tempfile::Builder::new().prefix(DRAFT).tempdir_in(parent)?;
+    fill(draft.path())?;
+    fs::rename(draft.path(), folder).with_context(|| format!("cannot write {}", folder.display()))
+}
+
+/// Removes what killed builds left. The caller holds the lock, so none of it is being made.
+fn sweep(cache: &Path) -> Result<()> {
+    for entry in fs::read_dir(cache)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(DRAFT.as_bytes()) {
+            fs::remove_dir_all(entry.path()).with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The names and contents of all files below a folder, in the order of their names.
@@ -256,11 +292,12 @@ fn add_files(inputs: &mut Sha256, folder: &Path) -> Result<()> {
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
     paths.sort();
     for path in paths {
-        inputs.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+        inputs.update(format!("{:?} {:?}", path.file_name(), path.is_dir()));
         if path.is_dir() {
             add_files(inputs, &path)?;
         } else {
-            inputs.update(fs::read(&path)?);
+            // Of one length, so that no content can pass for the name behind it.
+            inputs.update(Sha256::digest(fs::read(&path)?));
         }
     }
     Ok(())
@@ -290,6 +327,20 @@ mod tests {
         assert!(flags.contains(&format!("gitMinor={minor} ")), "{flags}");
         let requirements = fs::read_to_string(kube.source().join("go.mod")).unwrap();
         assert!(requirements.contains(&format!("k8s.io/kubernetes {KUBERNETES}")));
+    }
+
+    #[test]
+    fn what_is_made_is_there_at_once_or_not_at_all() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = cache.path().join("kube");
+        let left = cache.path().join(format!("{DRAFT}killed"));
+        fs::create_dir(&left).unwrap();
+        assert!(appear(&folder, |draft| Ok(fs::write(draft.join("missing/kubelet"), "")?)).is_err());
+        assert!(!folder.exists() && !left.exists());
+        appear(&folder, |draft| Ok(fs::write(draft.join("kubelet"), "")?)).unwrap();
+        appear(&folder, |_| panic!("it is there")).unwrap();
+        let names: Vec<_> = fs::read_dir(cache.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["kube"]);
     }
 
     #[test]

@@ -14,23 +14,21 @@ use super::place::Place;
 
 /// Whether there is anything of the cluster.
 pub fn is_needed(place: &Place) -> Result<bool> {
-    Ok(place.folder().exists() || Hierarchies::of_this_machine()?.exist(&place.name))
+    Ok(place.folder().exists() || Hierarchies::of_this_machine()?.exist(place))
 }
 
 /// Removes everything. The caller holds the cluster's lock, and asks nobody whether to stop.
 pub fn remove(place: &Place) -> Result<()> {
     remove_contents(place)?;
     fs::remove_dir(place.folder()).with_context(|| format!("cannot remove {}", place.folder().display()))?;
-    // The folder of all clusters, when this was the last.
-    if let Some(parent) = place.folder().parent() {
-        fs::remove_dir(parent).ok();
-    }
+    // When this was the last; a link to a folder elsewhere is its owner's.
+    fs::remove_dir(Place::folder_of_all()?).ok();
     Ok(())
 }
 
 /// Removes everything but the folder, which is the lock.
 pub fn remove_contents(place: &Place) -> Result<()> {
-    Hierarchies::of_this_machine()?.remove(&place.name)?;
+    Hierarchies::of_this_machine()?.remove(place)?;
     for mount in mounts_below(place)?.into_iter().rev() {
         rustix::mount::unmount(&mount, UnmountFlags::DETACH)
             .with_context(|| format!("cannot unmount {}", mount.display()))?;

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::cgroups::Hierarchies;
-use super::launch::{self, Started};
+use super::launch::{self, CONTROL_PLANE, Started};
 use super::network::{self, API, API_SERVICE, NODES};
+use super::options::{Choice, Options};
 use super::place::Place;
-use super::{Options, control_plane, node, programs, removal, wait};
+use super::{control_plane, node, programs, removal, wait};
 use crate::setup::{self, Part};
 use crate::{run, step, table};
 
@@ -25,19 +26,18 @@ const NODES_LIMIT: Duration = Duration::from_mins(2);
 /// DNS needs a scheduler, a node and one container.
 const DNS_LIMIT: Duration = Duration::from_mins(2);
 
-/// The cgroup folder of the control plane and of what makes and asks the cluster, beside the nodes'.
-pub const CONTROL_PLANE: &str = "control-plane";
-
 /// Starts the cluster, unless it runs.
-pub fn up(place: &Place, options: Options) -> Result<()> {
+pub fn up(place: &Place, choice: Choice) -> Result<()> {
+    let hierarchies = Hierarchies::of_this_machine()?;
+    let options = choice.on(&hierarchies)?;
     setup::ensure(&[Part::Cluster])?;
     let started = Instant::now();
     let _lock = place.lock()?;
     if let Some(running) = place.options() {
-        if control_plane::is_ready(place, &[]) {
+        if control_plane::is_ready(place, &hierarchies.folders(place, CONTROL_PLANE)) {
             return already_there(place, &running, options);
         }
-        if removal_would_surprise(place)? {
+        if removal_would_surprise(place, &hierarchies) {
             bail!(
                 "the cluster {} is there, but its API server does not answer; see {}, or end it: {}",
                 place.name,
@@ -76,21 +76,21 @@ fn already_there(place: &Place, running: &str, asked: Options) -> Result<()> {
 }
 
 /// A complete cluster whose processes live is somebody's, even if it does not answer.
-fn removal_would_surprise(place: &Place) -> Result<bool> {
-    Ok(!Hierarchies::of_this_machine()?.processes(&place.name, "").is_empty())
+fn removal_would_surprise(place: &Place, hierarchies: &Hierarchies) -> bool {
+    !hierarchies.processes(place, "").is_empty()
 }
 
 /// Removes what a killed `up` left, or a cluster of which the machine forgot everything but the files.
 fn clear(place: &Place) -> Result<()> {
     let empty = fs::read_dir(place.folder()).map_or(true, |mut entries| entries.next().is_none());
-    if empty && !Hierarchies::of_this_machine()?.exist(&place.name) {
+    if empty && !Hierarchies::of_this_machine()?.exist(place) {
         return Ok(());
     }
     step::quiet("remove what was left of the cluster", || removal::remove_contents(place))
 }
 
 fn start(place: &Place, options: Options) -> Result<()> {
-    let folders = Hierarchies::of_this_machine()?.make(&place.name, CONTROL_PLANE)?;
+    let folders = Hierarchies::of_this_machine()?.make(place, CONTROL_PLANE)?;
     let mut started = Started::nothing();
     step::quiet("networks and certificates", || {
         programs::link(place)?;

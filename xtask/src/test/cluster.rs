@@ -1,5 +1,6 @@
 //! The cluster tier: a cluster of the tier's own comes up, the tests run in it, and it goes whatever happened.
 
+use std::fs::{self, File, OpenOptions};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -7,29 +8,40 @@ use sha2::{Digest, Sha256};
 
 use super::counts::Counts;
 use super::{Outcome, TIER_LIMIT, Tier, count};
-use crate::cluster::{Borrowed, Name, Options};
+use crate::cluster::{self, Borrowed, Choice, Name};
 use crate::{build, setup, workspace};
 
 /// Runs the tier in a cluster with its options.
-pub fn run(tier: Tier) -> Outcome {
+pub fn run(tier: Tier, words: &[String]) -> Outcome {
     let prepared = setup::require_root("the cluster tier")
         .and_then(|()| setup::ensure(&[setup::Part::Cluster]))
         .and_then(|()| build::package_alone(tier.program()));
     match prepared {
-        Ok(()) => Outcome::of(tier.name(), || in_cluster(tier)),
+        Ok(()) => Outcome::of(tier.name(), || in_cluster(tier, words)),
         Err(error) => Outcome::unprepared(tier.name(), &error),
     }
 }
 
-fn in_cluster(tier: Tier) -> Result<Counts> {
-    let options = if tier == Tier::ClusterV2 { Options::OTHER } else { Options::USUAL };
-    let cluster = Borrowed::up(name(tier)?, options)?;
+fn in_cluster(tier: Tier, words: &[String]) -> Result<Counts> {
+    let choice = if tier == Tier::ClusterV2 { Choice::OTHER } else { Choice::USUAL };
+    let cluster = Borrowed::up(name(tier)?, choice, lock(tier)?)?;
     let mut program: Command = cluster.command(&workspace::program(tier.program()))?;
-    let counts = count(&mut program, Some(TIER_LIMIT));
+    let counts = count(program.args(words), Some(TIER_LIMIT));
     if !counts.as_ref().is_ok_and(|counts| counts.objection().is_none()) {
         println!("{}", cluster.last_words());
     }
     counts
+}
+
+/// Waits until no other run of the tier has the cluster of this copy of the repository.
+fn lock(tier: Tier) -> Result<File> {
+    let path = workspace::path("target").join(format!("{}.lock", tier.name()));
+    fs::create_dir_all(workspace::path("target"))?;
+    let lock = OpenOptions::new().create(true).append(true).open(&path);
+    let lock = lock.with_context(|| format!("cannot write {}", path.display()))?;
+    cluster::take_lock(&lock, &format!("another run of the tier {} in this copy of the repository", tier.name()))?;
+    lock.set_len(0)?;
+    Ok(lock)
 }
 
 /// One for each copy of the repository and each tier, so that a run finds what its killed predecessor left, and nobody else's.
