@@ -41,6 +41,10 @@ func certificates(arguments []string) error {
 		return fmt.Errorf("usage: certificates FOLDER API-ADDRESS SERVICE-ADDRESS NODE=ADDRESS...")
 	}
 	folder, api, service := arguments[0], arguments[1], arguments[2]
+	host, _, err := net.SplitHostPort(api)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
@@ -59,7 +63,7 @@ func certificates(arguments []string) error {
 	if err := addServiceAccountKey(files); err != nil {
 		return err
 	}
-	names := []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "127.0.0.1", api, service}
+	names := []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "127.0.0.1", host, service}
 	server, err := cluster.sign(pkix.Name{CommonName: "kube-apiserver"}, names...)
 	if err != nil {
 		return err
@@ -198,7 +202,7 @@ func kubeconfig(api string, cluster *authority, client credentials) ([]byte, err
 		"apiVersion":      "v1",
 		"kind":            "Config",
 		"current-context": "weft",
-		"clusters":        named("cluster", object{"server": "https://" + net.JoinHostPort(api, "6443"), "certificate-authority-data": cluster.pem}),
+		"clusters":        named("cluster", object{"server": "https://" + api, "certificate-authority-data": cluster.pem}),
 		"users":           named("user", object{"client-certificate-data": client.certificate, "client-key-data": client.key}),
 		"contexts":        named("context", object{"cluster": "weft", "user": "weft"}),
 	}, "", "  ")

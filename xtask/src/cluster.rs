@@ -95,7 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             run::watchfully(|| down(&place))
         }
         Command::Kubectl { arguments } => {
-            become_program(&mut launch::beside(&place, running(&place)?.kubectl().args(arguments))?)
+            become_program(&mut launch::beside(&place, running(&place)?.kubectl().args(arguments)))
         }
         Command::Kubeconfig => {
             println!("{}", running(&place)?.kubeconfig().display());
@@ -136,11 +136,11 @@ fn load(place: &Place, image: &Path) -> Result<()> {
 }
 
 fn inside(place: &Place, node: &str, words: &[String]) -> Result<Process> {
-    if node == "control-plane" {
+    if node == launch::CONTROL_PLANE {
         let (program, arguments) = words.split_first().context("name a command")?;
         let mut command = place.in_control_plane(program);
         command.args(arguments);
-        return launch::beside(place, &command);
+        return Ok(launch::beside(place, &command));
     }
     let node = named(node)?;
     node::command(place, node, words)
@@ -196,7 +196,7 @@ impl Borrowed {
         let mut command = self.place.in_control_plane(&program.display().to_string());
         command.env("WEFT_CLUSTER", self.place.name.to_string()).env("XTASK", std::env::current_exe()?);
         command.env("WEFT_CLUSTER_OPTIONS", self.place.options().unwrap_or_default());
-        launch::beside(&self.place, &command)
+        Ok(launch::beside(&self.place, &command))
     }
 
     /// The last lines of every log, for failures.

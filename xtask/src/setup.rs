@@ -91,6 +91,7 @@ const CLUSTER: &[Need] = &[
     UTIL_LINUX,
     GO,
     Need { package: "iptables", evidence: Evidence::Program("iptables") },
+    Need { package: "ca-certificates", evidence: Evidence::Check(authorities_are_here) },
     Need { package: "gcc", evidence: Evidence::Program("cc") },
     Need { package: "libseccomp-dev", evidence: Evidence::Check(seccomp_is_here) },
     Need { package: "pkg-config", evidence: Evidence::Program("pkg-config") },
@@ -143,6 +144,11 @@ fn llvm_is_here() -> bool {
 
 fn polly_is_here() -> bool {
     Path::new("/usr/lib/llvm-22/lib/libPolly.a").exists() || tools::runs(&BPF_LINKER)
+}
+
+/// Go fetches modules from servers that these vouch for.
+fn authorities_are_here() -> bool {
+    Path::new("/etc/ssl/certs/ca-certificates.crt").exists() || !debian::is_debian()
 }
 
 /// The header, for runc is compiled against it.

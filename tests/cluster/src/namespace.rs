@@ -10,8 +10,8 @@ use weft_rig::wait;
 /// A pod takes two to four seconds on a free machine.
 pub const POD_LIMIT: Duration = Duration::from_mins(2);
 
-/// What every pod of the tier runs: `testapp`, which cluster/images brings.
-const IMAGE: &str = "registry.weft.local/testapp:1";
+/// What every pod of the tier runs: `podapp`, which cluster/images brings.
+const IMAGE: &str = "registry.weft.local/podapp:1";
 
 /// The port on which a test's servers listen.
 pub const PORT: u16 = 8080;
@@ -64,7 +64,7 @@ impl Namespace {
         Ok(serde_json::from_str(&create.run()?.expect_success()?)?)
     }
 
-    /// Makes a pod on a node that runs `testapp` with these words. The changes are merged into its description.
+    /// Makes a pod on a node that runs `podapp` with these words. The changes are merged into its description.
     pub fn create_pod(&self, name: &str, node: &str, words: &[&str], changes: impl FnOnce(&mut Value)) -> Result<()> {
         let mut pod = json!({
             "apiVersion": "v1",
@@ -119,14 +119,14 @@ impl Namespace {
         Ok(serde_json::from_str(&self.kubectl(["get", object, "--output=json"]).run()?.expect_success()?)?)
     }
 
-    /// Runs `testapp` with these words inside a pod.
+    /// Runs `podapp` with these words inside a pod.
     pub fn exec(&self, pod: &str, words: &[&str]) -> Result<Outcome> {
         self.exec_with(pod, words, "")
     }
 
     /// The same, with something to read.
     pub fn exec_with(&self, pod: &str, words: &[&str], input: &str) -> Result<Outcome> {
-        let exec = self.kubectl(["exec", "--stdin", pod, "--", "/testapp"]).args(words);
+        let exec = self.kubectl(["exec", "--stdin", pod, "--", "/podapp"]).args(words);
         exec.input(input).run()
     }
 

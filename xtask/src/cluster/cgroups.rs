@@ -102,11 +102,6 @@ impl Hierarchies {
         Ok(made)
     }
 
-    /// The folders of a part of the cluster, whether they are there or not.
-    pub fn folders(&self, cluster: &Place, part: &str) -> Vec<PathBuf> {
-        self.roots().map(|hierarchy| hierarchy.join(cluster.group()).join(part)).collect()
-    }
-
     /// Lets a node's folder of the second version have the controllers that the machine gives its groups; none is given
     /// to others than the cluster. The processes outside of the node that hold its namespaces leave it: a group that
     /// gives controllers on may hold none.

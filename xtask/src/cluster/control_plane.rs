@@ -5,7 +5,6 @@
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -56,16 +55,14 @@ impl Part {
         }
     }
 
-    fn start(self, place: &Place, folders: &[PathBuf], started: &mut Started) -> Result<()> {
-        started.add(place, self.program(), (&place.control_plane_network(), folders), &self.words(place))
+    fn start(self, place: &Place, started: &mut Started) -> Result<()> {
+        started.add(place, CONTROL_PLANE, self.program(), &self.words(place))
     }
 }
 
 /// Ends a part, starts it again, and waits until the API server is ready.
 pub fn restart(place: &Place, part: Part) -> Result<()> {
-    let hierarchies = Hierarchies::of_this_machine()?;
-    let folders = hierarchies.folders(place, CONTROL_PLANE);
-    for process in hierarchies.processes(place, CONTROL_PLANE) {
+    for process in Hierarchies::of_this_machine()?.processes(place, CONTROL_PLANE) {
         if !runs(process, part) {
             continue;
         }
@@ -74,8 +71,8 @@ pub fn restart(place: &Place, part: Part) -> Result<()> {
         wait::until(&format!("{} to end", part.program()), END_LIMIT, || Ok((!runs(process, part)).then_some(())))?;
     }
     let mut started = Started::nothing();
-    part.start(place, &folders, &mut started)?;
-    await_api(place, &folders, &mut started)
+    part.start(place, &mut started)?;
+    await_api(place, &mut started)
 }
 
 /// Whether this is the number of the part's program: one that has ended has no words.
@@ -85,31 +82,31 @@ fn runs(process: u32, part: Part) -> bool {
 }
 
 /// Starts etcd and the API server.
-pub fn start_api(place: &Place, folders: &[PathBuf], started: &mut Started) -> Result<()> {
-    Part::Etcd.start(place, folders, started)?;
-    Part::KubeApiserver.start(place, folders, started)
+pub fn start_api(place: &Place, started: &mut Started) -> Result<()> {
+    Part::Etcd.start(place, started)?;
+    Part::KubeApiserver.start(place, started)
 }
 
 /// Starts the controller manager and the scheduler. The API server must be ready: it forbids them what they need before
 /// it has made its own roles, and the controller manager then ends.
-pub fn start_controllers(place: &Place, folders: &[PathBuf], started: &mut Started) -> Result<()> {
-    Part::KubeControllerManager.start(place, folders, started)?;
-    Part::KubeScheduler.start(place, folders, started)
+pub fn start_controllers(place: &Place, started: &mut Started) -> Result<()> {
+    Part::KubeControllerManager.start(place, started)?;
+    Part::KubeScheduler.start(place, started)
 }
 
 /// Waits until the API server says that it is ready.
-pub fn await_api(place: &Place, folders: &[PathBuf], started: &mut Started) -> Result<()> {
+pub fn await_api(place: &Place, started: &mut Started) -> Result<()> {
     wait::until("the API server", READY_LIMIT, || {
         started.expect_running()?;
-        Ok((is_listening(place)? && is_ready(place, folders)).then_some(()))
+        Ok((is_listening(place)? && is_ready(place)).then_some(()))
     })
 }
 
 /// Whether the API server says that it is ready.
-pub fn is_ready(place: &Place, folders: &[PathBuf]) -> bool {
+pub fn is_ready(place: &Place) -> bool {
     let mut kubectl = place.kubectl();
     kubectl.args(["get", "--raw", "/readyz", "--request-timeout=2s"]);
-    launch::captured(folders, &kubectl).is_ok_and(|answer| answer == "ok")
+    launch::captured(place, &kubectl).is_ok_and(|answer| answer == "ok")
 }
 
 /// Costs nothing, unlike a start of kubectl, which would take the processors from the API server.
@@ -168,6 +165,8 @@ fn api_server(place: &Place) -> Vec<String> {
         format!("--proxy-client-cert-file={}", file("front-proxy-client.crt")),
         format!("--proxy-client-key-file={}", file("front-proxy-client.key")),
         "--enable-aggregator-routing=true".to_owned(),
+        // When it is told to end, it ends watches, instead of waiting a minute for them.
+        "--shutdown-watch-termination-grace-period=1s".to_owned(),
         "--profiling=false".to_owned(),
     ]
 }

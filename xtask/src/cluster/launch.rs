@@ -14,14 +14,8 @@ use super::cgroups::Hierarchies;
 use super::place::Place;
 use crate::run;
 
-/// Moves itself into the folders that are named before "--", and becomes the command behind it. Where a folder is gone
-/// the cluster is gone, and the command must not be.
-const JOIN: &str = r#"
-set -e
-while [ "$1" != -- ]; do echo 0 > "$1/cgroup.procs"; shift; done
-shift
-exec "$@"
-"#;
+/// The part of a cluster that is in no node: the control plane, what makes the cluster, and what asks it.
+pub const CONTROL_PLANE: &str = "control-plane";
 
 /// Lines of a log that a failure shows.
 const LAST_WORDS: usize = 12;
@@ -29,32 +23,33 @@ const LAST_WORDS: usize = 12;
 /// Letters of a line that a failure shows: some print whole objects.
 const LONGEST_LINE: usize = 240;
 
+/// Makes the cgroup folders of a part, and the script that moves itself into them and becomes another program. Where a
+/// folder is gone the cluster is gone, and the program must not be.
+pub fn make_room(place: &Place, part: &str) -> Result<()> {
+    let folders = Hierarchies::of_this_machine()?.make(place, part)?;
+    let moves = folders.iter().map(|folder| format!("echo 0 > '{}/cgroup.procs'\n", folder.display()));
+    let script = script(place, part);
+    let text = format!("set -e\n{}exec \"$@\"\n", moves.collect::<String>());
+    fs::write(&script, text).with_context(|| format!("cannot write {}", script.display()))
+}
+
 /// Runs a program of `up` to its end and returns what it printed; it does not outlive the cluster when `up` is killed.
-pub fn captured(folders: &[PathBuf], command: &Command) -> Result<String> {
-    run::captured(&mut bound(folders, command))
+pub fn captured(place: &Place, command: &Command) -> Result<String> {
+    run::captured(&mut beside(place, command))
 }
 
-/// The folder in which what is part of the cluster without being in a node is: the control plane, what makes the
-/// cluster, and what asks it.
-pub const CONTROL_PLANE: &str = "control-plane";
-
-/// A program beside a cluster that runs, which ends with it. It does not start when the cluster is gone.
-pub fn beside(place: &Place, command: &Command) -> Result<Command> {
-    Ok(bound(&Hierarchies::of_this_machine()?.folders(place, CONTROL_PLANE), command))
-}
-
-/// The program becomes one of the cluster before it does anything.
-fn bound(folders: &[PathBuf], command: &Command) -> Command {
+/// A program that is part of the cluster before it does anything, and ends with it.
+pub fn beside(place: &Place, command: &Command) -> Command {
     let mut bound = Command::new("sh");
-    bound.args(["-c", JOIN, "sh"]).args(folders).arg("--");
-    bound.arg(command.get_program()).args(command.get_args());
+    bound.arg(script(place, CONTROL_PLANE)).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         bound.env(name, value.unwrap_or_default());
     }
-    if let Some(folder) = command.get_current_dir() {
-        bound.current_dir(folder);
-    }
     bound
+}
+
+fn script(place: &Place, part: &str) -> PathBuf {
+    place.path(format!("{part}.join"))
 }
 
 /// The programs that were started, to be watched until the cluster is complete.
@@ -67,20 +62,14 @@ impl Started {
         Self { programs: Vec::new() }
     }
 
-    /// Starts a program in a network namespace and in cgroup folders.
-    pub fn add(
-        &mut self,
-        place: &Place,
-        name: &str,
-        (network, folders): (&Path, &[PathBuf]),
-        words: &[impl AsRef<OsStr>],
-    ) -> Result<()> {
+    /// Starts a program in the network namespace and the cgroup folders of a part.
+    pub fn add(&mut self, place: &Place, part: &str, name: &str, words: &[impl AsRef<OsStr>]) -> Result<()> {
         let log = place.path(format!("{name}.log"));
         let output = OpenOptions::new().create(true).append(true).open(&log);
         let output = output.with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new("setsid");
-        command.args(["sh", "-c", JOIN, "sh"]).args(folders).arg("--");
-        command.arg("nsenter").arg(format!("--net={}", network.display())).args(words);
+        command.arg("sh").arg(script(place, part));
+        command.arg("nsenter").arg(format!("--net={}", place.network(part).display())).args(words);
         command.env("PATH", place.search_path()).current_dir("/");
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;

@@ -6,12 +6,11 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::launch;
+use super::launch::{self, CONTROL_PLANE};
 use super::place::Place;
 
 /// Where the API server is.
@@ -54,18 +53,18 @@ impl Node {
 }
 
 /// Makes the namespaces and connects them.
-pub fn make(place: &Place, folders: &[PathBuf]) -> Result<()> {
+pub fn make(place: &Place) -> Result<()> {
     fs::create_dir_all(place.path("network"))?;
-    make_namespace(place, "control-plane", folders)?;
+    make_namespace(place, CONTROL_PLANE)?;
     for node in NODES {
-        make_namespace(place, &node.name(), folders)?;
+        make_namespace(place, &node.name())?;
     }
-    configure(place, "control-plane", folders, &control_plane(place))?;
+    configure(place, CONTROL_PLANE, &control_plane(place))?;
     for node in NODES {
-        configure(place, &node.name(), folders, &of_node(node))?;
+        configure(place, &node.name(), &of_node(node))?;
     }
     let mut forward = place.in_control_plane("sh");
-    launch::captured(folders, forward.args(["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])).map(drop)
+    launch::captured(place, forward.args(["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])).map(drop)
 }
 
 fn control_plane(place: &Place) -> Vec<String> {
@@ -97,16 +96,26 @@ fn of_node(node: Node) -> Vec<String> {
 }
 
 /// A namespace that lasts as long as it is mounted on its file.
-fn make_namespace(place: &Place, part: &str, folders: &[PathBuf]) -> Result<()> {
+fn make_namespace(place: &Place, part: &str) -> Result<()> {
     let file = place.network(part);
     fs::write(&file, "").with_context(|| format!("cannot write {}", file.display()))?;
-    launch::captured(folders, Command::new("unshare").arg(format!("--net={}", file.display())).arg("true")).map(drop)
+    launch::captured(place, Command::new("unshare").arg(format!("--net={}", file.display())).arg("true")).map(drop)
 }
 
-fn configure(place: &Place, part: &str, folders: &[PathBuf], lines: &[String]) -> Result<()> {
+fn configure(place: &Place, part: &str, lines: &[String]) -> Result<()> {
     let batch = place.path(format!("network/{part}.batch"));
     fs::write(&batch, lines.join("\n") + "\n")?;
     let mut ip = Command::new("nsenter");
     ip.arg(format!("--net={}", place.network(part).display())).args(["ip", "-batch"]).arg(batch);
-    launch::captured(folders, &ip).map(drop)
+    launch::captured(place, &ip).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_of_the_dns_has_the_address_that_pods_are_told() {
+        assert!(include_str!("../../../cluster/dns.yaml").contains(&format!("clusterIP: {DNS}\n")));
+    }
 }

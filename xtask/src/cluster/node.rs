@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::cgroups::Hierarchies;
-use super::launch::Started;
+use super::launch::{self, Started};
 use super::network::{DNS, Node, PODS};
 use super::options::{Cni, Options, View};
 use super::place::Place;
@@ -36,7 +36,7 @@ pub fn prepare(place: &Place, node: Node, options: Options, started: &mut Starte
     write("kubelet.yaml", &kubelet(place, node, options).to_string())?;
     write("proxy.yaml", &proxy(place, node, options).to_string())?;
     fs::copy(place.path(format!("certificates/{}.kubeconfig", node.name())), folder.join("kubeconfig"))?;
-    let folders = hierarchies.make(place, &node.name())?;
+    launch::make_room(place, &node.name())?;
     let words = [
         "unshare --mount --pid --uts --ipc --cgroup --fork --kill-child --mount-proc bash".to_owned(),
         folder.join("init").display().to_string(),
@@ -46,7 +46,7 @@ pub fn prepare(place: &Place, node: Node, options: Options, started: &mut Starte
         place.programs().display().to_string(),
     ];
     let unshare: Vec<&str> = words[0].split(' ').chain(words[1..].iter().map(String::as_str)).collect();
-    started.add(place, &node.name(), (&place.network(&node.name()), &folders), &unshare)
+    started.add(place, &node.name(), &node.name(), &unshare)
 }
 
 /// Whether containerd runs there and has its images.

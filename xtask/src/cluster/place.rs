@@ -14,6 +14,7 @@ use std::str::FromStr;
 use anyhow::{Context, Error, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
+use super::launch::CONTROL_PLANE;
 use super::lock;
 use crate::workspace;
 
@@ -106,7 +107,7 @@ impl Place {
 
     /// The network namespace of the control plane, where alone the API server can be reached.
     pub fn control_plane_network(&self) -> PathBuf {
-        self.network("control-plane")
+        self.network(CONTROL_PLANE)
     }
 
     /// The network namespace of a node.

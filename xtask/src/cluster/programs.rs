@@ -47,7 +47,7 @@ struct Built {
 const IMAGES: [Built; 3] = [
     Built { name: PAUSE, program: ("images", "pause") },
     Built { name: "registry.weft.local/coredns:1", program: ("dns", "coredns") },
-    Built { name: "registry.weft.local/testapp:1", program: ("images", "testapp") },
+    Built { name: "registry.weft.local/podapp:1", program: ("images", "podapp") },
 ];
 
 /// A Go module, and the calls that build its programs.
@@ -78,7 +78,7 @@ const STRIPPED: &[&str] = &["-ldflags", "-s -w"];
 const MODULES: [Module; 4] = [
     Module {
         folder: "images",
-        calls: &[Call { packages: &["./pause", "./testapp"], output: "./", flags: STRIPPED, with_c: false }],
+        calls: &[Call { packages: &["./pause", "./podapp"], output: "./", flags: STRIPPED, with_c: false }],
     },
     Module {
         folder: "kube",

@@ -3,14 +3,13 @@
 //! Whoever interrupts it gets everything removed. What fails otherwise stays to be looked at, and the next `up` removes it.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use super::cgroups::Hierarchies;
 use super::launch::{self, CONTROL_PLANE, Started};
-use super::network::{self, API, API_SERVICE, NODES};
+use super::network::{self, API, API_PORT, API_SERVICE, NODES};
 use super::options::{Choice, Options};
 use super::place::Place;
 use super::{control_plane, node, programs, removal, wait};
@@ -34,7 +33,7 @@ pub fn up(place: &Place, choice: Choice) -> Result<()> {
     let started = Instant::now();
     let _lock = place.lock()?;
     if let Some(running) = place.options() {
-        if control_plane::is_ready(place, &hierarchies.folders(place, CONTROL_PLANE)) {
+        if control_plane::is_ready(place) {
             return already_there(place, &running, options);
         }
         if removal_would_surprise(place, &hierarchies) {
@@ -90,21 +89,21 @@ fn clear(place: &Place) -> Result<()> {
 }
 
 fn start(place: &Place, options: Options) -> Result<()> {
-    let folders = Hierarchies::of_this_machine()?.make(place, CONTROL_PLANE)?;
+    launch::make_room(place, CONTROL_PLANE)?;
     let mut started = Started::nothing();
     step::quiet("networks and certificates", || {
         programs::link(place)?;
-        network::make(place, &folders)?;
-        certificates(place, &folders)
+        network::make(place)?;
+        certificates(place)
     })?;
     step::quiet("etcd and the API server; containerd and its images", || {
-        control_plane::start_api(place, &folders, &mut started)?;
+        control_plane::start_api(place, &mut started)?;
         NODES.into_iter().try_for_each(|node| node::prepare(place, node, options, &mut started))?;
-        control_plane::await_api(place, &folders, &mut started)
+        control_plane::await_api(place, &mut started)
     })?;
     step::quiet("controller manager, scheduler, kubelets: both nodes are ready", || {
-        create_objects(place, &folders)?;
-        control_plane::start_controllers(place, &folders, &mut started)?;
+        create_objects(place)?;
+        control_plane::start_controllers(place, &mut started)?;
         wait::until("the nodes' images", NODES_LIMIT, || {
             started.expect_running()?;
             Ok(NODES.into_iter().all(|node| node::is_prepared(place, node)).then_some(()))
@@ -113,31 +112,31 @@ fn start(place: &Place, options: Options) -> Result<()> {
         let nodes = NODES.map(|node| format!("node/{}", node.name()));
         let mut kubectl = place.kubectl();
         kubectl.args(["wait", "--for=condition=Ready", &limit(NODES_LIMIT)]).args(nodes);
-        launch::captured(&folders, &kubectl).map(drop)
+        launch::captured(place, &kubectl).map(drop)
     })?;
     step::quiet("DNS is ready", || {
         let mut kubectl = place.kubectl();
         kubectl.args(["--namespace=kube-system", "rollout", "status", "deployment/coredns", &limit(DNS_LIMIT)]);
-        launch::captured(&folders, &kubectl).map(drop)
+        launch::captured(place, &kubectl).map(drop)
     })?;
     started.expect_running()?;
     fs::write(place.complete(), options.line()).context("cannot note that the cluster is complete")
 }
 
-fn certificates(place: &Place, folders: &[PathBuf]) -> Result<()> {
+fn certificates(place: &Place) -> Result<()> {
     let mut make = place.in_control_plane("certificates");
-    make.arg(place.path("certificates")).args([API, API_SERVICE].map(|address| address.to_string()));
+    make.arg(place.path("certificates")).args([format!("{API}:{API_PORT}"), API_SERVICE.to_string()]);
     make.args(NODES.map(|node| format!("{}={}", node.name(), node.address())));
-    launch::captured(folders, &make).map(drop)
+    launch::captured(place, &make).map(drop)
 }
 
-fn create_objects(place: &Place, folders: &[PathBuf]) -> Result<()> {
+fn create_objects(place: &Place) -> Result<()> {
     let nodes = NODES.map(|node| format!("---\n{}\n", node::object(node)));
     let objects = place.path("objects.yaml");
     fs::write(&objects, format!("{DNS}{}", nodes.concat()))?;
     let mut kubectl = place.kubectl();
     kubectl.args(["create", "--validate=false", "--filename"]).arg(objects);
-    launch::captured(folders, &kubectl).map(drop)
+    launch::captured(place, &kubectl).map(drop)
 }
 
 fn describe(place: &Place, options: Options) {

@@ -1,4 +1,4 @@
-// Command testapp is what the pods of the cluster tier run: a server that says
+// Command podapp is what the pods of the cluster tier run: a server that says
 // who asked, and the clients and tools that a pod without a shell lacks.
 package main
 
@@ -49,7 +49,7 @@ func run(words []string) error {
 	case len(words) == 2 && words[0] == "grow":
 		return grow(words[1])
 	}
-	return errors.New("usage: testapp serve ADDRESS | review ADDRESS NAME | get URL | post URL | resolve NAME | copy | read FILE | grow MEBIBYTES")
+	return errors.New("usage: podapp serve ADDRESS | review ADDRESS NAME | get URL | post URL | resolve NAME | copy | read FILE | grow MEBIBYTES")
 }
 
 // serve answers who asked. /ready refuses until somebody posts to /ready, and
