@@ -93,6 +93,7 @@ const CLUSTER: &[Need] = &[
     Need { package: "iptables", evidence: Evidence::Program("iptables") },
     Need { package: "ca-certificates", evidence: Evidence::Check(authorities_are_here) },
     Need { package: "gcc", evidence: Evidence::Program("cc") },
+    Need { package: "libc6-dev", evidence: Evidence::Check(c_library_is_here) },
     Need { package: "libseccomp-dev", evidence: Evidence::Check(seccomp_is_here) },
     Need { package: "pkg-config", evidence: Evidence::Program("pkg-config") },
 ];
@@ -149,6 +150,11 @@ fn polly_is_here() -> bool {
 /// Go fetches modules from servers that these vouch for.
 fn authorities_are_here() -> bool {
     Path::new("/etc/ssl/certs/ca-certificates.crt").exists() || !debian::is_debian()
+}
+
+/// What C is compiled against; the compiler comes without it.
+fn c_library_is_here() -> bool {
+    Path::new("/usr/include/stdio.h").exists() || !debian::is_debian()
 }
 
 /// The header, for runc is compiled against it.

@@ -149,11 +149,14 @@ impl Module {
         cached(self.folder, inputs)
     }
 
-    fn ensure(&self) -> Result<()> {
+    fn ensure(&self, toolchain: &mut Option<Toolchain>) -> Result<()> {
         let programs = self.programs()?;
         appear(&programs, |draft| {
-            let toolchain = toolchain::ensure()?;
-            self.calls.iter().try_for_each(|call| self.build(call, &toolchain, draft))?;
+            let toolchain = match toolchain {
+                Some(found) => found,
+                None => toolchain.insert(toolchain::ensure()?),
+            };
+            self.calls.iter().try_for_each(|call| self.build(call, toolchain, draft))?;
             ensure!(self.programs()? == programs, "cluster/{} changed while it was built: run it again", self.folder);
             Ok(())
         })
@@ -187,8 +190,10 @@ impl Call {
 
 /// Builds what is not in the cache yet. Prints nothing when everything is there.
 pub fn ensure() -> Result<()> {
+    // Found when it is first needed.
+    let mut toolchain = None;
     for module in &MODULES {
-        module.ensure()?;
+        module.ensure(&mut toolchain)?;
     }
     appear(&images_folder()?, |draft| {
         step::quiet("write the images of the nodes", || IMAGES.iter().try_for_each(|image| image.write(draft)))
