@@ -1,4 +1,4 @@
-//! `cargo xtask cluster up | down | kubectl | kubeconfig | load | node`: a real Kubernetes with two nodes on this machine.
+//! `cargo xtask cluster up | down | kubectl | kubeconfig | load | node | restart`: a real Kubernetes with two nodes on this machine.
 //!
 //! etcd, the control plane, containerd, the kubelet and kube-proxy are the real ones, each part in namespaces of its own;
 //! nothing is downloaded but Go modules, when they are built. `up` is complete or says why it is not; `down` leaves
