@@ -22,7 +22,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, Stdio};
+use std::process::{Child, Command as Process, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -169,19 +169,22 @@ fn become_program(command: &mut Process) -> Result<()> {
 /// A cluster that ends with its owner: also when the owner is killed, a process of its own takes it down.
 pub struct Borrowed {
     place: Place,
-    guard: std::process::Child,
+    /// None once it has been waited for.
+    guard: Option<Child>,
+    #[expect(dead_code, reason = "the lock ends when the file is closed")]
+    lock: File,
 }
 
 impl Borrowed {
     /// Starts a cluster of this name; one that is left of it is removed first. The caller has locked `lock`, and it stays
-    /// locked until the cluster is gone: what takes it down has the file as its standard output.
+    /// locked until the cluster is gone, also when xtask is killed: what takes it down has the file as its standard output.
     pub fn up(name: Name, choice: Choice, lock: File) -> Result<Self> {
         let place = Place::of(name)?;
         let mut guard = Process::new(std::env::current_exe()?);
         guard.args(["cluster", "--name", &place.name.to_string(), "down", "--after-input"]);
         // In a group of its own: what is sent to ours must not reach it.
-        let guard = guard.process_group(0).stdin(Stdio::piped()).stdout(lock).spawn()?;
-        let borrowed = Self { place, guard };
+        let guard = guard.process_group(0).stdin(Stdio::piped()).stdout(lock.try_clone()?).spawn()?;
+        let borrowed = Self { place, guard: Some(guard), lock };
         run::watchfully(|| {
             if removal::is_needed(&borrowed.place)? {
                 down(&borrowed.place)?;
@@ -203,13 +206,30 @@ impl Borrowed {
     pub fn last_words(&self) -> String {
         launch::all_last_words(self.place.folder())
     }
+
+    /// Takes the cluster down. Fails if anything of it is left.
+    pub fn down(mut self) -> Result<()> {
+        // Who asks to stop now would leave before it is known whether the cluster has gone.
+        run::watchfully(|| self.end())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let Some(mut guard) = self.guard.take() else { return Ok(()) };
+        drop(guard.stdin.take());
+        let status = guard.wait()?;
+        ensure!(
+            status.success() && !removal::is_needed(&self.place)?,
+            "the cluster {} is not gone: cargo xtask cluster --name {0} down",
+            self.place.name
+        );
+        Ok(())
+    }
 }
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        drop(self.guard.stdin.take());
-        if !self.guard.wait().is_ok_and(|status| status.success()) {
-            eprintln!("the cluster {} is not gone: cargo xtask cluster --name {0} down", self.place.name);
+        if let Err(error) = self.end() {
+            eprintln!("{error:#}");
         }
     }
 }

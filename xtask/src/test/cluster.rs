@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use super::counts::Counts;
@@ -30,7 +30,16 @@ fn in_cluster(tier: Tier, words: &[String]) -> Result<Counts> {
     if !counts.as_ref().is_ok_and(|counts| counts.objection().is_none()) {
         println!("{}", cluster.last_words());
     }
-    counts
+    and_gone(counts, cluster.down())
+}
+
+/// A tier whose cluster stays has failed, whatever its tests say.
+fn and_gone(counts: Result<Counts>, gone: Result<()>) -> Result<Counts> {
+    match (counts, gone) {
+        (counts, Ok(())) => counts,
+        (Ok(counts), Err(left)) => bail!("{} passed, {} failed, and {left:#}", counts.passed, counts.failed),
+        (Err(error), Err(left)) => bail!("{error:#}, and {left:#}"),
+    }
 }
 
 /// Waits until no other run of the tier has the cluster of this copy of the repository.
@@ -48,4 +57,24 @@ fn lock(tier: Tier) -> Result<File> {
 fn name(tier: Tier) -> Result<Name> {
     let hash = format!("{:x}", Sha256::digest(workspace::root().as_os_str().as_encoded_bytes()));
     format!("{}-{}", tier.name(), &hash[..8]).parse().context("the tier's cluster")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_cluster_that_stays_fails_the_tier() {
+        let passed = Counts { passed: 9, failed: 0, ignored: 0 };
+        let check = |counts: Result<Counts>, gone: Result<()>, expected: Result<Counts, &str>| {
+            let told = and_gone(counts, gone).map_err(|error| format!("{error:#}"));
+            assert_eq!(told, expected.map_err(str::to_owned));
+        };
+        check(Ok(passed), Ok(()), Ok(passed));
+        check(Err(anyhow!("no program")), Ok(()), Err("no program"));
+        check(Ok(passed), Err(anyhow!("it stays")), Err("9 passed, 0 failed, and it stays"));
+        check(Err(anyhow!("no program")), Err(anyhow!("it stays")), Err("no program, and it stays"));
+    }
 }
