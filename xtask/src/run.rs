@@ -71,6 +71,14 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
+/// Fails once somebody has asked us to stop.
+pub fn expect_uninterrupted() -> Result<()> {
+    if interrupted() {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
 /// How xtask ends after an error.
 pub fn failure_status() -> u8 {
     if interrupted() { INTERRUPTED_STATUS } else { 1 }
@@ -215,6 +223,8 @@ fn start(command: &mut Command) -> Result<Child> {
 fn start_with(command: &mut Command, input: Stdio) -> Result<Child> {
     // Held until the group is noted, so that a signal in between finds it.
     let mut running = running();
+    // Whoever asked us to stop wants no other program instead of the one that ended.
+    expect_uninterrupted()?;
     let child =
         command.stdin(input).process_group(0).spawn().with_context(|| format!("cannot start `{}`", line(command)))?;
     *running = Some(Pid::from_child(&child));
@@ -225,9 +235,7 @@ fn finish(mut child: Child, read: impl FnOnce(&mut Child) -> Result<()>) -> Resu
     let read = read(&mut child);
     let status = child.wait();
     *running() = None;
-    if interrupted() {
-        bail!("interrupted");
-    }
+    expect_uninterrupted()?;
     read?;
     Ok(status?)
 }

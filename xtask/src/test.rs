@@ -108,6 +108,11 @@ pub fn run(tiers: &[Tier], words: &[String]) -> Result<()> {
     let tiers = if tiers.is_empty() { &Tier::DEFAULT[..] } else { tiers };
     let mut outcomes = Vec::new();
     for &tier in tiers {
+        // What somebody stopped before it ran has not passed.
+        if let Err(error) = run::expect_uninterrupted() {
+            outcomes.push(Outcome::unprepared(tier.name(), &error));
+            continue;
+        }
         match tier {
             Tier::Unit => outcomes.push(Outcome::of("unit", || unit(words))),
             Tier::Kernel | Tier::Netns => {
