@@ -23,6 +23,18 @@ const LAST_WORDS: usize = 12;
 /// Letters of a line that a failure shows: some print whole objects.
 const LONGEST_LINE: usize = 240;
 
+/// Where a developer's programs are told of proxies. None of those knows the way into a cluster.
+const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/// A program that goes straight to what it asks.
+pub fn program(name: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(name);
+    for proxy in PROXIES {
+        command.env_remove(proxy);
+    }
+    command
+}
+
 /// Makes the cgroup folders of a part, and the script that moves itself into them and becomes another program. Where a
 /// folder is gone the cluster is gone, and the program must not be.
 pub fn make_room(place: &Place, part: &str) -> Result<()> {
@@ -40,10 +52,13 @@ pub fn captured(place: &Place, command: &Command) -> Result<String> {
 
 /// A program that is part of the cluster before it does anything, and ends with it.
 pub fn beside(place: &Place, command: &Command) -> Command {
-    let mut bound = Command::new("sh");
+    let mut bound = program("sh");
     bound.arg(script(place, CONTROL_PLANE)).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
-        bound.env(name, value.unwrap_or_default());
+        match value {
+            Some(value) => bound.env(name, value),
+            None => bound.env_remove(name),
+        };
     }
     bound
 }
@@ -67,7 +82,7 @@ impl Started {
         let log = place.path(format!("{name}.log"));
         let output = OpenOptions::new().create(true).append(true).open(&log);
         let output = output.with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = Command::new("setsid");
+        let mut command = program("setsid");
         command.arg("sh").arg(script(place, part));
         command.arg("nsenter").arg(format!("--net={}", place.network(part).display())).args(words);
         command.env("PATH", place.search_path()).current_dir("/");
@@ -115,4 +130,21 @@ fn last_words(log: &Path) -> String {
     let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
     let lines: Vec<String> = text.lines().map(|line| line.chars().take(LONGEST_LINE).collect()).collect();
     lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_asks_a_cluster_knows_no_proxy() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::below(folder.path(), "weft".parse().unwrap()).unwrap();
+        for command in [place.kubectl(), beside(&place, &place.kubectl()), beside(&place, &Command::new("ip"))] {
+            let removed: Vec<_> = command.get_envs().filter(|(_, value)| value.is_none()).collect();
+            for proxy in PROXIES {
+                assert!(removed.contains(&(OsStr::new(proxy), None)), "{proxy} {command:?}");
+            }
+        }
+    }
 }

@@ -75,7 +75,7 @@ pub fn object(node: Node) -> Value {
 /// A command inside a node, with the node's programs on its path.
 pub fn command(place: &Place, node: Node, words: &[String]) -> Result<Command> {
     let init = first_process(place, node).with_context(|| format!("{} does not run", node.name()))?;
-    let mut command = Command::new("nsenter");
+    let mut command = launch::program("nsenter");
     command.arg(format!("--target={init}")).args(["--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup"]);
     command.args(words).current_dir("/");
     command.env("PATH", place.search_path()).env("CONTAINERD_NAMESPACE", "k8s.io");

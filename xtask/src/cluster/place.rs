@@ -14,12 +14,15 @@ use std::str::FromStr;
 use anyhow::{Context, Error, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-use super::launch::CONTROL_PLANE;
+use super::launch::{self, CONTROL_PLANE};
 use super::lock;
 use crate::workspace;
 
 /// Names become parts of paths; this leaves room below the kernel's limit for the paths of sockets.
 const LONGEST_NAME: usize = 32;
+
+/// A turn is lost to a command that took the cluster away; so many in a row are no accident.
+const TURNS: usize = 100;
 
 /// What a cluster is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,12 +61,17 @@ pub struct Lock(#[expect(dead_code, reason = "the lock ends when the file is clo
 impl Place {
     /// Where a cluster of this name is, or would be.
     pub fn of(name: Name) -> Result<Self> {
-        let folder = resolved(&Self::folder_of_all()?.join(&name.0))?;
+        Self::below(&workspace::cache()?.join("clusters"), name)
+    }
+
+    /// The same, if this is the folder in which every cluster has its own.
+    pub fn below(clusters: &Path, name: Name) -> Result<Self> {
+        let folder = resolved(&clusters.join(&name.0))?;
         let shown = folder.display().to_string();
         // It stands in lists that spaces divide: mounts, and the lines of `ip -batch`.
         let plain = |letter: char| letter.is_alphanumeric() || "/._-+@".contains(letter);
-        if !folder.is_absolute() || !shown.chars().all(plain) {
-            bail!("a cluster cannot be kept in {shown}: set XDG_CACHE_HOME to an absolute path of plain letters");
+        if !shown.chars().all(plain) {
+            bail!("a cluster cannot be kept in {shown}: set XDG_CACHE_HOME to a path of plain letters");
         }
         // Nodes see the machine's files, but these folders are their own.
         let hidden = ["/run", "/etc", "/opt", "/var/lib", "/var/log"];
@@ -73,11 +81,6 @@ impl Place {
         let hash = format!("{:x}", Sha256::digest(folder.as_os_str().as_encoded_bytes()));
         let group = format!("weft-cluster-{name}-{}", &hash[..8]);
         Ok(Self { name, folder, group })
-    }
-
-    /// The folder in which every cluster of this cache has its own.
-    pub fn folder_of_all() -> Result<PathBuf> {
-        Ok(workspace::cache()?.join("clusters"))
     }
 
     /// What its cgroup folders are called. It tells clusters of the same name in different caches apart.
@@ -127,7 +130,7 @@ impl Place {
 
     /// A program that finds the control plane's network, and the cluster's programs on its path.
     pub fn in_control_plane(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
+        let mut command = launch::program("nsenter");
         command.arg(format!("--net={}", self.control_plane_network().display())).arg(program);
         command.env("PATH", self.search_path()).env("KUBECONFIG", self.kubeconfig());
         // What kubectl learns of a cluster goes when the cluster goes.
@@ -148,17 +151,31 @@ impl Place {
 
     /// Waits until no other command works on the cluster, unless it is interrupted. Makes its folder.
     pub fn lock(&self) -> Result<Lock> {
-        loop {
-            fs::create_dir_all(&self.folder).with_context(|| format!("cannot make {}", self.folder.display()))?;
-            let opened = File::open(&self.folder)?;
-            lock::take(&opened, &format!("another command on the cluster {}", self.name))?;
-            // Who held the lock may have removed the folder with it.
-            if fs::metadata(&self.folder)
-                .is_ok_and(|now| opened.metadata().is_ok_and(|locked| locked.ino() == now.ino()))
-            {
-                return Ok(Lock(opened));
+        let clusters = self.folder.parent().context("a cluster cannot be kept at the root")?;
+        fs::create_dir_all(clusters).with_context(|| format!("cannot make {}", clusters.display()))?;
+        for _ in 0..TURNS {
+            if let Some(lock) = self.take_turn()? {
+                return Ok(lock);
             }
         }
+        bail!("cannot lock {}: it does not stay", self.folder.display())
+    }
+
+    /// Nothing if who held the lock has removed the folder with it.
+    fn take_turn(&self) -> Result<Option<Lock>> {
+        if let Err(error) = fs::create_dir(&self.folder)
+            && error.kind() != ErrorKind::AlreadyExists
+        {
+            return Err(error).with_context(|| format!("cannot make {}", self.folder.display()));
+        }
+        let opened = match File::open(&self.folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.with_context(|| format!("cannot open {}", self.folder.display()))?,
+        };
+        lock::take(&opened, &format!("another command on the cluster {}", self.name))?;
+        let locked = opened.metadata()?.ino();
+        let stays = fs::metadata(&self.folder).is_ok_and(|now| now.ino() == locked);
+        Ok(stays.then_some(Lock(opened)))
     }
 }
 
@@ -178,6 +195,8 @@ fn resolved(path: &Path) -> Result<PathBuf> {
 mod tests {
     use super::*;
 
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     #[test]
     fn a_path_is_known_without_its_links_before_it_is_there() {
         let folder = tempfile::tempdir().unwrap();
@@ -188,6 +207,67 @@ mod tests {
         assert_eq!(resolved(&link.join("clusters/weft")).unwrap(), real.join("clusters/weft"));
         fs::create_dir_all(real.join("clusters/weft")).unwrap();
         assert_eq!(resolved(&link.join("clusters/weft")).unwrap(), real.join("clusters/weft"));
+    }
+
+    fn place_below(folder: &Path) -> Place {
+        Place::below(folder, "weft".parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn clusters_of_one_name_in_two_caches_have_groups_of_their_own() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let place = place_below(one.path());
+        assert!(place.group().starts_with("weft-cluster-weft-"), "{}", place.group());
+        assert_ne!(place.group(), place_below(other.path()).group());
+        let link = other.path().join("link");
+        std::os::unix::fs::symlink(one.path(), &link).unwrap();
+        assert_eq!(place.group(), place_below(&link).group(), "a link leads to the same cache");
+    }
+
+    #[test]
+    fn a_cluster_is_kept_where_its_nodes_can_see_it() {
+        let refusal = |folder: &str| {
+            let refused = Place::below(Path::new(folder), "weft".parse().unwrap());
+            refused.unwrap_err().to_string()
+        };
+        for hidden in ["/run", "/etc", "/opt", "/var/lib", "/var/log"] {
+            let told = refusal(&format!("{hidden}/weft-is-not-here/clusters"));
+            assert!(told.contains(&format!("below {hidden}:")), "{told}");
+        }
+        let told = refusal("/home/weft is not here/clusters");
+        assert!(told.contains("plain letters"), "{told}");
+        assert!(Place::below(Path::new("/home/weft-is-not-here/clusters"), "weft".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn one_holds_the_lock_though_the_folder_goes_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = place_below(&folder.path().join("clusters"));
+        let held = AtomicBool::new(false);
+        // Each is left fewer turns than it may lose.
+        let work = || {
+            for _ in 0..TURNS / 2 {
+                let lock = place.lock().unwrap();
+                assert!(!held.swap(true, Ordering::SeqCst), "two hold the lock");
+                held.store(false, Ordering::SeqCst);
+                fs::remove_dir(place.folder()).unwrap();
+                drop(lock);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(work);
+            scope.spawn(work);
+        });
+        assert!(!place.folder().exists() && folder.path().join("clusters").exists());
+    }
+
+    #[test]
+    fn a_folder_that_does_not_stay_is_not_locked_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = place_below(folder.path());
+        std::os::unix::fs::symlink("nowhere", place.folder()).unwrap();
+        let told = place.lock().err().unwrap().to_string();
+        assert!(told.contains("does not stay"), "{told}");
     }
 
     #[test]

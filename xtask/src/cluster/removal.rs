@@ -20,10 +20,8 @@ pub fn is_needed(place: &Place) -> Result<bool> {
 /// Removes everything. The caller holds the cluster's lock, and asks nobody whether to stop.
 pub fn remove(place: &Place) -> Result<()> {
     remove_contents(place)?;
-    fs::remove_dir(place.folder()).with_context(|| format!("cannot remove {}", place.folder().display()))?;
-    // When this was the last; a link to a folder elsewhere is its owner's.
-    fs::remove_dir(Place::folder_of_all()?).ok();
-    Ok(())
+    // Not the folder above it: somebody else may be about to make a cluster there.
+    fs::remove_dir(place.folder()).with_context(|| format!("cannot remove {}", place.folder().display()))
 }
 
 /// Removes everything but the folder, which is the lock.
