@@ -9,7 +9,7 @@ use weft_rig::place::Launch;
 use weft_rig::wait;
 
 use crate::Promise;
-use crate::namespace::{Namespace, POD_LIMIT};
+use crate::namespace::{Namespace, POD_LIMIT, kubectl};
 
 /// The names of the cluster's nodes.
 const NODES: [&str; 2] = ["node1", "node2"];
@@ -85,7 +85,7 @@ cat <&3";
 /// Where the nodes have a controller for memory, who takes too much is ended; where they have none, it gets what it takes.
 fn limits_are_as_the_nodes_can(namespace: &Namespace) -> Result<()> {
     let memory = "[ -d /sys/fs/cgroup/memory ] || grep -qw memory /sys/fs/cgroup/cgroup.controllers";
-    let enforced = inside("node2", &["bash", "-c", memory]).run()?.success();
+    let enforced = inside("node2", &["bash", "-c", memory])?.run()?.success();
     let options = Options::of_this_cluster()?;
     ensure!(enforced || !options.hybrid, "the hybrid view has no controller for memory");
     namespace.create_pod("glutton", "node2", &["grow", TAKEN_MEBIBYTES], |pod| {
@@ -96,10 +96,13 @@ fn limits_are_as_the_nodes_can(namespace: &Namespace) -> Result<()> {
     namespace.await_field("glutton", "/status/containerStatuses/0/state/terminated/reason", expected)
 }
 
-/// Who watches an API server that goes watches the next one: kubelets, controllers and DNS do not start anew.
+/// Who watches an API server that goes watches the next one.
 fn a_new_api_server_is_believed(namespace: &Namespace) -> Result<()> {
     namespace.server("before", "node1")?;
-    xtask(&["restart", "kube-apiserver"]).within(RESTART_LIMIT).run()?.expect_success()?;
+    let first = start_of_api_server()?;
+    xtask(&["restart", "kube-apiserver"])?.within(RESTART_LIMIT).run()?.expect_success()?;
+    let second = start_of_api_server()?;
+    ensure!(second > first, "the API server that started at {first} was to be ended, and one of {second} answers");
     let address = namespace.service("after")?;
     namespace.server("after", "node2")?;
     let name = format!("after.{}.svc.cluster.local", namespace.name());
@@ -116,18 +119,25 @@ fn a_new_api_server_is_believed(namespace: &Namespace) -> Result<()> {
     Ok(())
 }
 
-/// What a command inside a node prints.
-fn said(node: &str, words: &[&str]) -> Result<String> {
-    Ok(inside(node, words).run()?.expect_success()?.trim().to_owned())
+/// When the API server that answers was started, in seconds of the clock, as it tells among its metrics.
+fn start_of_api_server() -> Result<f64> {
+    let metrics = kubectl(["get", "--raw", "/metrics"]).run()?.expect_success()?;
+    let found = metrics.lines().find_map(|line| line.strip_prefix("process_start_time_seconds "));
+    Ok(found.context("the API server does not tell when it was started")?.parse()?)
 }
 
-fn inside(node: &str, words: &[&str]) -> Launch {
-    xtask(&["node", node]).args(words)
+/// What a command inside a node prints.
+fn said(node: &str, words: &[&str]) -> Result<String> {
+    Ok(inside(node, words)?.run()?.expect_success()?.trim().to_owned())
+}
+
+fn inside(node: &str, words: &[&str]) -> Result<Launch> {
+    Ok(xtask(&["node", node])?.args(words))
 }
 
 /// `cargo xtask cluster` for this cluster.
-fn xtask(words: &[&str]) -> Launch {
-    let program = env::var_os("XTASK").unwrap_or_else(|| "xtask".into());
-    let cluster = env::var("WEFT_CLUSTER").unwrap_or_default();
-    Launch::new(program).args(["cluster", "--name", &cluster]).args(words).ends_with_caller()
+fn xtask(words: &[&str]) -> Result<Launch> {
+    let program = env::var_os("XTASK").context("XTASK is not set")?;
+    let cluster = env::var("WEFT_CLUSTER").context("WEFT_CLUSTER is not set")?;
+    Ok(Launch::new(program).args(["cluster", "--name", &cluster]).args(words).ends_with_caller())
 }
