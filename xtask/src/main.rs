@@ -50,9 +50,9 @@ enum Command {
     /// Run the tiers unit, kernel and netns, or the named ones.
     Test {
         tiers: Vec<test::Tier>,
-        /// For the programs of the tiers: parts of the names of the tests that are to run.
-        #[arg(last = true)]
-        words: Vec<String>,
+        /// Of the named tiers only the tests that have this in their names.
+        #[arg(last = true, requires = "tiers")]
+        name: Option<String>,
     },
     /// Run one proof in full, or list the proofs.
     Prove { name: Option<String> },
@@ -89,10 +89,26 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Cluster(arguments) => cluster::run(&arguments),
-        Command::Test { tiers, words } => test::run(&tiers, &words),
+        Command::Test { tiers, name } => test::run(&tiers, name.as_deref()),
         Command::Prove { name } => prove::run(name.as_deref()),
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Lint { checks } => lint::run(&checks),
         Command::Proto => proto::regenerate(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_are_chosen_by_one_name_in_named_tiers() {
+        let accepted = |line: &str| Arguments::try_parse_from(line.split(' ')).is_ok();
+        for good in ["xtask test", "xtask test unit kernel", "xtask test unit -- relay"] {
+            assert!(accepted(good), "{good}");
+        }
+        for bad in ["xtask test -- relay", "xtask test unit -- relay close"] {
+            assert!(!accepted(bad), "{bad}");
+        }
     }
 }

@@ -102,9 +102,9 @@ impl Outcome {
     }
 }
 
-/// Runs the named tiers, or the default ones, and prints the table. The words go to the tiers' programs.
-pub fn run(tiers: &[Tier], words: &[String]) -> Result<()> {
-    ensure!(words.is_empty() || !tiers.contains(&Tier::Kernels), "inside QEMU all tests run");
+/// Runs the named tiers, or the default ones, and prints the table. Of a tier all tests run, or those with `name` in theirs.
+pub fn run(tiers: &[Tier], name: Option<&str>) -> Result<()> {
+    ensure!(name.is_none() || !tiers.contains(&Tier::Kernels), "inside QEMU all tests run");
     let tiers = if tiers.is_empty() { &Tier::DEFAULT[..] } else { tiers };
     let mut outcomes = Vec::new();
     for &tier in tiers {
@@ -114,11 +114,11 @@ pub fn run(tiers: &[Tier], words: &[String]) -> Result<()> {
             continue;
         }
         match tier {
-            Tier::Unit => outcomes.push(Outcome::of("unit", || unit(words))),
+            Tier::Unit => outcomes.push(Outcome::of("unit", || unit(name))),
             Tier::Kernel | Tier::Netns => {
-                outcomes.push(in_namespaces(tier, words));
+                outcomes.push(in_namespaces(tier, name));
             }
-            Tier::Cluster | Tier::ClusterV2 => outcomes.push(cluster::run(tier, words)),
+            Tier::Cluster | Tier::ClusterV2 => outcomes.push(cluster::run(tier, name)),
             Tier::Kernels => outcomes.extend(kernels::run()),
         }
     }
@@ -134,12 +134,12 @@ pub fn run_proof(tier: Tier, name: &str) -> Result<()> {
     report(&[outcome])
 }
 
-fn unit(words: &[String]) -> Result<Counts> {
+fn unit(name: Option<&str>) -> Result<Counts> {
     let mut cargo = run::cargo();
-    count(cargo.args(["test", "--no-fail-fast", "--", "--quiet"]).args(words), None)
+    count(cargo.args(["test", "--no-fail-fast", "--", "--quiet"]).args(name), None)
 }
 
-fn in_namespaces(tier: Tier, words: &[String]) -> Outcome {
+fn in_namespaces(tier: Tier, name: Option<&str>) -> Outcome {
     let prepared = setup::require_root(&format!("the {} tier", tier.name()))
         .and_then(|()| setup::ensure(&[setup::Part::Demo]))
         .and_then(|()| build::for_packages_and_next_agent(&Tier::PROGRAMS));
@@ -147,7 +147,7 @@ fn in_namespaces(tier: Tier, words: &[String]) -> Outcome {
         return Outcome::unprepared(tier.name(), &error);
     }
     let mut program = Command::new(workspace::program(tier.program()));
-    Outcome::of(tier.name(), || count(program.args(words), Some(TIER_LIMIT)))
+    Outcome::of(tier.name(), || count(program.args(name), Some(TIER_LIMIT)))
 }
 
 /// Runs a program that prints closing lines and adds them up. A program that prints both forms says the same twice.

@@ -12,21 +12,23 @@ use crate::cluster::{self, Borrowed, Choice, Name};
 use crate::{build, setup, workspace};
 
 /// Runs the tier in a cluster with its options.
-pub fn run(tier: Tier, words: &[String]) -> Outcome {
+pub fn run(tier: Tier, name: Option<&str>) -> Outcome {
     let prepared = setup::require_root("the cluster tier")
         .and_then(|()| setup::ensure(&[setup::Part::Cluster]))
         .and_then(|()| build::package_alone(tier.program()));
     match prepared {
-        Ok(()) => Outcome::of(tier.name(), || in_cluster(tier, words)),
+        Ok(()) => Outcome::of(tier.name(), || in_cluster(tier, name)),
         Err(error) => Outcome::unprepared(tier.name(), &error),
     }
 }
 
-fn in_cluster(tier: Tier, words: &[String]) -> Result<Counts> {
+fn in_cluster(tier: Tier, name: Option<&str>) -> Result<Counts> {
     let choice = if tier == Tier::ClusterV2 { Choice::OTHER } else { Choice::USUAL };
-    let cluster = Borrowed::up(name(tier)?, choice, lock(tier)?)?;
+    let own = own_name(tier)?;
+    let lock = lock(tier, &own)?;
+    let cluster = Borrowed::up(own, choice, lock)?;
     let mut program: Command = cluster.command(&workspace::program(tier.program()))?;
-    let counts = count(program.args(words), Some(TIER_LIMIT));
+    let counts = count(program.args(name), Some(TIER_LIMIT));
     if !counts.as_ref().is_ok_and(|counts| counts.objection().is_none()) {
         println!("{}", cluster.last_words());
     }
@@ -42,10 +44,11 @@ fn and_gone(counts: Result<Counts>, gone: Result<()>) -> Result<Counts> {
     }
 }
 
-/// Waits until no other run of the tier has the cluster of this copy of the repository.
-fn lock(tier: Tier) -> Result<File> {
-    let path = workspace::path("target").join(format!("{}.lock", tier.name()));
-    fs::create_dir_all(workspace::path("target"))?;
+/// Waits until no other run of the tier has the cluster. The lock is where the cluster is: `cargo clean` removes neither.
+fn lock(tier: Tier, cluster: &Name) -> Result<File> {
+    let folder = workspace::cache()?.join("tiers");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let path = folder.join(format!("{cluster}.lock"));
     let lock = OpenOptions::new().create(true).append(true).open(&path);
     let lock = lock.with_context(|| format!("cannot write {}", path.display()))?;
     cluster::take_lock(&lock, &format!("another run of the tier {} in this copy of the repository", tier.name()))?;
@@ -54,7 +57,7 @@ fn lock(tier: Tier) -> Result<File> {
 }
 
 /// One for each copy of the repository and each tier, so that a run finds what its killed predecessor left, and nobody else's.
-fn name(tier: Tier) -> Result<Name> {
+fn own_name(tier: Tier) -> Result<Name> {
     let hash = format!("{:x}", Sha256::digest(workspace::root().as_os_str().as_encoded_bytes()));
     format!("{}-{}", tier.name(), &hash[..8]).parse().context("the tier's cluster")
 }
