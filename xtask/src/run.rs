@@ -272,6 +272,17 @@ mod tests {
     }
 
     #[test]
+    fn work_within_watchful_work_leaves_it_watchful() {
+        watchfully(|| {
+            watchfully(|| Ok(()))?;
+            assert!(WATCHFUL.load(Ordering::SeqCst), "the rest of the work would be cut off");
+            Ok(())
+        })
+        .unwrap();
+        assert!(!WATCHFUL.load(Ordering::SeqCst));
+    }
+
+    #[test]
     fn a_failure_names_the_command_and_shows_what_it_printed() {
         let error = captured(Command::new("sh").args(["-c", "echo why >&2; exit 3"])).unwrap_err().to_string();
         assert!(error.contains("exit 3") && error.contains("status: 3") && error.contains("why"), "{error}");
