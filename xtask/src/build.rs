@@ -67,6 +67,11 @@ pub fn product_agent() -> Result<PathBuf> {
     Ok(workspace::path("target/product").join(AGENT))
 }
 
+/// Builds one package, optimized, which needs nothing of the product.
+pub fn package_alone(package: &str) -> Result<()> {
+    compile(&[package], Profile::Release)
+}
+
 /// Builds the BPF object, the product and these packages, optimized.
 pub fn for_packages(packages: &[&str]) -> Result<()> {
     bpf::build(Layout::Own)?;

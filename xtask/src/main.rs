@@ -6,7 +6,9 @@
 mod bench;
 mod bpf;
 mod build;
+mod cluster;
 mod demo;
+mod image;
 mod lint;
 mod proto;
 mod prove;
@@ -43,8 +45,15 @@ enum Command {
     Build(build::Arguments),
     /// Play the demo: a two-node mesh on this machine.
     Demo(demo::Arguments),
+    /// Run a Kubernetes cluster with two nodes on this machine.
+    Cluster(cluster::Arguments),
     /// Run the tiers unit, kernel and netns, or the named ones.
-    Test { tiers: Vec<test::Tier> },
+    Test {
+        tiers: Vec<test::Tier>,
+        /// Of the named tiers only the tests that have this in their names.
+        #[arg(last = true, requires = "tiers")]
+        name: Option<String>,
+    },
     /// Run one proof in full, or list the proofs.
     Prove { name: Option<String> },
     /// Measure the paths of connections, and those of requests beside other proxies.
@@ -79,10 +88,27 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Bpf => bpf::build_and_report(),
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Test { tiers } => test::run(&tiers),
+        Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Test { tiers, name } => test::run(&tiers, name.as_deref()),
         Command::Prove { name } => prove::run(name.as_deref()),
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Lint { checks } => lint::run(&checks),
         Command::Proto => proto::regenerate(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_are_chosen_by_one_name_in_named_tiers() {
+        let accepted = |line: &str| Arguments::try_parse_from(line.split(' ')).is_ok();
+        for good in ["xtask test", "xtask test unit kernel", "xtask test unit -- relay"] {
+            assert!(accepted(good), "{good}");
+        }
+        for bad in ["xtask test -- relay", "xtask test unit -- relay close"] {
+            assert!(!accepted(bad), "{bad}");
+        }
     }
 }

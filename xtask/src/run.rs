@@ -4,6 +4,8 @@
 //! (Ctrl-C, SIGTERM, a hang-up) is passed on to that group exactly once. xtask then waits for the
 //! program's own clean-up, so nothing outlives it. One program runs at a time.
 
+use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -32,6 +34,9 @@ static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
 /// Whether somebody asked us to stop.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// Whether the work that is being done looks at [`interrupted`] by itself, and ends in good order.
+static WATCHFUL: AtomicBool = AtomicBool::new(false);
+
 /// From here on a request to stop ends the running program first, and xtask after it.
 pub fn pass_signals_on() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
@@ -40,6 +45,9 @@ pub fn pass_signals_on() -> Result<()> {
             INTERRUPTED.store(true, Ordering::SeqCst);
             let group = *running();
             let (Some(group), Some(signal)) = (group, Signal::from_named_raw(number)) else {
+                if WATCHFUL.load(Ordering::SeqCst) {
+                    continue;
+                }
                 std::process::exit(INTERRUPTED_STATUS.into());
             };
             // A group that ended in this moment needs nothing from us.
@@ -49,9 +57,31 @@ pub fn pass_signals_on() -> Result<()> {
     Ok(())
 }
 
+/// Does work that leaves something behind if it is cut off: it looks at [`interrupted`] wherever it waits.
+pub fn watchfully<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let before = WATCHFUL.swap(true, Ordering::SeqCst);
+    let outcome = work();
+    // Work may be part of other work that looks too.
+    WATCHFUL.store(before, Ordering::SeqCst);
+    outcome
+}
+
+/// Whether somebody asked us to stop.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// Fails once somebody has asked us to stop.
+pub fn expect_uninterrupted() -> Result<()> {
+    if interrupted() {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
 /// How xtask ends after an error.
 pub fn failure_status() -> u8 {
-    if INTERRUPTED.load(Ordering::SeqCst) { INTERRUPTED_STATUS } else { 1 }
+    if interrupted() { INTERRUPTED_STATUS } else { 1 }
 }
 
 /// Cargo of the toolchain that rust-toolchain.toml names, at the root of the repository.
@@ -83,6 +113,20 @@ pub fn captured(command: &mut Command) -> Result<String> {
         bail!("`{}` ended with {status}\n{}", line(command), last_lines(&format!("{printed}{errors}")));
     }
     Ok(printed)
+}
+
+/// Runs a program that reads a file on its standard input; what it prints is shown only if it fails.
+pub fn fed(command: &mut Command, input: File) -> Result<()> {
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut told = String::new();
+    let status = finish(start_with(command, input.into())?, |child| {
+        told = child.stderr.take().map_or_else(|| Ok(String::new()), read_lossily)?;
+        Ok(())
+    })?;
+    if !status.success() {
+        bail!("`{}` ended with {status}\n{}", line(command), last_lines(&told));
+    }
+    Ok(())
 }
 
 /// Runs a program whose standard output is for us, and whose errors and progress are for the screen.
@@ -133,6 +177,30 @@ pub fn watched(command: &mut Command, limit: Option<Duration>, mut watch: impl F
     Ok(status)
 }
 
+/// Runs a program that tells its progress in lines on its standard error; they go to `watch`, and a failure shows the last.
+pub fn listened(command: &mut Command, mut watch: impl FnMut(&str)) -> Result<()> {
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut told = VecDeque::new();
+    let status = finish(start(command)?, |child| {
+        let Some(errors) = child.stderr.take() else {
+            return Ok(());
+        };
+        for line in BufReader::new(errors).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            watch(&line);
+            told.push_back(line);
+            if told.len() > SHOWN_LINES {
+                told.pop_front();
+            }
+        }
+        Ok(())
+    })?;
+    if !status.success() {
+        bail!("`{}` ended with {status}\n{}", line(command), told.make_contiguous().join("\n"));
+    }
+    Ok(())
+}
+
 /// Fails unless the program succeeded.
 pub fn succeeded(command: &Command, status: ExitStatus) -> Result<()> {
     if !status.success() {
@@ -149,13 +217,16 @@ pub fn line(command: &Command) -> String {
 }
 
 fn start(command: &mut Command) -> Result<Child> {
+    start_with(command, Stdio::null())
+}
+
+fn start_with(command: &mut Command, input: Stdio) -> Result<Child> {
     // Held until the group is noted, so that a signal in between finds it.
     let mut running = running();
-    let child = command
-        .stdin(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("cannot start `{}`", line(command)))?;
+    // Whoever asked us to stop wants no other program instead of the one that ended.
+    expect_uninterrupted()?;
+    let child =
+        command.stdin(input).process_group(0).spawn().with_context(|| format!("cannot start `{}`", line(command)))?;
     *running = Some(Pid::from_child(&child));
     Ok(child)
 }
@@ -164,9 +235,7 @@ fn finish(mut child: Child, read: impl FnOnce(&mut Child) -> Result<()>) -> Resu
     let read = read(&mut child);
     let status = child.wait();
     *running() = None;
-    if INTERRUPTED.load(Ordering::SeqCst) {
-        bail!("interrupted");
-    }
+    expect_uninterrupted()?;
     read?;
     Ok(status?)
 }
@@ -200,6 +269,17 @@ mod tests {
         let outcome = watched(&mut endless, Some(Duration::from_millis(300)), |line| lines.push(line.to_owned()));
         assert!(format!("{:#}", outcome.unwrap_err()).contains("time limit"));
         assert_eq!(lines, ["one", "two"]);
+    }
+
+    #[test]
+    fn work_within_watchful_work_leaves_it_watchful() {
+        watchfully(|| {
+            watchfully(|| Ok(()))?;
+            assert!(WATCHFUL.load(Ordering::SeqCst), "the rest of the work would be cut off");
+            Ok(())
+        })
+        .unwrap();
+        assert!(!WATCHFUL.load(Ordering::SeqCst));
     }
 
     #[test]

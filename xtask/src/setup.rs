@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use super::bpf;
+use super::{bpf, cluster, run};
 
 pub use kernels::{Kernel, SERIES as KERNEL_SERIES};
 pub use modules::modules_in_order;
@@ -26,6 +26,8 @@ pub enum Part {
     Bench,
     /// The compiler and the linker of the BPF programs.
     Bpf,
+    /// What a Kubernetes cluster on this machine is made of. The first build takes a quarter of an hour.
+    Cluster,
     /// The network tools and the real applications of the demo and of the netns tier.
     Demo,
     /// QEMU and the oldest kernels that Weft supports.
@@ -35,13 +37,14 @@ pub enum Part {
 }
 
 impl Part {
-    /// Every part, for a set-up without arguments.
-    pub const ALL: [Self; 5] = [Self::Bench, Self::Bpf, Self::Demo, Self::Kernels, Self::Lint];
+    /// Every part, for a set-up without arguments. What takes a quarter of an hour keeps no other waiting.
+    pub const ALL: [Self; 6] = [Self::Bench, Self::Bpf, Self::Demo, Self::Kernels, Self::Lint, Self::Cluster];
 
     fn needs(self) -> &'static [Need] {
         match self {
             Self::Bench => BENCH,
             Self::Bpf => BPF,
+            Self::Cluster => CLUSTER,
             Self::Demo => DEMO,
             Self::Kernels => KERNELS,
             Self::Lint => LINT,
@@ -81,15 +84,28 @@ const BPF: &[Need] = &[
     Need { package: "libpolly-22-dev", evidence: Evidence::Check(polly_is_here) },
 ];
 
+const CLUSTER: &[Need] = &[
+    IPROUTE,
+    NFTABLES,
+    UTIL_LINUX,
+    GO,
+    Need { package: "iptables", evidence: Evidence::Program("iptables") },
+    Need { package: "ca-certificates", evidence: Evidence::Check(authorities_are_here) },
+    Need { package: "gcc", evidence: Evidence::Program("cc") },
+    Need { package: "libc6-dev", evidence: Evidence::Check(c_library_is_here) },
+    Need { package: "libseccomp-dev", evidence: Evidence::Check(seccomp_is_here) },
+    Need { package: "pkg-config", evidence: Evidence::Program("pkg-config") },
+];
+
 const DEMO: &[Need] = &[
     MAKE,
-    Need { package: "iproute2", evidence: Evidence::Program("ip") },
-    Need { package: "nftables", evidence: Evidence::Program("nft") },
+    IPROUTE,
+    NFTABLES,
     Need { package: "socat", evidence: Evidence::Program("socat") },
-    Need { package: "util-linux", evidence: Evidence::Program("nsenter") },
+    UTIL_LINUX,
     NGINX,
     Need { package: "nodejs", evidence: Evidence::Program("node") },
-    Need { package: "golang-go", evidence: Evidence::Program("go") },
+    GO,
     Need { package: "mariadb-server", evidence: Evidence::Program("mariadbd") },
     Need { package: "mariadb-client", evidence: Evidence::Program("mariadb") },
     Need { package: "redis-server", evidence: Evidence::Program("redis-server") },
@@ -108,6 +124,14 @@ const LINT: &[Need] = &[MAKE, PYTHON];
 /// Builds the agent's allocator, as cargo's own C compiler builds the rest.
 const MAKE: Need = Need { package: "make", evidence: Evidence::Program("make") };
 
+const GO: Need = Need { package: "golang-go", evidence: Evidence::Program("go") };
+
+const IPROUTE: Need = Need { package: "iproute2", evidence: Evidence::Program("ip") };
+
+const NFTABLES: Need = Need { package: "nftables", evidence: Evidence::Program("nft") };
+
+const UTIL_LINUX: Need = Need { package: "util-linux", evidence: Evidence::Program("nsenter") };
+
 const NGINX: Need = Need { package: "nginx-light", evidence: Evidence::Program("nginx") };
 
 /// Makes private environments for programs that come as wheels.
@@ -122,6 +146,21 @@ fn polly_is_here() -> bool {
     Path::new("/usr/lib/llvm-22/lib/libPolly.a").exists() || tools::runs(&BPF_LINKER)
 }
 
+/// Go fetches modules from servers that these vouch for.
+fn authorities_are_here() -> bool {
+    Path::new("/etc/ssl/certs/ca-certificates.crt").exists() || !debian::is_debian()
+}
+
+/// What C is compiled against; the compiler comes without it.
+fn c_library_is_here() -> bool {
+    Path::new("/usr/include/stdio.h").exists() || !debian::is_debian()
+}
+
+/// The header, for runc is compiled against it.
+fn seccomp_is_here() -> bool {
+    Path::new("/usr/include/seccomp.h").exists() || !debian::is_debian()
+}
+
 /// Installs what the parts need; nothing named means every part.
 pub fn run(parts: &[Part]) -> Result<()> {
     let parts = if parts.is_empty() { &Part::ALL } else { parts };
@@ -134,6 +173,8 @@ pub fn run(parts: &[Part]) -> Result<()> {
 pub fn ensure(parts: &[Part]) -> Result<()> {
     debian::remove_leftover_policy()?;
     let missing = missing_packages(parts);
+    // What a program would have shown is not missing because the program did not run.
+    run::expect_uninterrupted()?;
     if !missing.is_empty() {
         if !debian::can_install() {
             bail!(explanation(&missing));
@@ -153,6 +194,7 @@ pub fn ensure(parts: &[Part]) -> Result<()> {
                 LINT_WHEELS.ensure()?;
             }
             Part::Kernels => kernels::ensure()?,
+            Part::Cluster => cluster::ensure_programs()?,
             Part::Demo => {}
         }
     }

@@ -13,8 +13,30 @@ use owo_colors::{OwoColorize, Stream};
 /// How often the spinner turns.
 const SPINNER_TICK: Duration = Duration::from_millis(100);
 
+/// How many steps of a counted work are one line, where there is no terminal.
+const COUNTED_LINE: usize = 250;
+
 /// Runs work that prints nothing of its own.
 pub fn quiet<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    shown(title, |_| work())
+}
+
+/// Runs long work that says when it has done one of many, such as one package: their number is shown.
+pub fn counted<T>(title: &str, unit: &str, work: impl FnOnce(&mut dyn FnMut()) -> Result<T>) -> Result<T> {
+    shown(title, |spinner| {
+        let mut done = 0;
+        work(&mut || {
+            done += 1;
+            match spinner {
+                Some(spinner) => spinner.set_message(format!("{title}: {done} {unit}")),
+                None if done % COUNTED_LINE == 0 => println!("{title}: {done} {unit}"),
+                None => {}
+            }
+        })
+    })
+}
+
+fn shown<T>(title: &str, work: impl FnOnce(Option<&ProgressBar>) -> Result<T>) -> Result<T> {
     let spinner = if stderr().is_terminal() {
         let spinner = ProgressBar::new_spinner().with_message(title.to_owned());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
@@ -27,7 +49,7 @@ pub fn quiet<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         None
     };
     let started = Instant::now();
-    let outcome = work();
+    let outcome = work(spinner.as_ref());
     if let Some(spinner) = spinner {
         spinner.finish_and_clear();
     }

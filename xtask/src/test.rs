@@ -2,6 +2,7 @@
 //!
 //! Nothing is skipped: a tier that cannot run, runs no test or ignores one has failed.
 
+mod cluster;
 mod counts;
 mod initramfs;
 mod kernels;
@@ -9,7 +10,7 @@ mod kernels;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
 use self::counts::Counts;
@@ -29,6 +30,10 @@ pub enum Tier {
     Kernel,
     /// Whole nodes out of network namespaces; needs root.
     Netns,
+    /// A real Kubernetes with two nodes; needs root; runs by name only.
+    Cluster,
+    /// The same with the other options of a cluster: cgroup v2 alone, point-to-point links, iptables; by name only.
+    ClusterV2,
     /// The kernel tier on the oldest supported kernels, inside QEMU; runs by name only.
     Kernels,
 }
@@ -46,6 +51,8 @@ impl Tier {
             Self::Unit => "unit",
             Self::Kernel => "kernel",
             Self::Netns => "netns",
+            Self::Cluster => "cluster",
+            Self::ClusterV2 => "cluster-v2",
             Self::Kernels => "kernels",
         }
     }
@@ -56,6 +63,7 @@ impl Tier {
             Self::Unit => "cargo",
             Self::Kernel | Self::Kernels => "weft-kernel-tier",
             Self::Netns => "weft-netns-tier",
+            Self::Cluster | Self::ClusterV2 => "weft-cluster-tier",
         }
     }
 }
@@ -94,16 +102,23 @@ impl Outcome {
     }
 }
 
-/// Runs the named tiers, or the default ones, and prints the table.
-pub fn run(tiers: &[Tier]) -> Result<()> {
+/// Runs the named tiers, or the default ones, and prints the table. Of a tier all tests run, or those with `name` in theirs.
+pub fn run(tiers: &[Tier], name: Option<&str>) -> Result<()> {
+    ensure!(name.is_none() || !tiers.contains(&Tier::Kernels), "inside QEMU all tests run");
     let tiers = if tiers.is_empty() { &Tier::DEFAULT[..] } else { tiers };
     let mut outcomes = Vec::new();
     for &tier in tiers {
+        // What somebody stopped before it ran has not passed.
+        if let Err(error) = run::expect_uninterrupted() {
+            outcomes.push(Outcome::unprepared(tier.name(), &error));
+            continue;
+        }
         match tier {
-            Tier::Unit => outcomes.push(Outcome::of("unit", unit)),
+            Tier::Unit => outcomes.push(Outcome::of("unit", || unit(name))),
             Tier::Kernel | Tier::Netns => {
-                outcomes.push(in_namespaces(tier));
+                outcomes.push(in_namespaces(tier, name));
             }
+            Tier::Cluster | Tier::ClusterV2 => outcomes.push(cluster::run(tier, name)),
             Tier::Kernels => outcomes.extend(kernels::run()),
         }
     }
@@ -119,19 +134,20 @@ pub fn run_proof(tier: Tier, name: &str) -> Result<()> {
     report(&[outcome])
 }
 
-fn unit() -> Result<Counts> {
+fn unit(name: Option<&str>) -> Result<Counts> {
     let mut cargo = run::cargo();
-    count(cargo.args(["test", "--no-fail-fast", "--", "--quiet"]), None)
+    count(cargo.args(["test", "--no-fail-fast", "--", "--quiet"]).args(name), None)
 }
 
-fn in_namespaces(tier: Tier) -> Outcome {
+fn in_namespaces(tier: Tier, name: Option<&str>) -> Outcome {
     let prepared = setup::require_root(&format!("the {} tier", tier.name()))
         .and_then(|()| setup::ensure(&[setup::Part::Demo]))
         .and_then(|()| build::for_packages_and_next_agent(&Tier::PROGRAMS));
     if let Err(error) = prepared {
         return Outcome::unprepared(tier.name(), &error);
     }
-    Outcome::of(tier.name(), || count(&mut Command::new(workspace::program(tier.program())), Some(TIER_LIMIT)))
+    let mut program = Command::new(workspace::program(tier.program()));
+    Outcome::of(tier.name(), || count(program.args(name), Some(TIER_LIMIT)))
 }
 
 /// Runs a program that prints closing lines and adds them up. A program that prints both forms says the same twice.

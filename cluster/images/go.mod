@@ -1,0 +1,3 @@
+module weft.dev/cluster/images
+
+go 1.26.0

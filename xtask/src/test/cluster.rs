@@ -1,0 +1,83 @@
+//! The cluster tier: a cluster of the tier's own comes up, the tests run in it, and it goes whatever happened.
+
+use std::fs::{self, File, OpenOptions};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use super::counts::Counts;
+use super::{Outcome, TIER_LIMIT, Tier, count};
+use crate::cluster::{self, Borrowed, Choice, Name};
+use crate::{build, setup, workspace};
+
+/// Runs the tier in a cluster with its options.
+pub fn run(tier: Tier, name: Option<&str>) -> Outcome {
+    let prepared = setup::require_root("the cluster tier")
+        .and_then(|()| setup::ensure(&[setup::Part::Cluster]))
+        .and_then(|()| build::package_alone(tier.program()));
+    match prepared {
+        Ok(()) => Outcome::of(tier.name(), || in_cluster(tier, name)),
+        Err(error) => Outcome::unprepared(tier.name(), &error),
+    }
+}
+
+fn in_cluster(tier: Tier, name: Option<&str>) -> Result<Counts> {
+    let choice = if tier == Tier::ClusterV2 { Choice::OTHER } else { Choice::USUAL };
+    let own = own_name(tier)?;
+    let lock = lock(tier, &own)?;
+    let cluster = Borrowed::up(own, choice, lock)?;
+    let mut program: Command = cluster.command(&workspace::program(tier.program()))?;
+    let counts = count(program.args(name), Some(TIER_LIMIT));
+    if !counts.as_ref().is_ok_and(|counts| counts.objection().is_none()) {
+        println!("{}", cluster.last_words());
+    }
+    and_gone(counts, cluster.down())
+}
+
+/// A tier whose cluster stays has failed, whatever its tests say.
+fn and_gone(counts: Result<Counts>, gone: Result<()>) -> Result<Counts> {
+    match (counts, gone) {
+        (counts, Ok(())) => counts,
+        (Ok(counts), Err(left)) => bail!("{} passed, {} failed, and {left:#}", counts.passed, counts.failed),
+        (Err(error), Err(left)) => bail!("{error:#}, and {left:#}"),
+    }
+}
+
+/// Waits until no other run of the tier has the cluster. The lock is where the cluster is: `cargo clean` removes neither.
+fn lock(tier: Tier, cluster: &Name) -> Result<File> {
+    let folder = workspace::cache()?.join("tiers");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let path = folder.join(format!("{cluster}.lock"));
+    let lock = OpenOptions::new().create(true).append(true).open(&path);
+    let lock = lock.with_context(|| format!("cannot write {}", path.display()))?;
+    cluster::take_lock(&lock, &format!("another run of the tier {} in this copy of the repository", tier.name()))?;
+    lock.set_len(0)?;
+    Ok(lock)
+}
+
+/// One for each copy of the repository and each tier, so that a run finds what its killed predecessor left, and nobody else's.
+fn own_name(tier: Tier) -> Result<Name> {
+    let hash = format!("{:x}", Sha256::digest(workspace::root().as_os_str().as_encoded_bytes()));
+    format!("{}-{}", tier.name(), &hash[..8]).parse().context("the tier's cluster")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_cluster_that_stays_fails_the_tier() {
+        let passed = Counts { passed: 9, failed: 0, ignored: 0 };
+        let check = |counts: Result<Counts>, gone: Result<()>, expected: Result<Counts, &str>| {
+            let told = and_gone(counts, gone).map_err(|error| format!("{error:#}"));
+            assert_eq!(told, expected.map_err(str::to_owned));
+        };
+        check(Ok(passed), Ok(()), Ok(passed));
+        check(Err(anyhow!("no program")), Ok(()), Err("no program"));
+        check(Ok(passed), Err(anyhow!("it stays")), Err("9 passed, 0 failed, and it stays"));
+        check(Err(anyhow!("no program")), Err(anyhow!("it stays")), Err("no program, and it stays"));
+    }
+}
