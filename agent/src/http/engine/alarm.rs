@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::limits;
@@ -56,7 +57,8 @@ impl Alarm {
             if moves {
                 self.sleep.as_mut().reset(due);
             }
-            self.woken = Some(task.waker().clone());
+            // A task that has used up its turn is not noted by the timer, but asked again.
+            self.woken = coop::has_budget_remaining().then(|| task.waker().clone());
             ready!(self.sleep.as_mut().poll(task));
             let now = Instant::now();
             if let Some((owed, since)) = owed

@@ -189,9 +189,10 @@ impl Exchange {
             self.finish();
             return Response::from_parts(parts, Body::empty());
         }
-        if let Upload::Own(upload) = std::mem::replace(&mut self.upload, Upload::Done) {
-            self.upload = Upload::Apart(Rest::begin(*upload, &connection, tasks));
-        }
+        self.upload = match std::mem::replace(&mut self.upload, Upload::Done) {
+            Upload::Own(upload) => Upload::Apart(Rest::begin(*upload, &connection, tasks)),
+            upload @ (Upload::Apart(_) | Upload::Done | Upload::GivenUp(_)) => upload,
+        };
         Response::from_parts(parts, Body::received(Incoming::Answer(self)))
     }
 

@@ -44,6 +44,8 @@ pub struct Connection {
     blocked: Option<Instant>,
     /// The peer has ended its sending.
     is_ended: bool,
+    /// Why it takes no more.
+    refused: Option<io::ErrorKind>,
     search: Search,
     /// The body that arrives, and which message's it is.
     body: Decoder,
@@ -56,6 +58,8 @@ pub struct Connection {
     lasts: bool,
     /// Somebody may still read it.
     has_reader: bool,
+    /// Who waits for more of the body.
+    reader: Option<Waker>,
     /// Who wants to know that the body has come or broken, or that nobody reads it any more.
     watcher: Option<Waker>,
 }
@@ -98,6 +102,7 @@ impl Connection {
             owes: None,
             blocked: None,
             is_ended: false,
+            refused: None,
             search: Search::default(),
             body: Decoder::DONE,
             message: 0,
@@ -106,6 +111,7 @@ impl Connection {
             broken: None,
             lasts: true,
             has_reader: false,
+            reader: None,
             watcher: None,
         }
     }
@@ -186,6 +192,7 @@ impl Connection {
                 && let [b'\r', b'\n', ..] | [b'\n', ..] = self.input.as_ref()
             {
                 self.input.advance(if self.input[0] == b'\r' { 2 } else { 1 });
+                self.search = Search::default();
             }
             match self.search.end(&self.input, lines) {
                 Ok(Some(end)) => {
@@ -221,7 +228,7 @@ impl Connection {
     }
 
     pub const fn lasts(&self) -> bool {
-        self.lasts
+        self.lasts && !self.is_closed()
     }
 
     /// Nobody reads this message's body any more.
@@ -269,9 +276,13 @@ impl Connection {
         let turn = ready!(coop::poll_proceed(task));
         loop {
             let piece = match self.body.next(&mut self.input) {
-                Ok(Piece::More) => match ready!(self.poll_more_of_body(task)) {
-                    Ok(()) => continue,
-                    Err(error) => return self.broke(task, error),
+                Ok(Piece::More) => match self.poll_more_of_body(task) {
+                    Poll::Ready(Ok(())) => continue,
+                    Poll::Ready(Err(error)) => return self.broke(task, error),
+                    Poll::Pending => {
+                        self.reader = Some(task.waker().clone());
+                        return Poll::Pending;
+                    }
                 },
                 Ok(Piece::Data(piece)) => Some(Ok(Frame::data(piece))),
                 Ok(Piece::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
@@ -297,7 +308,8 @@ impl Connection {
             self.go_on = GoOn::Unsaid;
         }
         let owed = (self.end == End::Server && self.body.announced().is_some()).then_some(Owed::Body);
-        if ready!(self.poll_fill(task, owed))? || self.body.end() {
+        // After a reset that the writing has seen, the reading sees an end that looks orderly.
+        if ready!(self.poll_fill(task, owed))? || (self.refused.is_none() && self.body.end()) {
             return Poll::Ready(Ok(()));
         }
         let early = io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended in the middle of the body");
@@ -375,6 +387,9 @@ impl Connection {
             });
         }
         let flushed = if matches!(written, Poll::Ready(Ok(()))) { stream.poll_flush(task) } else { written };
+        if let Poll::Ready(Err(error)) = &flushed {
+            self.refused = Some(error.kind());
+        }
         if flushed.is_pending() {
             let since = *self.blocked.get_or_insert_with(Instant::now);
             return self.alarm.poll(task, Some((Owed::Reading, since))).map(Err);
@@ -393,7 +408,7 @@ impl Connection {
 
     /// Ends it in order, where nothing is under way: at once, or not at all.
     pub fn close(&mut self) {
-        if let Some(mut stream) = self.stream.take() {
+        if let Some(mut stream) = self.take_stream() {
             let ended = at_once(|task| Pin::new(&mut stream).poll_shutdown(task));
             if !matches!(ended, Poll::Ready(Ok(()))) {
                 stream.reset_on_close();
@@ -403,9 +418,17 @@ impl Connection {
 
     /// The end of the connection, said as a failure.
     pub fn abandon(&mut self) {
-        if let Some(stream) = self.stream.take() {
+        if let Some(stream) = self.take_stream() {
             stream.reset_on_close();
         }
+    }
+
+    /// Its tasks find out: the stream wakes nobody when it goes.
+    fn take_stream(&mut self) -> Option<Box<dyn Transport>> {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        self.stream.take()
     }
 
     fn poll_shutdown(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -416,6 +439,14 @@ impl Connection {
         }
         let since = *self.blocked.get_or_insert_with(Instant::now);
         self.alarm.poll(task, Some((Owed::Reading, since))).map(Err)
+    }
+
+    fn is_still_sent_to(&mut self, unread: bool) -> bool {
+        if self.has_read_all() && !self.is_ended {
+            // What waits in the kernel counts too. An error is found out by whoever lingers.
+            let _ = at_once(|task| self.poll_fill(task, None));
+        }
+        !self.is_ended && (unread || !self.has_read_all())
     }
 
     fn poll_linger(&mut self, task: &mut Context<'_>, room: &mut usize) -> Poll<()> {
@@ -430,7 +461,7 @@ impl Connection {
 
     /// What follows on the connection is another protocol. Nothing, if it has ended.
     pub fn take_tunnel(&mut self) -> Option<Tunnel> {
-        let stream = self.stream.take()?;
+        let stream = self.take_stream()?;
         stream.acknowledge_within(None);
         Some(Tunnel::new(stream, std::mem::take(&mut self.input).freeze()))
     }
@@ -443,16 +474,17 @@ fn at_once<T>(step: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
 
 /// Ends the sending, and reads on for a moment where the peer is still sending. Bytes that nobody has read turn a close into
 /// a reset, which would take the last answer away (RFC 9112, section 9.6).
-pub async fn end(connection: &RefCell<Connection>) -> io::Result<()> {
+///
+/// `unread`: nobody knows how much more the peer has to say.
+pub async fn end(connection: &RefCell<Connection>, unread: bool) -> io::Result<()> {
     poll_fn(|task| connection.borrow_mut().poll_shutdown(task)).await?;
-    let is_still_sending = !connection.borrow().has_read_all() && !connection.borrow().is_ended;
-    if is_still_sending {
+    if connection.borrow_mut().is_still_sent_to(unread) {
         let mut room = limits::LINGER_BYTES;
         let lingering = poll_fn(|task| connection.borrow_mut().poll_linger(task, &mut room));
         // What comes later is not waited for.
         let _ = timeout(limits::LINGER, lingering).await;
     }
-    connection.borrow_mut().stream = None;
+    drop(connection.borrow_mut().take_stream());
     Ok(())
 }
 

@@ -67,8 +67,8 @@ pub struct Search(usize);
 impl Search {
     /// The length of the head, when all of it is there.
     pub fn end(&mut self, input: &[u8], lines: Lines) -> Result<Option<usize>, Refused> {
-        for offset in memchr::memchr_iter(b'\n', &input[self.0..]) {
-            let at = self.0 + offset;
+        let unseen = input.get(self.0..).unwrap_or_default();
+        for at in memchr::memchr_iter(b'\n', unseen).map(|offset| self.0 + offset) {
             let before = &input[..at];
             if lines == Lines::Strict && before.last() != Some(&b'\r') {
                 return Err(Refused::Malformed("a line of the head ends in LF alone"));

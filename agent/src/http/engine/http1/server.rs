@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use http::header::{CONNECTION, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version, response};
+use tokio::task::coop;
 
 use super::connection::{self, Arrived, Connection, End, Transport};
 use super::head::{self, Announced, Lines, Refused, RequestHead};
@@ -92,7 +93,8 @@ fn poll_request<D: Future<Output = ()>>(
 ) -> Poll<io::Result<Next>> {
     let arrived = connection.poll_head(task, Lines::Strict)?;
     let Poll::Ready(arrived) = arrived else {
-        let rests = connection.has_read_all();
+        // Without a budget nothing was read, however much there is.
+        let rests = connection.has_read_all() && coop::has_budget_remaining();
         return if rests && drain.has_come(task) { Poll::Ready(Ok(Next::End)) } else { Poll::Pending };
     };
     Poll::Ready(Ok(match arrived {
@@ -212,12 +214,12 @@ async fn refuse(connection: &Rc<RefCell<Connection>>, refused: Refused) -> Resul
     *response.status_mut() = refused.status();
     let asked = Asked { head: false, version: Version::HTTP_11, persistent: false };
     write(connection, asked, response).await?;
-    end(connection).await;
+    connection::end(connection, true).await.map_err(|error| failed(&error))?;
     Err(Served::Refused(refused.to_string()))
 }
 
 async fn end(connection: &RefCell<Connection>) -> Served {
-    match connection::end(connection).await {
+    match connection::end(connection, false).await {
         Ok(()) => Served::Ended,
         Err(error) => failed(&error),
     }

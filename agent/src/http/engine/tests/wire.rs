@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use http::{Request, Response};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
-use super::{hear, joined, local, rest};
+use super::{Body, Peer, Pipe, Served, Version, hear, joined, local, reset, rest, serve};
 
 /// What a client says, how that arrives, what the server answers, and how that arrives.
 type Row = (&'static str, &'static str, &'static str, &'static str);
@@ -21,15 +23,18 @@ async fn as_long_as(text: &str, stream: &mut TcpStream) -> String {
     if let Ok(Ok(_)) = read { text } else { format!("too little: {text}") }
 }
 
-/// Carries one request.
+/// Carries a request, and the same one again where both connections go on: nothing may stand between the two.
 async fn carried((asked, arrives, answered, comes): Row) {
+    let last = [answered, comes].iter().any(|said| said.contains("HTTP/1.0") || said.contains("no answer"));
     local(async {
         let (mut client, mut server, between) = joined().await;
         let asking = async {
-            client.write_all(asked.as_bytes()).await.unwrap();
-            assert_eq!(as_long_as(arrives, &mut server).await, arrives, "{asked:?}");
-            server.write_all(answered.as_bytes()).await.unwrap();
-            assert_eq!(as_long_as(comes, &mut client).await, comes, "{answered:?}");
+            for _ in 0..if last { 1 } else { 2 } {
+                client.write_all(asked.as_bytes()).await.unwrap();
+                assert_eq!(as_long_as(arrives, &mut server).await, arrives, "{asked:?}");
+                server.write_all(answered.as_bytes()).await.unwrap();
+                assert_eq!(as_long_as(comes, &mut client).await, comes, "{answered:?}");
+            }
         };
         let serving = async {
             between.await;
@@ -112,6 +117,61 @@ async fn messages_arrive_as_they_were_written() {
     for row in rows {
         carried(row).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_byte_by_byte_is_the_same_request() {
+    let (mut client, downstream) = duplex(1024);
+    let said = "\r\n\nPOST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2;x\r\nhi\r\n0\r\nX: 1\r\n\r\n";
+    let answer = |request: Request<Body>| async move {
+        let path = request.uri().path().to_owned();
+        let body = request.into_body().collected(100).await.unwrap();
+        Response::new(Body::whole(format!("{path} {}", String::from_utf8_lossy(&body))))
+    };
+    let tasks = TaskTracker::new();
+    let serving = serve(Version::Http1, Peer::Stranger, Pipe(downstream), &tasks, std::future::pending(), answer);
+    let asking = async {
+        for _ in 0..2 {
+            for byte in said.bytes() {
+                client.write_all(&[byte]).await.unwrap();
+                // Time passes only when everybody waits: the byte has been read alone.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let mut answer = vec![0; "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n/a hi".len()];
+            client.read_exact(&mut answer).await.unwrap();
+            assert!(answer.ends_with(b"/a hi"));
+        }
+    };
+    tokio::select! {
+        () = asking => {}
+        end = local(serving) => panic!("{end:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_reset_is_no_end_of_an_answer_without_a_length_while_its_request_leaves() {
+    local(async {
+        let (mut client, mut server, between) = joined().await;
+        let asking = async {
+            client
+                .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+                .await
+                .unwrap();
+            hear(&mut server, "1\r\na\r\n").await;
+            server.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf").await.unwrap();
+            hear(&mut client, "half").await;
+            reset(server);
+            while client.write_all(b"1\r\na\r\n").await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+            rest(&mut client).await
+        };
+        let (end, outcome) = tokio::join!(asking, between);
+        // Writing may have been told of the reset, and then reading is not.
+        assert!(!end.as_ref().is_ok_and(|rest| rest.contains("0\r\n\r\n")), "{end:?}");
+        assert!(matches!(outcome, Served::Truncated(_) | Served::Failed(_)), "{outcome:?}");
+    })
+    .await;
 }
 
 #[tokio::test]
