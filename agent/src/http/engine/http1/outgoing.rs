@@ -67,7 +67,11 @@ impl Outgoing {
                     Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
                 };
             };
-            let frame = frame.transpose().map_err(Failure::Body)?;
+            let frame = frame.transpose().map_err(|error| {
+                // What was said before the failure is said here too, as far as the connection takes it at once.
+                let _ = connection.borrow_mut().poll_flush(task);
+                Failure::Body(error)
+            })?;
             let over = self.form.write(frame, &mut connection.borrow_mut()).map_err(Failure::Body)?;
             if over {
                 // What it holds may be of this same connection.
