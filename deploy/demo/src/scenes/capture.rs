@@ -65,13 +65,16 @@ pub fn identity(stage: &mut Stage, screen: &Screen) -> Result<()> {
     // A Service has addresses of both families, and curl takes whichever answers first.
     let customer = addresses_of(stage)?.into_iter().find(|address| page.trim().ends_with(&format!("sees {address}")));
     let customer = customer.with_context(|| format!("nginx sees somebody else than the customer: {page}"))?;
-    let mut seen = String::new();
-    for name in ["shop/web-1", "shop/web-2"] {
-        seen += &std::fs::read_to_string(stage.mesh.pod(name)?.scratch().join("nginx.log")).unwrap_or_default();
-    }
-    let line = seen.lines().find(|line| line.contains("who-am-i")).context("nginx has not logged the request")?;
+    // A server logs what it has answered already.
+    let line = wait::until("nginx to log the request", Duration::from_secs(5), || {
+        let mut seen = String::new();
+        for name in ["shop/web-1", "shop/web-2"] {
+            seen += &std::fs::read_to_string(stage.mesh.pod(name)?.scratch().join("nginx.log")).unwrap_or_default();
+        }
+        seen.lines().find(|line| line.contains("who-am-i")).map(str::to_owned).context("it has not logged the request")
+    })?;
     screen.typed("shop/web", "grep who-am-i access.log");
-    screen.quote(line);
+    screen.quote(&line);
     ensure!(line.starts_with(&customer.to_string()), "nginx has logged another address than {customer}");
     screen.proven(&format!("nginx sees and logs {customer}, the customer's own address"));
     let records = stage.records(2, "the customer's identity", |record| {
