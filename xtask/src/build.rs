@@ -60,16 +60,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     compile(&PRODUCT, if arguments.dev { Profile::Dev } else { Profile::Product })
 }
 
+/// Builds the product as users run it, or `quick`ly as tests do, and returns the folder of its programs.
+pub fn for_images(quick: bool) -> Result<PathBuf> {
+    bpf::build(Layout::Own)?;
+    let profile = if quick { Profile::Release } else { Profile::Product };
+    compile(&PRODUCT, profile)?;
+    Ok(workspace::path("target").join(profile.name()))
+}
+
 /// Builds the agent as users run it, and returns where it is.
 pub fn product_agent() -> Result<PathBuf> {
     bpf::build(Layout::Own)?;
     compile(&[AGENT], Profile::Product)?;
     Ok(workspace::path("target/product").join(AGENT))
-}
-
-/// Builds one package, optimized, which needs nothing of the product.
-pub fn package_alone(package: &str) -> Result<()> {
-    compile(&[package], Profile::Release)
 }
 
 /// Builds the BPF object, the product and these packages, optimized.

@@ -6,6 +6,7 @@
 
 mod cgroups;
 mod control_plane;
+mod gateway_api;
 mod launch;
 mod lock;
 mod network;
@@ -14,7 +15,6 @@ mod options;
 mod place;
 mod programs;
 mod removal;
-mod toolchain;
 mod up;
 mod wait;
 
@@ -33,10 +33,17 @@ use self::network::{NODES, Node};
 use self::place::Place;
 use super::{run, setup, step};
 
+pub use self::gateway_api::folder as gateway_api;
 pub use self::lock::take as take_lock;
 pub use self::options::Choice;
 pub use self::place::Name;
-pub use self::programs::ensure as ensure_programs;
+pub use self::programs::kubernetes;
+
+/// Builds and fetches what clusters are made of. Prints nothing when everything is there.
+pub fn ensure_programs() -> Result<()> {
+    programs::ensure()?;
+    gateway_api::ensure()
+}
 
 #[derive(Args)]
 pub struct Arguments {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use owo_colors::{OwoColorize, Stream};
 
-use super::{proto, run, setup, step, workspace};
+use super::{crds, proto, run, setup, step, workspace};
 
 /// Folders of crates that are no members of the workspace.
 const OUTSIDE: [&str; 1] = ["ebpf/programs"];
@@ -21,15 +21,16 @@ const OUTSIDE: [&str; 1] = ["ebpf/programs"];
 type Check = (&'static str, fn() -> Result<()>);
 
 /// In order of time, so that the quick ones answer first.
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     ("length", length::check),
     ("patterns", pattern::check),
-    ("generated", proto::check_fresh),
+    ("generated", generated),
     ("format", format),
     ("spelling", spelling),
     ("toml", toml_format),
     ("dependencies", dependencies),
     ("bpf-dependencies", outside_dependencies),
+    ("charts", charts),
     ("clippy", clippy),
 ];
 
@@ -71,6 +72,11 @@ fn print_verdict(name: &str, passed: bool, time: Duration) {
     }
 }
 
+fn generated() -> Result<()> {
+    proto::check_fresh()?;
+    crds::check_fresh()
+}
+
 fn format() -> Result<()> {
     run::captured(run::cargo().args(["fmt", "--all", "--check", "--", "--color", "never"]))?;
     for folder in OUTSIDE {
@@ -105,6 +111,13 @@ fn dependencies() -> Result<()> {
 
 fn outside_dependencies() -> Result<()> {
     OUTSIDE.into_iter().try_for_each(|folder| deny(&format!("{folder}/Cargo.toml")))
+}
+
+/// Helm's own lint, and that `weft install` renders what Helm renders.
+fn charts() -> Result<()> {
+    let mut cargo = run::cargo();
+    cargo.args(["run", "--quiet", "--package", "weft-charts", "--example", "against_helm", "--"]);
+    run::captured(cargo.arg(setup::HELM.path()?)).map(drop)
 }
 
 /// Layering, licences and sources; advisories need a database that not every machine can fetch.

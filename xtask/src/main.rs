@@ -7,8 +7,11 @@ mod bench;
 mod bpf;
 mod build;
 mod cluster;
+mod crds;
 mod demo;
+mod generated;
 mod image;
+mod images;
 mod lint;
 mod proto;
 mod prove;
@@ -47,6 +50,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run a Kubernetes cluster with two nodes on this machine.
     Cluster(cluster::Arguments),
+    /// Build the images of the agent and the controller, as archives that `ctr images import` and `docker load` read.
+    Image(images::Arguments),
     /// Run the tiers unit, kernel and netns, or the named ones.
     Test {
         tiers: Vec<test::Tier>,
@@ -69,6 +74,8 @@ enum Command {
     },
     /// Regenerate the committed Rust code of proto/weft/v1/*.proto.
     Proto,
+    /// Regenerate the definitions of Weft's kinds in deploy/charts/weft-crds.
+    Crds,
 }
 
 fn main() -> ExitCode {
@@ -88,12 +95,14 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Bpf => bpf::build_and_report(),
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Image(arguments) => images::run(&arguments),
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Test { tiers, name } => test::run(&tiers, name.as_deref()),
         Command::Prove { name } => prove::run(name.as_deref()),
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Lint { checks } => lint::run(&checks),
         Command::Proto => proto::regenerate(),
+        Command::Crds => crds::regenerate(),
     }
 }
 

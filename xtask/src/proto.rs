@@ -8,37 +8,22 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::{run, step, workspace};
+use super::{generated, run, step, workspace};
 
 /// Where the committed code is.
 const GENERATED: &str = "proto/src/generated";
 
 /// Writes the generated code, and says which files changed.
 pub fn regenerate() -> Result<()> {
-    let files = step::quiet("generate code from proto/weft/v1", generate)?;
-    let target = workspace::path(GENERATED);
-    std::fs::create_dir_all(&target)?;
-    for (name, content) in files {
-        let file = target.join(&name);
-        if std::fs::read_to_string(&file).is_ok_and(|old| old == content) {
-            println!("{GENERATED}/{name}: unchanged");
-        } else {
-            std::fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))?;
-            println!("{GENERATED}/{name}: written");
-        }
-    }
-    Ok(())
+    generated::write(GENERATED, step::quiet("generate code from proto/weft/v1", generate)?)
 }
 
 /// Fails when the committed code is not what the .proto files give.
 pub fn check_fresh() -> Result<()> {
-    for (name, content) in generate()? {
-        let committed = std::fs::read_to_string(workspace::path(GENERATED).join(&name)).unwrap_or_default();
-        if committed != content {
-            bail!("{GENERATED}/{name} is not what the .proto files give: run `cargo xtask proto`");
-        }
+    match generated::stale(GENERATED, &generate()?) {
+        Some(file) => bail!("{file} is not what the .proto files give: run `cargo xtask proto`"),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Generated file names with their content.
@@ -52,13 +37,10 @@ fn generate() -> Result<Vec<(String, String)>> {
         .type_attribute("weft.v1.RetryPolicy", "#[derive(Eq, Hash)]")
         .out_dir(output.path())
         .compile_fds(descriptors)?;
-    let mut files = Vec::new();
     for file in listed(output.path())? {
         format_in_place(&file)?;
-        let name = file.file_name().context("a generated file without a name")?;
-        files.push((name.to_string_lossy().into_owned(), std::fs::read_to_string(&file)?));
     }
-    Ok(files)
+    generated::read(output.path())
 }
 
 fn sources(directory: &Path) -> Result<Vec<PathBuf>> {

@@ -3,33 +3,32 @@
 //! The proofs are the tiers' own: a tier's program lists them with `--proofs` (one line each: the
 //! name, a tab, what it proves) and runs one with `--full NAME`, closing with `N passed, N failed`.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, bail};
 
 use super::test::{self, Tier};
-use super::{build, run, setup, table, workspace};
+use super::{run, table};
 
 /// The tiers that have proofs.
-const TIERS: [Tier; 1] = [Tier::Netns];
+const TIERS: [Tier; 2] = [Tier::Netns, Tier::Control];
 
-/// Runs the named proof in full, or lists the proofs when none is named.
+/// Runs the named proof in full, or lists the proofs when none is named. Of the tiers, only those are prepared that have to
+/// be asked.
 pub fn run(name: Option<&str>) -> Result<()> {
-    setup::ensure(&[setup::Part::Demo])?;
-    build::for_packages_and_next_agent(&Tier::PROGRAMS)?;
     let mut proofs = Vec::new();
     for tier in TIERS {
-        proofs.extend(listed(tier)?);
+        test::prepare_prover(tier)?;
+        let own = listed(tier)?;
+        if let Some(name) = name.filter(|name| own.iter().any(|proof| proof.name == *name)) {
+            return test::run_proof(tier, name);
+        }
+        proofs.extend(own);
     }
-    let Some(name) = name else {
-        let rows: Vec<_> = proofs.into_iter().map(Proof::row).collect();
-        println!("{}", table::layout(["proof", "tier", "what it proves"], &rows));
-        return Ok(());
-    };
-    let Some(proof) = proofs.into_iter().find(|proof| proof.name == name) else {
+    if let Some(name) = name {
         bail!("there is no proof named {name}; `cargo xtask prove` lists them");
-    };
-    test::run_proof(proof.tier, name)
+    }
+    let rows: Vec<_> = proofs.into_iter().map(Proof::row).collect();
+    println!("{}", table::layout(["proof", "tier", "what it proves"], &rows));
+    Ok(())
 }
 
 struct Proof {
@@ -45,8 +44,7 @@ impl Proof {
 }
 
 fn listed(tier: Tier) -> Result<Vec<Proof>> {
-    let mut program = Command::new(workspace::program(tier.program()));
-    let printed = run::captured(program.arg("--proofs"))
+    let printed = run::captured(test::prover(tier)?.arg("--proofs"))
         .with_context(|| format!("the {} tier does not list its proofs", tier.name()))?;
     let proofs = printed.lines().filter(|line| !line.trim().is_empty()).map(|line| {
         let (name, claim) = line.split_once('\t').unwrap_or((line, ""));

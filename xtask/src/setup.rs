@@ -6,6 +6,7 @@
 mod debian;
 mod kernels;
 mod modules;
+pub mod toolchain;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use super::{bpf, cluster, run};
 
 pub use kernels::{Kernel, SERIES as KERNEL_SERIES};
 pub use modules::modules_in_order;
-pub use tools::{BENCH_WHEELS, BPF_LINKER, CARGO_DENY, LINT_WHEELS, tool_path, wheel_path};
+pub use tools::{BENCH_WHEELS, BPF_LINKER, CARGO_DENY, HELM, LINT_WHEELS, tool_path, wheel_path};
 
 /// A kind of work, and with it what the work needs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -32,7 +33,7 @@ pub enum Part {
     Demo,
     /// QEMU and the oldest kernels that Weft supports.
     Kernels,
-    /// Spelling, TOML and dependency checks.
+    /// Spelling, TOML, dependency and chart checks.
     Lint,
 }
 
@@ -119,11 +120,12 @@ const KERNELS: &[Need] = &[
     Need { package: "xz-utils", evidence: Evidence::Program("xz") },
 ];
 
-const LINT: &[Need] = &[MAKE, PYTHON];
+const LINT: &[Need] = &[MAKE, PYTHON, GO];
 
 /// Builds the agent's allocator, as cargo's own C compiler builds the rest.
 const MAKE: Need = Need { package: "make", evidence: Evidence::Program("make") };
 
+/// Builds Helm, Kubernetes, and the applications that are written in Go.
 const GO: Need = Need { package: "golang-go", evidence: Evidence::Program("go") };
 
 const IPROUTE: Need = Need { package: "iproute2", evidence: Evidence::Program("ip") };
@@ -191,6 +193,7 @@ pub fn ensure(parts: &[Part]) -> Result<()> {
             Part::Bpf => tools::ensure_cargo_tool(&BPF_LINKER)?,
             Part::Lint => {
                 tools::ensure_cargo_tool(&CARGO_DENY)?;
+                HELM.ensure()?;
                 LINT_WHEELS.ensure()?;
             }
             Part::Kernels => kernels::ensure()?,

@@ -3,6 +3,7 @@
 //! Nothing is skipped: a tier that cannot run, runs no test or ignores one has failed.
 
 mod cluster;
+mod control;
 mod counts;
 mod initramfs;
 mod kernels;
@@ -30,6 +31,8 @@ pub enum Tier {
     Kernel,
     /// Whole nodes out of network namespaces; needs root.
     Netns,
+    /// The controller on a real Kubernetes API server, without nodes; needs root; runs by name only.
+    Control,
     /// A real Kubernetes with two nodes; needs root; runs by name only.
     Cluster,
     /// The same with the other options of a cluster: cgroup v2 alone, point-to-point links, iptables; by name only.
@@ -43,7 +46,7 @@ impl Tier {
     const DEFAULT: [Self; 3] = [Self::Unit, Self::Kernel, Self::Netns];
 
     /// The programs of all tiers: built in one call, so that no dependency is built twice.
-    pub const PROGRAMS: [&str; 2] = ["weft-kernel-tier", "weft-netns-tier"];
+    pub const PROGRAMS: [&str; 4] = ["weft-kernel-tier", "weft-netns-tier", "weft-control-tier", "weft-cluster-tier"];
 
     /// The word for it on the command line and in the table.
     pub fn name(self) -> &'static str {
@@ -51,6 +54,7 @@ impl Tier {
             Self::Unit => "unit",
             Self::Kernel => "kernel",
             Self::Netns => "netns",
+            Self::Control => "control",
             Self::Cluster => "cluster",
             Self::ClusterV2 => "cluster-v2",
             Self::Kernels => "kernels",
@@ -63,6 +67,7 @@ impl Tier {
             Self::Unit => "cargo",
             Self::Kernel | Self::Kernels => "weft-kernel-tier",
             Self::Netns => "weft-netns-tier",
+            Self::Control => "weft-control-tier",
             Self::Cluster | Self::ClusterV2 => "weft-cluster-tier",
         }
     }
@@ -118,6 +123,7 @@ pub fn run(tiers: &[Tier], name: Option<&str>) -> Result<()> {
             Tier::Kernel | Tier::Netns => {
                 outcomes.push(in_namespaces(tier, name));
             }
+            Tier::Control => outcomes.push(control::run(name)),
             Tier::Cluster | Tier::ClusterV2 => outcomes.push(cluster::run(tier, name)),
             Tier::Kernels => outcomes.extend(kernels::run()),
         }
@@ -125,13 +131,25 @@ pub fn run(tiers: &[Tier], name: Option<&str>) -> Result<()> {
     report(&outcomes)
 }
 
-/// Runs one proof of a tier in full.
+/// Runs one proof of a tier, which is prepared, in full.
 pub fn run_proof(tier: Tier, name: &str) -> Result<()> {
-    let outcome = Outcome::of(name, || {
-        let mut program = Command::new(workspace::program(tier.program()));
-        count(program.args(["--full", name]), Some(PROOF_LIMIT)).map(Counts::or_one_passed)
-    });
+    let outcome =
+        Outcome::of(name, || count(prover(tier)?.args(["--full", name]), Some(PROOF_LIMIT)).map(Counts::or_one_passed));
     report(&[outcome])
+}
+
+/// The program of a tier that has proofs.
+pub fn prover(tier: Tier) -> Result<Command> {
+    if tier == Tier::Control { control::program() } else { Ok(Command::new(workspace::program(tier.program()))) }
+}
+
+/// Builds and installs what a tier that has proofs needs.
+pub fn prepare_prover(tier: Tier) -> Result<()> {
+    if tier == Tier::Control {
+        return control::prepare();
+    }
+    setup::ensure(&[setup::Part::Demo])?;
+    build::for_packages_and_next_agent(&Tier::PROGRAMS)
 }
 
 fn unit(name: Option<&str>) -> Result<Counts> {

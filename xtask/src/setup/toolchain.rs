@@ -1,4 +1,4 @@
-//! The Go compiler of the cluster's programs: one version, the same on every machine.
+//! The Go compiler of all that is built from modules: one version, the same on every machine.
 //!
 //! Go's modules bring compilers too, and any Go since 1.13 can fetch one: that of the oldest supported Debian is enough.
 //! What came is used only if its hash is the one that is written here.
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::image::Architecture;
-use crate::{run, setup, step};
+use crate::{run, step};
 
 /// Another version would compile everything anew.
 pub const VERSION: &str = "go1.26.8";
@@ -41,7 +41,7 @@ pub struct Toolchain {
 
 /// This machine's Go if it is the version, or else the one that it fetches.
 pub fn ensure() -> Result<Toolchain> {
-    let go = setup::program("go").context("there is no go; `cargo xtask setup` installs it")?;
+    let go = super::program("go").context("there is no go; `cargo xtask setup` installs it")?;
     let mut ask = Command::new(&go);
     let printed = run::captured(ask.arg("env").args(CHOICES).env("GOTOOLCHAIN", "local"))?;
     let choices = CHOICES.into_iter().zip(printed.lines().map(str::to_owned)).collect();
@@ -137,7 +137,7 @@ mod tests {
             assert!(!text.lines().any(|line| line.starts_with("toolchain ")), "{text}");
             modules += 1;
         }
-        assert_eq!(modules, 4);
+        assert!(modules > 0, "no module is read");
     }
 
     #[test]
