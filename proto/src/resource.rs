@@ -29,6 +29,11 @@ pub fn service(namespace: &str, name: &str) -> String {
 }
 
 #[must_use]
+pub fn node(name: &str) -> String {
+    format!("node/{name}")
+}
+
+#[must_use]
 pub fn authorization(namespace: &str, name: &str) -> String {
     format!("authorization/{namespace}/{name}")
 }
@@ -65,17 +70,23 @@ pub fn content_version(resource: &Resource) -> Vec<u8> {
     Sha256::digest(content.encode_to_vec())[..VERSION_LENGTH].to_vec()
 }
 
-/// A short name for a whole set of resources: the exclusive-or of their names' and versions' hashes, independent of order.
+/// What one resource adds to the name of a snapshot that it is in.
+#[must_use]
+pub fn digest(name: &str, version: &[u8]) -> u64 {
+    let digest = Sha256::new().chain_update(name).chain_update([0]).chain_update(version).finalize();
+    digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+/// A short name for a whole set of resources: the exclusive-or of their digests, independent of order.
 #[must_use]
 pub fn snapshot_version<'a>(resources: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
-    let mut folded = [0_u8; 8];
-    for (name, version) in resources {
-        let digest = Sha256::new().chain_update(name).chain_update([0]).chain_update(version).finalize();
-        for (sum, byte) in folded.iter_mut().zip(digest) {
-            *sum ^= byte;
-        }
-    }
-    format!("{:016x}", u64::from_be_bytes(folded))
+    snapshot_name(resources.fold(0, |sum, (name, version)| sum ^ digest(name, version)))
+}
+
+/// As `snapshot_version`, of digests that were summed up already.
+#[must_use]
+pub fn snapshot_name(sum: u64) -> String {
+    format!("{sum:016x}")
 }
 
 #[cfg(test)]

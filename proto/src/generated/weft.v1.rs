@@ -408,7 +408,7 @@ pub struct DiscoveryResponse {
 }
 /// A resource's name says its kind: "workload/<uid>", "enrolment/<uid>", "service/<namespace>/<name>",
 /// "authorization/<namespace>/<name>", "routes/<namespace>/<service>/<port>", "traffic/<namespace>/<service>/<port>",
-/// "settings", "trust".
+/// "node/<name>", "settings", "trust".
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Resource {
     #[prost(string, tag = "1")]
@@ -419,7 +419,7 @@ pub struct Resource {
     /// Features without which this resource cannot be read rightly (see the safe reading of each kind).
     #[prost(string, repeated, tag = "3")]
     pub requires: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    #[prost(oneof = "resource::Body", tags = "4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "resource::Body", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub body: ::core::option::Option<resource::Body>,
 }
 /// Nested message and enum types in `Resource`.
@@ -442,7 +442,19 @@ pub mod resource {
         Routes(super::Routes),
         #[prost(message, tag = "11")]
         Traffic(super::Traffic),
+        #[prost(message, tag = "12")]
+        Node(super::Node),
     }
+}
+/// Where the agent runs; sent to that agent only. Safe reading without a required feature: nothing is known of the place, so
+/// nothing is near.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Node {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Empty: nobody has said.
+    #[prost(string, tag = "2")]
+    pub zone: ::prost::alloc::string::String,
 }
 /// What every agent knows about a workload. Safe reading without a required feature: unknown workload.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -481,7 +493,7 @@ pub struct Workload {
     pub mtls: i32,
 }
 /// How a workload's own node captures and guards it; sent to that node only.
-/// Safe reading without a required feature: captured, strict, fail closed, all inbound denied.
+/// Safe reading without a required feature: captured, strict, fail closed, all inbound denied but for probes.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Enrolment {
     #[prost(string, tag = "1")]
@@ -516,6 +528,10 @@ pub struct Enrolment {
     /// Exclusions and labels that were refused because the namespace or MeshConfig does not permit them, in sentences.
     #[prost(string, repeated, tag = "13")]
     pub refused: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Ports that the pod itself declares for probes and lifecycle hooks: its kubelet reaches them in plaintext, on a strict
+    /// port too, and nobody else does by that.
+    #[prost(uint32, repeated, tag = "14")]
+    pub probe_ports: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PortMtls {
@@ -537,6 +553,9 @@ pub struct Exemption {
     pub any: bool,
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
+    /// Only what begins with a TLS ClientHello of the application's own. Safe reading of an agent without it: anything.
+    #[prost(bool, tag = "5")]
+    pub tls_only: bool,
 }
 /// A Service and its usable endpoints. Safe reading without a required feature: no endpoint.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -545,11 +564,17 @@ pub struct Service {
     pub namespace: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
-    /// ClusterIPs, external IPs, load-balancer addresses; empty when headless.
+    /// ClusterIPs; empty when headless.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     #[prost(message, repeated, tag = "4")]
     pub ports: ::prost::alloc::vec::Vec<ServicePort>,
+    /// External IPs and load-balancer addresses, which may be hosts: only the ports above are the Service's there.
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub external_addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// What one client asks for goes to one endpoint, until it has not asked for so many seconds; 0: to any.
+    #[prost(uint32, tag = "6")]
+    pub affinity_seconds: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServicePort {
@@ -559,8 +584,40 @@ pub struct ServicePort {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub app_protocol: ::prost::alloc::string::String,
-    /// Ready ones; if there is none, those that serve while terminating.
+    /// Of each address family: ready ones; if there is none, those that serve while terminating. An address leads to
+    /// endpoints of its own family.
     #[prost(message, repeated, tag = "4")]
+    pub endpoints: ::prost::alloc::vec::Vec<Endpoint>,
+    /// Clients on such a node are led to these alone, ...
+    #[prost(message, repeated, tag = "5")]
+    pub for_nodes: ::prost::alloc::vec::Vec<EndpointGroup>,
+    /// ... and others in such a zone to these.
+    #[prost(message, repeated, tag = "6")]
+    pub for_zones: ::prost::alloc::vec::Vec<EndpointGroup>,
+    /// Clients of `addresses` are led to endpoints of their own node alone, of which a node that is not here has none.
+    /// Absent: to those above.
+    #[prost(message, optional, tag = "7")]
+    pub local: ::core::option::Option<LocalEndpoints>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndpointGroup {
+    /// Of the node or zone.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Places in `endpoints`, from 0.
+    #[prost(uint32, repeated, tag = "2")]
+    pub endpoints: ::prost::alloc::vec::Vec<u32>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LocalEndpoints {
+    #[prost(message, repeated, tag = "1")]
+    pub nodes: ::prost::alloc::vec::Vec<NodeEndpoints>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NodeEndpoints {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
     pub endpoints: ::prost::alloc::vec::Vec<Endpoint>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
