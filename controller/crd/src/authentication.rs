@@ -26,7 +26,9 @@ use crate::{PolicyStatus, TargetReference, schema};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthenticationPolicySpec {
-    #[schemars(length(min = 1, max = 16))]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-validations" = [
+        { "rule": "self.all(target, target.kind == self[0].kind)", "message": "one policy has targets of one kind" }
+    ]))]
     pub target_refs: Vec<TargetReference>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerAuthentication>,
@@ -85,7 +87,9 @@ pub struct Exemption {
 /// Exactly one of the two.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = schema::SaysSomething)]
+#[schemars(transform = schema::SaysSomething, extend("x-kubernetes-validations" = [
+    { "rule": "has(self.cidrs) != has(self.any)", "message": "write cidrs or any, not both" }
+]))]
 pub struct ExemptionSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::ranges")]

@@ -27,7 +27,9 @@ use crate::{PolicyStatus, TargetReference, schema};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthorizationPolicySpec {
-    #[schemars(length(min = 1, max = 16))]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-validations" = [
+        { "rule": "self.all(target, target.kind == self[0].kind)", "message": "one policy has targets of one kind" }
+    ]))]
     pub target_refs: Vec<TargetReference>,
     pub action: Action,
     /// Counted and shown, never enforced.

@@ -6,6 +6,7 @@
 
 mod authentication;
 mod authorization;
+mod definitions;
 mod labels;
 mod mesh_config;
 mod schema;
@@ -21,11 +22,13 @@ pub use authorization::{
     Action, AuthorizationPolicy, AuthorizationPolicySpec, Destination, GrpcCall, HeaderCondition, PathPattern,
     PathPatternKind, Rule, Source,
 };
+pub use definitions::{BUNDLE_VERSION, definitions};
 pub use labels::{
     CAPTURE, EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, NETNS, ON_AGENT_FAILURE,
 };
 pub use mesh_config::{
-    Defaults, Enforced, EnforcedAction, EnforcedRule, Exclusion, FailureMode, MeshConfig, MeshConfigSpec, Networks,
+    Defaults, Enforced, EnforcedAction, EnforcedRule, Exclusion, FailureMode, MeshConfig, MeshConfigSpec,
+    MeshConfigStatus, MeshState, Networks,
 };
 pub use status::{Ancestor, AncestorReference, Condition, ConditionStatus, PolicyStatus};
 pub use target::{MatchLabels, TargetKind, TargetReference};
@@ -43,11 +46,3 @@ pub const API_VERSION: &str = "weft.dev/v1alpha1";
 pub const MESH_CONFIG_NAME: &str = "default";
 /// How the controller signs the conditions that it writes.
 pub const CONTROLLER_NAME: &str = "weft.dev/controller";
-
-/// The definitions of all kinds, as `kubectl apply` takes them.
-#[must_use]
-pub fn definitions() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
-{
-    use kube::CustomResourceExt as _;
-    vec![MeshConfig::crd(), AuthenticationPolicy::crd(), AuthorizationPolicy::crd(), TrafficPolicy::crd()]
-}

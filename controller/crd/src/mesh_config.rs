@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{MtlsMode, PolicyStatus, Rule, schema};
+use crate::{Ancestor, Condition, MtlsMode, Rule, schema};
 
 /// `defaults` hold where nobody says otherwise; `enforced` is a floor that namespaces may tighten and never loosen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, CustomResource, JsonSchema)]
@@ -16,14 +16,23 @@ use crate::{MtlsMode, PolicyStatus, Rule, schema};
     singular = "meshconfig",
     shortname = "weftmc",
     category = "weft",
-    status = "PolicyStatus",
+    status = "MeshConfigStatus",
     derive = "PartialEq",
     printcolumn = r#"{"name":"Trust-domain","type":"string","jsonPath":".spec.trustDomain"}"#,
+    printcolumn = r#"{"name":"State","type":"string","jsonPath":".spec.state"}"#,
     printcolumn = r#"{"name":"Minimum-mTLS","type":"string","jsonPath":".spec.enforced.minimumMtls"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MeshConfigSpec {
+    /// `Removing`: every pod leaves the mesh, as if no namespace were captured; the last step before an uninstall.
+    #[serde(default, skip_serializing_if = "MeshState::is_active")]
+    pub state: MeshState,
+    /// How long a workload's certificate lives: from `10s` to `720h`, written as Gateway API writes durations (GEP-2257).
+    /// Omitted: what the controller was started with. Without a controller mTLS lasts for what is left of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 28))]
+    pub workload_certificate_life: Option<String>,
     /// Must be the trust domain that the controller was started with: stated here to be checked, not to change it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -44,6 +53,36 @@ pub struct MeshConfigSpec {
     pub enforced: Enforced,
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MeshState {
+    #[default]
+    Active,
+    Removing,
+}
+
+impl MeshState {
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        *self == Self::Active
+    }
+}
+
+/// What the controller answers, and what it must find again after a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MeshConfigStatus {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub ancestors: Vec<Ancestor>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// SHA-256 of the root certificate (DER), in hexadecimal. A controller with another root refuses to sign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 64, max = 64))]
+    pub root_fingerprint: Option<String>,
+}
+
 /// What a captured pod sends to these ranges is captured.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -54,6 +93,10 @@ pub struct Networks {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ranges")]
     pub services: Vec<String>,
+    /// Every pod's address is of its node's `podCIDR`s, and one that is not is a lie. Only where the network plugin takes
+    /// addresses from there: many have ranges of their own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_node: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

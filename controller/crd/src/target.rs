@@ -10,7 +10,10 @@ use crate::schema;
 /// Pods by their labels, or a Service: shorthand for the pods that it selects at its target ports, however they are reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = schema::SaysSomething)]
+#[schemars(transform = schema::SaysSomething, extend("x-kubernetes-validations" = [
+    { "rule": "self.kind == 'Service' ? has(self.name) && !has(self.selector) : !has(self.name) && !has(self.sectionName)",
+      "message": "a target of kind Service has a name and no selector, one of kind Pod neither name nor sectionName" }
+]))]
 pub struct TargetReference {
     /// Always empty: both kinds are of the core group.
     #[serde(default)]

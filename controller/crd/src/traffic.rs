@@ -28,7 +28,9 @@ use crate::{GrpcCall, PolicyStatus, TargetReference, schema};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrafficPolicySpec {
     /// Of kind Service.
-    #[schemars(length(min = 1, max = 16))]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-validations" = [
+        { "rule": "self.all(target, target.kind == 'Service')", "message": "a TrafficPolicy has targets of kind Service" }
+    ]))]
     pub target_refs: Vec<TargetReference>,
     /// Omitted: `PeakEwma`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -47,7 +47,8 @@ fn faults() -> Vec<String> {
 }
 
 fn fault(schema: &Value) -> Option<&'static str> {
-    for absent in ["oneOf", "anyOf", "not", "x-kubernetes-preserve-unknown-fields"] {
+    // A null that is kept would be read as an omitted field, which matches anything.
+    for absent in ["nullable", "oneOf", "anyOf", "not", "x-kubernetes-preserve-unknown-fields"] {
         if !schema[absent].is_null() {
             return Some("the schema is not a plain structural one");
         }
@@ -93,6 +94,31 @@ fn no_object_of_a_rule_may_be_empty() {
         });
     }
     assert!(seen >= 8, "only {seen} objects inside lists were found");
+}
+
+/// A default is filled in before the API server counts fields.
+#[test]
+fn no_default_fills_an_object_that_says_nothing() {
+    for definition in &definitions() {
+        walk(&schema(definition)["properties"]["spec"], "spec", &mut |path, schema| {
+            let properties = schema["properties"].as_object().into_iter().flat_map(serde_json::Map::values);
+            let filled = properties.filter(|property| !property["default"].is_null()).count();
+            if schema["minProperties"] == 1 && filled > 0 {
+                assert!(schema["required"].is_array(), "{path} is never empty");
+            }
+        });
+    }
+}
+
+#[test]
+fn definitions_are_kept_and_say_of_which_release_they_are() {
+    for definition in &definitions() {
+        let annotations = &definition["metadata"]["annotations"];
+        assert_eq!(annotations["helm.sh/resource-policy"], "keep");
+        assert_eq!(annotations[weft_crd::BUNDLE_VERSION], env!("CARGO_PKG_VERSION"));
+        assert_eq!(definition["spec"]["versions"][0]["subresources"], serde_json::json!({ "status": {} }));
+        assert!(!definition.to_string().contains("{{"), "Helm would take it for a template");
+    }
 }
 
 #[test]
