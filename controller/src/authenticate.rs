@@ -1,7 +1,9 @@
 //! Who is calling: the proof that a caller is the agent of one node.
 //!
-//! Only this module makes a [`ProvenNode`], from a verified client certificate or a join token; everything that
-//! signs asks for one.
+//! Only this module makes a [`ProvenNode`], from a verified client certificate, a join token or a token of the agent's
+//! pod; everything that signs asks for one.
+
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -9,7 +11,18 @@ use weft_proto::names::{NodeIdentity, NodeName, TrustDomain};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::review::{self, Reviewer};
+use crate::text::shortened;
 use crate::token::Tokens;
+
+/// How a node without a certificate proves itself.
+#[derive(Debug, Clone)]
+pub enum FirstProof {
+    /// By a join token, which a person has brought there.
+    JoinToken(Tokens),
+    /// By the token of the agent's pod.
+    PodToken(Arc<Reviewer>),
+}
 
 /// A node's identity that has been proven on this very connection.
 #[derive(Debug, Clone)]
@@ -53,6 +66,12 @@ pub enum Unproven {
     ExpiredToken(NodeName),
     #[error("{0}")]
     NotAName(String),
+    #[error("a certificate alone renews none here: show the token of the agent's pod")]
+    NoToken,
+    #[error("{0}")]
+    NotReviewed(review::Refused),
+    #[error("the token is of a pod on node {found}, not on {asked:?}")]
+    OtherNode { found: NodeName, asked: String },
 }
 
 /// From the certificates that TLS has verified against our root (leaf first).
@@ -103,10 +122,24 @@ pub fn by_token(
     now: OffsetDateTime,
 ) -> Result<ProvenNode, Unproven> {
     let node: NodeName =
-        node.parse().map_err(|error: weft_proto::names::NameError| Unproven::NotAName(error.to_string()))?;
+        node.parse().map_err(|error: weft_proto::names::NameError| Unproven::NotAName(shortened(error.to_string())))?;
     let until = tokens.check(&node, token).ok_or_else(|| Unproven::WrongToken(node.to_string()))?;
     if until <= now {
         return Err(Unproven::ExpiredToken(node));
     }
     Ok(ProvenNode { identity: NodeIdentity { trust_domain: ours.clone(), node }, until })
+}
+
+/// From the token of the agent's pod, which says on which node it is.
+pub async fn by_review(
+    ours: &TrustDomain,
+    reviewer: &Reviewer,
+    node: &str,
+    token: &str,
+) -> Result<ProvenNode, Unproven> {
+    let (proven, until) = reviewer.review(token).await.map_err(Unproven::NotReviewed)?;
+    if proven.as_str() != node {
+        return Err(Unproven::OtherNode { found: proven, asked: shortened(node.to_owned()) });
+    }
+    Ok(ProvenNode { identity: NodeIdentity { trust_domain: ours.clone(), node: proven }, until })
 }

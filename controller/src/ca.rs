@@ -1,25 +1,30 @@
-//! The certificate authority: one root, kept in the state directory and made once.
+//! The certificate authority: one root, kept in the state directory or in a Secret, and made once.
 //!
-//! Invariant: every signature needs a [`ProvenNode`]; of a request only the public key is used. A root that the state
-//! says existed is never made again: whoever lost it must say so by emptying the state directory.
+//! Invariant: every signature needs a [`ProvenNode`]; of a request only the public key is used. A root of which there is
+//! a trace is never made again: whoever lost it must say so by removing the trace.
 
+mod folder;
 mod root;
+mod secret;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rcgen::{
-    CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber,
+    CertificateParams, CertificateSigningRequestParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use time::OffsetDateTime;
-use weft_proto::names::{Identity, TrustDomain};
+use weft_proto::names::{Identity, Namespace, TrustDomain};
 use weft_proto::v1;
 
 use crate::authenticate::ProvenNode;
 use crate::limits;
+
+use root::Root;
+pub use secret::Guard;
 
 /// An uncompressed point of P-256: 0x04 and two coordinates (SEC 1, 2.3.3).
 const P256_POINT_BYTES: usize = 65;
@@ -48,8 +53,23 @@ pub struct Authority {
 impl Authority {
     /// Reads the root of `state_dir`, or makes it if there never was one.
     pub fn open(state_dir: &Path, trust_domain: TrustDomain, workload_life: Duration) -> anyhow::Result<Self> {
-        let root = root::open(state_dir, &trust_domain)?;
-        Ok(Self { trust_domain, issuer: root.issuer, root: root.certificate, workload_life })
+        let root = folder::open(state_dir, &trust_domain)?;
+        Ok(Self::of(root, trust_domain, workload_life))
+    }
+
+    /// The same in a Secret of `namespace`.
+    pub async fn open_secret(
+        client: kube::Client,
+        namespace: &Namespace,
+        trust_domain: TrustDomain,
+        workload_life: Duration,
+    ) -> anyhow::Result<(Self, Guard)> {
+        let (root, guard) = Box::pin(secret::open(client, namespace, &trust_domain)).await?;
+        Ok((Self::of(root, trust_domain, workload_life), guard))
+    }
+
+    fn of(root: Root, trust_domain: TrustDomain, workload_life: Duration) -> Self {
+        Self { trust_domain, issuer: root.issuer, root: root.certificate, workload_life }
     }
 
     #[must_use]
@@ -63,22 +83,23 @@ impl Authority {
     }
 
     /// A certificate that proves the node, for its agent's connections to us.
-    pub fn sign_node(&self, node: &ProvenNode, csr_der: &[u8]) -> Result<v1::Certificate, SignError> {
-        let life = limits::NODE_CERTIFICATE_LIFE;
+    pub fn sign_node(&self, node: &ProvenNode, csr_der: &[u8], life: Duration) -> Result<v1::Certificate, SignError> {
         let names = vec![uri(&node.identity().to_string())?];
         self.sign(csr_der, names, vec![ExtendedKeyUsagePurpose::ClientAuth], life)
     }
 
-    /// A certificate that proves a workload of the node. The caller has checked that it lives there.
+    /// A certificate that proves a workload of the node. The caller has checked that it lives there. Without `life` it
+    /// lives as long as this authority was told.
     pub fn sign_workload(
         &self,
         node: &ProvenNode,
         identity: &Identity,
         csr_der: &[u8],
+        life: Option<Duration>,
     ) -> Result<v1::Certificate, SignError> {
         tracing::debug!(node = %node.node(), %identity, "signing");
         let usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        self.sign(csr_der, vec![uri(&identity.to_string())?], usages, self.workload_life)
+        self.sign(csr_der, vec![uri(&identity.to_string())?], usages, life.unwrap_or(self.workload_life))
     }
 
     /// Our own certificate, made at each start. Agents verify the name `weft-controller` whatever address they dial.
@@ -142,16 +163,4 @@ fn parameters(
     params.not_after = not_after;
     params.serial_number = Some(SerialNumber::from(rand::random::<[u8; 16]>().to_vec()));
     (params, (not_before, not_after))
-}
-
-fn root_parameters(trust_domain: &TrustDomain) -> CertificateParams {
-    let now = OffsetDateTime::now_utc();
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, format!("Weft root of {trust_domain}"));
-    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = now - limits::CLOCK_SKEW;
-    params.not_after = now + limits::ROOT_LIFE;
-    params
 }

@@ -17,13 +17,14 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agents::{Agents, Refusals, Remembered, STATE_FILE};
-use crate::object::Key;
-use crate::publish::Published;
-use crate::source::Defect;
-use crate::source::directory::Reading;
+use crate::leader::Standing;
+use crate::object::{Capture, Key, Pod};
+use crate::pause;
+use crate::publish::{Portions, Published};
+use crate::source::{Defect, Reading};
 use crate::state;
-use crate::status::{self, PolicyCondition, PolicyReport, StatusFolder};
-use crate::translate::{Facts, Finding, Observed, Translation, translate};
+use crate::status::{self, PolicyReport, StatusFolder};
+use crate::translate::{Facts, Finding, Observed, Parts, Translator};
 
 use retire::Retiring;
 
@@ -39,12 +40,16 @@ pub struct Mesh {
 }
 
 /// What people are told about the last translation.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Told {
     pub policies: BTreeMap<Key, Vec<PolicyReport>>,
     pub findings: BTreeSet<Finding>,
     /// How long the last translation took, in microseconds.
     pub translation_micros: u128,
+    /// It is about every object: what is not in it has nothing to be told.
+    pub complete: bool,
+    /// Every pod is to leave the mesh.
+    pub removing: bool,
 }
 
 impl Mesh {
@@ -58,6 +63,15 @@ impl Mesh {
     }
 }
 
+/// What was in the state directory of the controller before this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is here.
+    Kept,
+    /// It may have been lost with the pod that it was in, or be older than what agents have told another since.
+    MayBeLost,
+}
+
 /// Makes generations until it is stopped.
 #[derive(Debug)]
 pub struct Maker {
@@ -65,14 +79,22 @@ pub struct Maker {
     facts: Facts,
     published: watch::Sender<Arc<Published>>,
     told: watch::Sender<Arc<Told>>,
-    folder: StatusFolder,
+    /// None: statuses are written where the objects are.
+    folder: Option<StatusFolder>,
     retiring: Retiring,
     state_file: PathBuf,
     remembered: Remembered,
+    state: State,
+    standing: watch::Receiver<Standing>,
+    /// The first generation waits until then for agents to say what they serve. None: they were asked before.
+    patience: Option<Instant>,
+    translator: Translator,
     /// Of the last translation.
-    conditions: BTreeMap<Key, Vec<PolicyCondition>>,
+    parts: Parts,
     /// What agents could not apply, as people are told.
     refusals: Refusals,
+    /// What people were told of the last translation.
+    judged: Arc<Told>,
     /// Told in the log already.
     defects: Vec<Defect>,
 }
@@ -81,8 +103,9 @@ impl Maker {
     pub fn new(
         facts: Facts,
         readings: watch::Receiver<Arc<Reading>>,
-        folder: StatusFolder,
+        folder: Option<StatusFolder>,
         state_dir: &std::path::Path,
+        (state, standing): (State, watch::Receiver<Standing>),
     ) -> anyhow::Result<Self> {
         let state_file = state_dir.join(STATE_FILE);
         let remembered: Remembered = match std::fs::read(&state_file) {
@@ -112,8 +135,13 @@ impl Maker {
             retiring: Retiring::default(),
             state_file,
             remembered,
-            conditions: BTreeMap::new(),
+            state,
+            standing,
+            patience: None,
+            translator: Translator::default(),
+            parts: Parts::new(),
             refusals: Refusals::new(),
+            judged: Arc::default(),
             defects: Vec::new(),
         })
     }
@@ -124,6 +152,13 @@ impl Maker {
     }
 
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            // Agents speak to the controller that leads, so until then nothing is known.
+            leads = self.standing.wait_for(|standing| standing.serves) => if leads.is_err() { return Ok(()) },
+        }
+        self.mesh.agents().start(Instant::now());
+        self.patience = (self.state == State::MayBeLost).then(|| Instant::now() + self.facts.lease);
         let mut readings = self.mesh.readings.clone();
         let mut last: Option<(Arc<Reading>, Observed)> = None;
         loop {
@@ -133,16 +168,18 @@ impl Maker {
             let refusals = self.mesh.agents().refusals(now);
             let refused = std::mem::replace(&mut self.refusals, refusals) != self.refusals;
             let same = last.as_ref().is_some_and(|(known, seen)| Arc::ptr_eq(known, &reading) && *seen == observed);
+            self.inherit(&reading);
             if !reading.listed {
                 self.tell(&reading.defects);
             } else if reading.withheld {
                 self.withhold(&reading);
+            } else if self.awaits_agents(&reading, now) {
+                self.tell(&reading.defects);
             } else if !same || self.retiring.is_due(&self.mesh.agents(), now) {
                 self.step(&reading, &observed).await?;
                 last = Some((reading, observed));
             } else if refused {
-                let told = self.told.borrow().clone();
-                self.report(&reading, told.findings.clone(), told.translation_micros);
+                self.report(&reading, self.judged.translation_micros);
             }
             let end = self.next_look(now);
             tokio::select! {
@@ -150,56 +187,103 @@ impl Maker {
                 // Its watcher ends with us, and its error, if it had one, is told by whoever joins it.
                 changed = readings.changed() => if changed.is_err() { return Ok(()) },
                 () = self.mesh.reported.notified() => {}
-                () = sleep_until(end) => {}
+                () = pause::until(end) => {}
             }
+        }
+    }
+
+    /// What is there when we begin, others may have had enrolled; what comes later, nobody but us. Told by the first
+    /// reading and not by a pod's age, because the API server has another clock.
+    fn inherit(&mut self, reading: &Reading) {
+        if reading.listed && self.facts.agents.is_some() && self.facts.inherited.is_none() {
+            let pods = reading.objects.pods().filter(|pod| pod.node.is_some());
+            self.facts.inherited = Some(Arc::new(pods.map(|pod| pod.uid.clone()).collect()));
         }
     }
 
     /// Half of a lease is when a silent node begins to count, a whole one when it is gone; retirement has ends of its own.
     fn next_look(&self, now: Instant) -> Option<Instant> {
         let lease = self.mesh.agents().next_end(now);
-        [lease, self.retiring.next_end()].into_iter().flatten().min()
+        // What is over already and could not be acted on waits for whatever has to change first.
+        [lease, self.retiring.next_end(), self.patience].into_iter().flatten().filter(|end| *end > now).min()
+    }
+
+    /// Agents that run on may serve pods that a controller without a memory knows nothing of: what is unknown is not
+    /// published as "speaks no mTLS". Over when every node with pods has spoken, or after a lease.
+    fn awaits_agents(&mut self, reading: &Reading, now: Instant) -> bool {
+        let Some(end) = self.patience else { return false };
+        let captured = |pod: &&Arc<Pod>| {
+            let namespace = reading.objects.namespace(&pod.metadata.namespace);
+            !pod.finished && namespace.is_some_and(|namespace| namespace.capture == Some(Capture::Enabled))
+        };
+        let agents = self.mesh.agents();
+        let silent = |pod: &Arc<Pod>| pod.node.as_ref().is_some_and(|node| !agents.has_spoken(node));
+        let awaits = now < end && reading.objects.pods().filter(captured).any(silent);
+        drop(agents);
+        if !awaits {
+            self.patience = None;
+        }
+        awaits
     }
 
     async fn step(&mut self, reading: &Arc<Reading>, observed: &Observed) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let (facts, objects, observed) = (self.facts.clone(), Arc::clone(reading), observed.clone());
-        let translated = tokio::task::spawn_blocking(move || translate(&objects.objects, &observed, &facts));
-        let mut translation = translated.await.context("translation failed")?;
+        let parts = self.translate(reading, observed).await?;
         let before = self.mesh.published.borrow().clone();
-        let inhabited = reading.objects.pods.values().filter_map(|pod| pod.node.clone()).collect();
-        self.retiring.keep(&before, &mut translation, &reading.objects, &self.mesh.agents(), begun);
-        let Translation { shared, nodes, conditions, findings } = translation;
-        if let Some(next) = before.next(shared, nodes) {
+        let mut portions: Portions =
+            parts.iter().map(|(namespace, part)| (Arc::clone(namespace), Arc::clone(&part.portion))).collect();
+        self.retiring.keep(&before, &mut portions, &reading.objects, &self.mesh.agents(), begun);
+        if let Some(next) = before.next(portions) {
             tracing::debug!(generation = next.generation, micros = begun.elapsed().as_micros(), "published");
             self.retiring.withdrawn_at(next.generation);
             self.published.send_replace(Arc::new(next));
         }
-        self.tell(&reading.defects);
-        for finding in findings.difference(&self.told.borrow().findings) {
-            tracing::warn!(object = finding.object, "{}", finding.message);
-        }
+        let micros = begun.elapsed().as_micros();
+        self.parts = parts;
+        let inhabited = reading.objects.pods().filter_map(|pod| pod.node.clone()).collect();
         self.mesh.agents().forget(&inhabited, begun);
-        self.conditions = conditions;
-        self.report(reading, findings, begun.elapsed().as_micros());
+        self.tell(&reading.defects);
+        self.report(reading, micros);
         Ok(())
     }
 
+    async fn translate(&mut self, reading: &Arc<Reading>, observed: &Observed) -> anyhow::Result<Parts> {
+        let (facts, reading, observed) = (self.facts.clone(), Arc::clone(reading), observed.clone());
+        let mut translator = std::mem::take(&mut self.translator);
+        let translated = tokio::task::spawn_blocking(move || {
+            let parts = translator.translate(&reading.objects, &observed, &facts);
+            (translator, parts)
+        });
+        let (translator, parts) = translated.await.context("translation failed")?;
+        self.translator = translator;
+        Ok(parts)
+    }
+
     /// Tells people what became of each object: by the last translation, and by what agents say now.
-    fn report(&mut self, reading: &Reading, findings: BTreeSet<Finding>, translation_micros: u128) {
-        let mut policies = status::reports(&self.conditions, &reading.defects, &reading.stand_ins);
+    fn report(&mut self, reading: &Reading, translation_micros: u128) {
+        let conditions = self.parts.values().flat_map(|part| &part.conditions);
+        let conditions = conditions.map(|(key, conditions)| (key, conditions.as_slice())).collect();
+        let mut policies = status::reports(&conditions, &reading.defects, &reading.broken, &reading.stand_ins);
         let published = self.mesh.published.borrow().clone();
         status::add_refusals(&mut policies, &self.refusals, |name| published.of_any_node(name));
-        self.told.send_replace(Arc::new(Told { policies: policies.clone(), findings, translation_micros }));
-        self.write(policies, reading);
+        let findings: BTreeSet<Finding> = self.parts.values().flat_map(|part| part.findings.iter().cloned()).collect();
+        for finding in findings.difference(&self.judged.findings) {
+            tracing::warn!(object = finding.object, "{}", finding.message);
+        }
+        let removing = reading.objects.mesh_config.as_ref().is_some_and(|mesh| !mesh.state.is_active());
+        self.judged = Arc::new(Told { policies, findings, translation_micros, complete: true, removing });
+        self.told.send_replace(Arc::clone(&self.judged));
+        self.answer(&reading.defects);
+        self.remember();
     }
 
     /// What was published stays; people are told why nothing follows.
     fn withhold(&mut self, reading: &Reading) {
         self.tell(&reading.defects);
-        let mut policies = self.told.borrow().policies.clone();
-        policies.extend(status::reports(&BTreeMap::new(), &reading.defects, &reading.stand_ins));
-        self.folder.write(policies, &reading.defects, Timestamp::now());
+        let mut policies = self.judged.policies.clone();
+        policies.extend(status::reports(&BTreeMap::new(), &reading.defects, &reading.broken, &reading.stand_ins));
+        self.told.send_modify(|told| Arc::make_mut(told).policies = policies);
+        self.answer(&reading.defects);
     }
 
     /// Each defect once in the log, for as long as it lasts.
@@ -211,8 +295,13 @@ impl Maker {
     }
 
     /// Small files, written on transitions only.
-    fn write(&mut self, policies: BTreeMap<Key, Vec<PolicyReport>>, reading: &Reading) {
-        self.folder.write(policies, &reading.defects, Timestamp::now());
+    fn answer(&mut self, defects: &[Defect]) {
+        if let Some(folder) = &mut self.folder {
+            folder.write(&self.told.borrow().policies, defects, Timestamp::now());
+        }
+    }
+
+    fn remember(&mut self) {
         let remembered = self.mesh.agents().remember();
         if remembered == self.remembered {
             return;
@@ -225,9 +314,5 @@ impl Maker {
     }
 }
 
-async fn sleep_until(end: Option<Instant>) {
-    match end {
-        Some(end) => tokio::time::sleep_until(end.into()).await,
-        None => std::future::pending().await,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,13 @@
 //! A value of these types has been validated: addresses parse, ports are in range, names are names.
 //! Absent: how they are read (`source`) and what follows from them (`translate`).
 
+mod caller;
 mod endpoint_slice;
 mod field;
+mod kind;
 mod metadata;
 mod namespace;
+mod node;
 mod pod;
 mod policy;
 mod route;
@@ -17,11 +20,14 @@ use std::sync::Arc;
 
 use weft_proto::names::NamespacedName;
 
-pub use endpoint_slice::{EndpointSlice, SliceEndpoint, SlicePort};
+pub use caller::{Called, Caller};
+pub use endpoint_slice::{EndpointSlice, Hints, SliceEndpoint, SlicePod, SlicePort};
 pub use field::FieldError;
+pub use kind::{Kind, Origin};
 pub use metadata::{Metadata, RawMetadata};
 pub use namespace::{Capture, Namespace};
-pub use pod::{Exclusions, Pod, PodPort, RawPod};
+pub use node::Node;
+pub use pod::{Exclusions, MIRROR_ANNOTATION, Pod, PodPort, RawPod};
 pub use policy::{
     Authentication, AuthenticationPolicy, AuthorizationPolicy, Exemption, MeshConfig, Target, TrafficPolicy,
     TrafficSettings,
@@ -30,100 +36,14 @@ pub use route::{
     Backend, BackendReference, Filter, Match, Mirror, Parent, Refusal, RefusalReason, Route, RouteKind, Rule,
     Specificity, is_of_core_group,
 };
-pub use service::{ClusterAddress, Service, ServicePort, TargetPort};
+pub use service::{ClusterAddress, Nearness, Service, ServicePort, TargetPort};
 
+pub use caller::RawCaller;
 pub use endpoint_slice::RawEndpointSlice;
 pub use namespace::RawNamespace;
+pub use node::RawNode;
 pub use route::{RawGrpcRoute, RawHttpRoute};
 pub use service::RawService;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    MeshConfig,
-    Namespace,
-    Pod,
-    Service,
-    EndpointSlice,
-    AuthenticationPolicy,
-    AuthorizationPolicy,
-    TrafficPolicy,
-    HttpRoute,
-    GrpcRoute,
-}
-
-impl Kind {
-    pub const ALL: [Self; 10] = [
-        Self::MeshConfig,
-        Self::Namespace,
-        Self::Pod,
-        Self::Service,
-        Self::EndpointSlice,
-        Self::AuthenticationPolicy,
-        Self::AuthorizationPolicy,
-        Self::TrafficPolicy,
-        Self::HttpRoute,
-        Self::GrpcRoute,
-    ];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::MeshConfig => "MeshConfig",
-            Self::Namespace => "Namespace",
-            Self::Pod => "Pod",
-            Self::Service => "Service",
-            Self::EndpointSlice => "EndpointSlice",
-            Self::AuthenticationPolicy => "AuthenticationPolicy",
-            Self::AuthorizationPolicy => "AuthorizationPolicy",
-            Self::TrafficPolicy => "TrafficPolicy",
-            Self::HttpRoute => "HTTPRoute",
-            Self::GrpcRoute => "GRPCRoute",
-        }
-    }
-
-    #[must_use]
-    pub fn api_version(self) -> &'static str {
-        match self {
-            Self::Namespace | Self::Pod | Self::Service => "v1",
-            Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io/v1",
-            Self::MeshConfig | Self::AuthenticationPolicy | Self::AuthorizationPolicy | Self::TrafficPolicy => {
-                weft_crd::API_VERSION
-            }
-        }
-    }
-
-    /// Empty for the core group.
-    #[must_use]
-    pub fn group(self) -> &'static str {
-        self.api_version().split_once('/').map_or("", |(group, _)| group)
-    }
-
-    /// The version above, or an older one that says the same.
-    #[must_use]
-    pub fn is_written_as(self, version: &str) -> bool {
-        version == self.api_version() || (self == Self::HttpRoute && version == "gateway.networking.k8s.io/v1beta1")
-    }
-
-    /// Kinds whose status tells whether they are in force.
-    #[must_use]
-    pub fn has_status(self) -> bool {
-        match self {
-            Self::MeshConfig
-            | Self::AuthenticationPolicy
-            | Self::AuthorizationPolicy
-            | Self::TrafficPolicy
-            | Self::HttpRoute
-            | Self::GrpcRoute => true,
-            Self::Namespace | Self::Pod | Self::Service | Self::EndpointSlice => false,
-        }
-    }
-
-    #[must_use]
-    pub fn is_namespaced(self) -> bool {
-        !matches!(self, Self::MeshConfig | Self::Namespace)
-    }
-}
 
 /// One object of all. Written `Kind namespace/name`, or `Kind name` where there is no namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -171,6 +91,7 @@ impl serde::Serialize for Key {
 pub enum Object {
     MeshConfig(Arc<MeshConfig>),
     Namespace(Arc<Namespace>),
+    Node(Arc<Node>),
     Pod(Arc<Pod>),
     Service(Arc<Service>),
     EndpointSlice(Arc<EndpointSlice>),
@@ -178,6 +99,7 @@ pub enum Object {
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     TrafficPolicy(Arc<TrafficPolicy>),
     Route(Arc<Route>),
+    Caller(Arc<Caller>),
 }
 
 impl Object {
@@ -186,6 +108,7 @@ impl Object {
         match self {
             Self::MeshConfig(_) => Kind::MeshConfig,
             Self::Namespace(_) => Kind::Namespace,
+            Self::Node(_) => Kind::Node,
             Self::Pod(_) => Kind::Pod,
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
@@ -193,6 +116,7 @@ impl Object {
             Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
             Self::TrafficPolicy(_) => Kind::TrafficPolicy,
             Self::Route(object) => object.kind.object(),
+            Self::Caller(object) => object.kind,
         }
     }
 
@@ -201,6 +125,7 @@ impl Object {
         match self {
             Self::MeshConfig(object) => &object.metadata,
             Self::Namespace(object) => &object.metadata,
+            Self::Node(object) => &object.metadata,
             Self::Pod(object) => &object.metadata,
             Self::Service(object) => &object.metadata,
             Self::EndpointSlice(object) => &object.metadata,
@@ -208,6 +133,7 @@ impl Object {
             Self::AuthorizationPolicy(object) => &object.metadata,
             Self::TrafficPolicy(object) => &object.metadata,
             Self::Route(object) => &object.metadata,
+            Self::Caller(object) => &object.metadata,
         }
     }
 

@@ -1,54 +1,69 @@
 //! Objects in, mesh resources out: pure, without IO, clock or randomness.
 //!
-//! The whole mesh is translated at each change; what did not change keeps its content hash and is not sent again.
-//! Absent: who holds what (`publish`), and how objects are read (`source`).
+//! One part for each namespace, and one for the mesh. A part is made again only when something is another one now that
+//! it was made of (`stale`); a test holds that against the whole mesh made anew. Absent: who holds what (`publish`), and
+//! how objects are read (`source`).
 
 mod address;
 mod authentication;
 mod authorization;
+mod calls;
 mod enrolment;
+mod part;
 mod protocol;
 mod routes;
 mod service;
 mod settings;
+mod stale;
 mod target;
 mod traffic;
 mod workload;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message as _;
 use serde::Serialize;
 use weft_proto::names::{NodeName, TrustDomain, WorkloadUid};
-use weft_proto::resource;
-use weft_proto::v1::{Resource, resource::Body};
+use weft_proto::v1::Resource;
 
-use crate::limits;
-use crate::object::{Key, MeshConfig, Pod};
+use crate::object::Key;
 use crate::status::PolicyCondition;
 use crate::store::Objects;
 
-use address::Owners;
-use enrolment::Guarded;
+use world::{Mesh, Read, World};
 
 /// Resources by name.
 pub type Resources = BTreeMap<Arc<str>, Arc<Resource>>;
 
 /// What the controller itself knows, beside objects.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     pub trust_domain: TrustDomain,
     pub lease: Duration,
     pub roots_der: Vec<Vec<u8>>,
+    /// None: there are no pods of agents.
+    pub agents: Option<Agents>,
+    /// Workloads that were there when agents began to speak to this very controller: of any other all is known, because
+    /// nobody else has had it enrolled. None: nothing has been read yet.
+    pub inherited: Option<Arc<BTreeSet<WorkloadUid>>>,
+}
+
+/// As whom agents run in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agents {
+    pub namespace: String,
+    pub service_account: String,
 }
 
 /// What agents have said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
     /// Reported as enrolled and serving by the agent of their own node.
-    pub capable: BTreeMap<NodeName, BTreeSet<WorkloadUid>>,
+    pub capable: BTreeMap<NodeName, Arc<BTreeSet<WorkloadUid>>>,
+    /// Nodes whose agent has told this very controller what it serves.
+    pub spoken: BTreeSet<NodeName>,
     /// Nodes whose agent is gone for a whole lease, within the cap.
     pub gone: BTreeSet<NodeName>,
 }
@@ -60,92 +75,67 @@ pub struct Finding {
     pub message: String,
 }
 
+/// What one namespace, or the mesh as such, comes to.
 #[derive(Debug, Clone, Default)]
-pub struct Translation {
-    /// For every node.
-    pub shared: Resources,
-    /// For one node alone: its enrolments and the policies that these name.
-    pub nodes: BTreeMap<NodeName, Resources>,
+pub struct Part {
+    pub portion: Arc<Portion>,
     pub conditions: BTreeMap<Key, Vec<PolicyCondition>>,
     pub findings: BTreeSet<Finding>,
 }
 
-/// The world as one value; every step reads it and adds to the translation.
-struct World<'a> {
-    objects: &'a Objects,
-    observed: &'a Observed,
-    facts: &'a Facts,
-    mesh: &'a MeshConfig,
-    owners: Owners,
+/// What agents receive of one part. No name is in two portions.
+#[derive(Debug, Clone, Default)]
+pub struct Portion {
+    /// For every node.
+    pub shared: Resources,
+    /// For one node alone: its enrolments and the policies that these name.
+    pub nodes: BTreeMap<NodeName, Resources>,
 }
 
-#[must_use]
-pub fn translate(objects: &Objects, observed: &Observed, facts: &Facts) -> Translation {
-    let fallback = MeshConfig::default();
-    let mesh = objects.mesh_config.as_deref().unwrap_or(&fallback);
-    let mut out = Translation::default();
-    let owners = Owners::of(objects, &mut out.findings);
-    let world = World { objects, observed, facts, mesh, owners };
+/// By namespace; [`MESH`] is the mesh's own.
+pub type Parts = BTreeMap<Arc<str>, Arc<Part>>;
 
-    let authentication = authentication::decide(&world, &mut out);
-    let authorization = authorization::select(&world, &mut out);
-    for (name, pod) in &objects.pods {
-        let Some(node) = pod.node.as_ref().filter(|_| !pod.finished) else { continue };
-        let guarded =
-            enrolment::guard(&world, pod, authentication.get(name), &authorization.locked(name), &mut out.findings);
-        out.share(resource::workload(pod.uid.as_str()), vec![], Body::Workload(workload::row(&world, pod, &guarded)));
-        if guarded.captured {
-            enrol(&mut out, node, pod, guarded, authorization.of(name));
+/// No namespace has this name.
+pub const MESH: &str = "";
+
+/// Translates, and remembers what came of it.
+#[derive(Debug, Default)]
+pub struct Translator {
+    last: Option<Last>,
+}
+
+/// Everything that the parts were made of.
+#[derive(Debug)]
+struct Last {
+    objects: Objects,
+    observed: Observed,
+    facts: Facts,
+    mesh: Mesh,
+    parts: BTreeMap<Arc<str>, (Arc<Part>, Read)>,
+}
+
+impl Translator {
+    #[must_use]
+    pub fn translate(&mut self, objects: &Objects, observed: &Observed, facts: &Facts) -> Parts {
+        let mesh = Mesh::of(objects, observed, facts, self.last.as_ref());
+        let stale = self.last.as_ref().map(|last| stale::namespaces(last, objects, observed, facts, &mesh));
+        let mut parts = BTreeMap::new();
+        for (namespace, contents) in objects.namespaces.iter() {
+            let known = self.last.as_mut().and_then(|last| last.parts.remove(namespace));
+            let known = known.filter(|_| stale.as_ref().is_some_and(|stale| !stale.contains(namespace)));
+            let part = known.unwrap_or_else(|| {
+                let world = World::new((namespace, contents), objects, observed, &mesh);
+                let part = Arc::new(part::of(&world));
+                (part, world.into_read())
+            });
+            parts.insert(Arc::clone(namespace), part);
         }
-    }
-    authorization.report_unenforced(&world, &mut out);
-    for (name, body) in service::rows(&world, &mut out.findings) {
-        out.share(name, vec![], Body::Service(body));
-    }
-    let traffic = traffic::share(&world, &mut out);
-    routes::share(&world, &traffic, &mut out);
-    let settings = settings::settings(&world, &mut out.findings);
-    out.share(resource::SETTINGS.to_owned(), vec![], Body::Settings(settings));
-    out.share(resource::TRUST.to_owned(), vec![], Body::Trust(settings::trust(facts)));
-    out
-}
-
-fn enrol(out: &mut Translation, node: &NodeName, pod: &Pod, guarded: Guarded, policies: &[Arc<Resource>]) {
-    let requires = guarded.requires();
-    let names = policies.iter().map(|policy| policy.name.clone()).collect();
-    let body = Body::Enrolment(guarded.enrolment(pod, names));
-    let enrolment = resource::versioned(resource::enrolment(pod.uid.as_str()), requires, body);
-    let enrolment = bounded(enrolment, &mut out.findings);
-    let own = out.nodes.entry(node.clone()).or_default();
-    own.insert(Arc::from(enrolment.name.as_str()), Arc::new(enrolment));
-    for policy in policies {
-        own.insert(Arc::from(policy.name.as_str()), Arc::clone(policy));
-    }
-}
-
-/// A resource that no agent could receive goes without its body, which every agent reads safely: it stays in force as
-/// the strictest of its kind, and does not stop what comes after it.
-fn bounded(whole: Resource, findings: &mut BTreeSet<Finding>) -> Resource {
-    let bytes = whole.encoded_len();
-    if bytes <= limits::RESOURCE_BYTES {
-        return whole;
-    }
-    let limit = limits::RESOURCE_BYTES;
-    let message = format!("it takes {bytes} bytes, more than {limit}, so agents receive its safe reading instead");
-    findings.insert(Finding { object: whole.name.clone(), message });
-    let mut empty = Resource { body: None, ..whole };
-    empty.version = resource::content_version(&empty);
-    empty
-}
-
-impl Translation {
-    fn share(&mut self, name: String, requires: Vec<String>, body: Body) {
-        let resource = bounded(resource::versioned(name, requires, body), &mut self.findings);
-        self.shared.insert(Arc::from(resource.name.as_str()), Arc::new(resource));
-    }
-
-    fn find(&mut self, object: &impl ToString, message: impl Into<String>) {
-        self.findings.insert(Finding { object: object.to_string(), message: message.into() });
+        let all = parts.iter().map(|(namespace, (part, _))| (Arc::clone(namespace), Arc::clone(part)));
+        let own = (Arc::from(MESH), Arc::new(part::of_mesh(objects, facts, &mesh)));
+        let all = all.chain([own]).collect();
+        let (objects, observed, facts) = (objects.clone(), observed.clone(), facts.clone());
+        self.last = Some(Last { objects, observed, facts, mesh, parts });
+        all
     }
 }
 

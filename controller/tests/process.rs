@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its ground is missing")]
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -106,10 +107,54 @@ fn a_lost_root_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
-fn the_help_says_what_one_controller_means() {
+fn a_start_that_waits_says_for_what() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    let nobody = "{apiVersion: v1, kind: Config, current-context: one, clusters: [{name: one, cluster: {server: 'http://127.0.0.1:1'}}], \
+                  users: [{name: one, user: {}}], contexts: [{name: one, context: {cluster: one, user: one}}]}";
+    std::fs::write(&kubeconfig, nobody).unwrap();
+    let mut command = program();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--kubernetes", "--kubeconfig"]).arg(&kubeconfig);
+    command.arg("--state-dir").arg(folder.path().join("state")).stderr(Stdio::null());
+    let mut running = Running::wait(command, folder.path());
+    let begun = Instant::now();
+    while !ask(folder.path()).contains("the API server cannot be reached") {
+        assert!(begun.elapsed() < PATIENCE, "it says {:?}", ask(folder.path()));
+        std::thread::yield_now();
+    }
+    assert_eq!(running.end(), Some(0));
+    assert!(!folder.path().join("state/admin.sock").exists());
+}
+
+/// What `weft status` reads.
+fn ask(folder: &Path) -> String {
+    let mut stream = std::os::unix::net::UnixStream::connect(folder.join("state/admin.sock")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /status HTTP/1.1\r\nhost: weft\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_help_says_what_several_controllers_mean() {
     let output = program().arg("--help").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("no second replica"), "{text}");
+    assert!(text.contains("several may run"), "{text}");
+}
+
+#[test]
+fn objects_come_from_exactly_one_place() {
+    // Below a file there is no state directory: one that begins none the less ends at once.
+    let refused = |flags: &[&str], parts: &[&str]| {
+        let state = ["serve", "--listen", "127.0.0.1:0", "--state-dir", "/dev/null/state"];
+        let output = program().args(state).args(flags).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && parts.iter().all(|part| told.contains(part)), "{flags:?}: {told}");
+    };
+    refused(&[], &["<--directory <DIRECTORY>|--kubernetes>"]);
+    refused(&["--directory", "/dev/null", "--kubernetes"], &["cannot be used with", "--kubernetes"]);
+    refused(&["--directory", "/dev/null", "--kubeconfig", "/dev/null"], &["cannot be used with", "--kubeconfig"]);
 }
 
 #[test]

@@ -329,6 +329,7 @@ async fn names_and_bodies_agree() {
             Body::Workload(_) => "workload",
             Body::Enrolment(_) => "enrolment",
             Body::Service(_) => "service",
+            Body::Node(_) => "node",
             Body::Authorization(_) => "authorization",
             Body::Settings(_) => "settings",
             Body::Trust(_) => "trust",

@@ -9,9 +9,9 @@ use weft_proto::v1::{Resource, resource::Body};
 
 use crate::agents::Agents;
 use crate::limits;
-use crate::publish::Published;
+use crate::publish::{Portions, Published};
 use crate::store::Objects;
-use crate::translate::{Resources, Translation};
+use crate::translate::{MESH, Portion};
 
 #[derive(Debug, Default)]
 pub struct Retiring {
@@ -21,8 +21,8 @@ pub struct Retiring {
 #[derive(Debug)]
 struct Leaving {
     node: NodeName,
-    /// The enrolment and the policies that it names.
-    resources: Vec<Arc<Resource>>,
+    /// The enrolment and the policies that it names, with the portion that each is in.
+    resources: Vec<(Arc<str>, Arc<Resource>)>,
     /// The generation that withdrew `mesh_capable`; None until it is published.
     withdrawn: Option<u64>,
     end: Instant,
@@ -40,39 +40,53 @@ impl Retiring {
         self.workloads.values().any(|leaving| leaving.is_done(agents, now))
     }
 
-    /// Adds to `translation` what has to stay a little longer.
+    /// Adds to `portions` what has to stay a little longer.
     pub fn keep(
         &mut self,
         before: &Published,
-        translation: &mut Translation,
+        portions: &mut Portions,
         objects: &Objects,
         agents: &Agents,
         now: Instant,
     ) {
         let end = now + agents.lease() * limits::DISENROLMENT_LEASES;
-        for (node, own) in &before.nodes {
-            for (name, resource) in own {
-                let Some(Body::Enrolment(enrolment)) = &resource.body else { continue };
-                let wanted = translation.nodes.get(node).is_some_and(|own| own.contains_key(name));
-                let Ok(uid) = enrolment.uid.parse::<WorkloadUid>() else { continue };
-                if wanted || self.workloads.contains_key(&uid) || !reported(agents, node, &uid) {
-                    continue;
+        let of_all = before.portion(MESH);
+        for (namespace, then) in before.portions() {
+            if portions.get(namespace).is_some_and(|newest| Arc::ptr_eq(newest, then)) {
+                continue;
+            }
+            for (node, own) in &then.nodes {
+                for (name, resource) in own {
+                    let Some(Body::Enrolment(enrolment)) = &resource.body else { continue };
+                    let Ok(uid) = enrolment.uid.parse::<WorkloadUid>() else { continue };
+                    let known = self.workloads.contains_key(&uid) || !reported(agents, node, &uid);
+                    if known || is_enrolled(portions, node, name) {
+                        continue;
+                    }
+                    let policies = enrolment.authorization.iter().filter_map(|name| {
+                        let own = own.get(name.as_str()).map(|policy| (Arc::clone(namespace), Arc::clone(policy)));
+                        let of_all = || of_all.and_then(|portion| portion.shared.get(name.as_str()));
+                        own.or_else(|| Some((Arc::from(MESH), Arc::clone(of_all()?))))
+                    });
+                    let resources = policies.chain([(Arc::clone(namespace), Arc::clone(resource))]).collect();
+                    self.workloads.insert(uid, Leaving { node: node.clone(), resources, withdrawn: None, end });
                 }
-                let policies = enrolment.authorization.iter().filter_map(|name| own.get(name.as_str()));
-                let resources = policies.chain([resource]).cloned().collect();
-                self.workloads.insert(uid, Leaving { node: node.clone(), resources, withdrawn: None, end });
             }
         }
         self.workloads.retain(|uid, leaving| {
             let lives = objects.pod(uid).is_some_and(|pod| !pod.finished && pod.node.as_ref() == Some(&leaving.node));
-            let name = weft_proto::resource::enrolment(uid.as_str());
-            let returned = translation.nodes.get(&leaving.node).is_some_and(|own| own.contains_key(name.as_str()));
+            let returned = is_enrolled(portions, &leaving.node, &weft_proto::resource::enrolment(uid.as_str()));
             lives && !returned && !leaving.is_done(agents, now)
         });
         for leaving in self.workloads.values() {
-            let own: &mut Resources = translation.nodes.entry(leaving.node.clone()).or_default();
-            for resource in &leaving.resources {
-                own.entry(Arc::from(resource.name.as_str())).or_insert_with(|| Arc::clone(resource));
+            for (portion, resource) in &leaving.resources {
+                let name = Arc::from(resource.name.as_str());
+                let known = portions.get(portion);
+                if known.is_some_and(|known| known.shared.contains_key(&name) || holds(known, &leaving.node, &name)) {
+                    continue;
+                }
+                let portion = Arc::make_mut(portions.entry(Arc::clone(portion)).or_default());
+                portion.nodes.entry(leaving.node.clone()).or_default().insert(name, Arc::clone(resource));
             }
         }
     }
@@ -91,7 +105,19 @@ impl Leaving {
     }
 }
 
+/// In any namespace: a pod may be said to be of another one now.
+fn is_enrolled(portions: &Portions, node: &NodeName, name: &str) -> bool {
+    portions.values().any(|portion| holds(portion, node, name))
+}
+
+fn holds(portion: &Portion, node: &NodeName, name: &str) -> bool {
+    portion.nodes.get(node).is_some_and(|own| own.contains_key(name))
+}
+
 /// Never reported: nobody was told that it is a mesh peer, so nobody has to acknowledge.
 fn reported(agents: &Agents, node: &NodeName, uid: &WorkloadUid) -> bool {
     agents.iter().any(|(name, agent)| name == node && agent.workloads.contains(uid))
 }
+
+#[cfg(test)]
+mod tests;

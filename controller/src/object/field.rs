@@ -24,10 +24,12 @@ impl FieldError {
     }
 }
 
+/// In its only form: an IPv4 address that is written as one of IPv6 is the same address, and no claim beside it.
 pub(super) fn address(path: &str, value: &str) -> Result<IpAddr, FieldError> {
-    IpAddr::from_str(value).map_err(|_| {
+    let address = IpAddr::from_str(value).map_err(|_| {
         FieldError::new(path, format!("{value:?} is not an IP address"), "write one such as 10.0.0.7 or fd00::7")
-    })
+    })?;
+    Ok(address.to_canonical())
 }
 
 /// A range whose address has no bit outside its prefix.

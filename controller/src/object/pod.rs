@@ -1,5 +1,7 @@
 //! Pods: where they run, as whom, at which addresses, and what they ask to be left out.
 
+mod probe;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -14,8 +16,10 @@ use super::field::{address, comma_separated, port, range};
 use super::namespace::Capture;
 use super::{FieldError, Kind, Metadata, RawMetadata};
 
+use probe::Probes;
+
 /// Set by the kubelet on what the API server shows of a static pod; a stolen kubelet credential can forge such pods.
-const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct RawPod {
@@ -46,9 +50,16 @@ struct RawOs {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct RawContainer {
+    name: String,
     ports: Vec<RawPort>,
+    /// `Always` says of an init container that it runs beside the others.
+    restart_policy: Option<String>,
+    startup_probe: Option<probe::RawAction>,
+    readiness_probe: Option<probe::RawAction>,
+    liveness_probe: Option<probe::RawAction>,
+    lifecycle: Option<probe::RawLifecycle>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -121,6 +132,7 @@ pub struct Pod {
     pub ready: bool,
     pub addresses: Vec<IpAddr>,
     pub ports: Vec<PodPort>,
+    pub probes: Probes,
     pub capture: Option<Capture>,
     pub exclusions: Exclusions,
     pub netns: Option<String>,
@@ -146,7 +158,8 @@ impl Pod {
             finished,
             ready: !finished && is_ready(raw.status.conditions.as_deref()),
             addresses: addresses(raw.status.pod_ip, raw.status.pod_ips)?,
-            ports: declared_ports(&[raw.spec.init_containers, raw.spec.containers].concat())?,
+            probes: probe::declared(lasting(&raw.spec.containers, &raw.spec.init_containers))?,
+            ports: declared_ports(lasting(&raw.spec.containers, &raw.spec.init_containers))?,
             capture: Capture::of(&metadata)?,
             exclusions: exclusions(&metadata)?,
             netns,
@@ -199,7 +212,10 @@ fn is_ready(conditions: Option<&[RawCondition]>) -> bool {
 fn addresses(first: Option<String>, all: Option<Vec<RawPodIp>>) -> Result<Vec<IpAddr>, FieldError> {
     let mut addresses = Vec::new();
     for (index, ip) in all.unwrap_or_default().iter().enumerate() {
-        addresses.push(address(&format!("status.podIPs[{index}].ip"), &ip.ip)?);
+        let ip = address(&format!("status.podIPs[{index}].ip"), &ip.ip)?;
+        if !addresses.contains(&ip) {
+            addresses.push(ip);
+        }
     }
     if let Some(ip) = first.filter(|ip| !ip.is_empty()) {
         let ip = address("status.podIP", &ip)?;
@@ -210,9 +226,16 @@ fn addresses(first: Option<String>, all: Option<Vec<RawPodIp>>) -> Result<Vec<Ip
     Ok(addresses)
 }
 
-fn declared_ports(containers: &[RawContainer]) -> Result<Vec<PodPort>, FieldError> {
+/// The containers, and those that run beside them (Kubernetes: "Sidecar Containers"). What other init containers declare is
+/// over before anybody can be sent there.
+fn lasting<'a>(containers: &'a [RawContainer], init: &'a [RawContainer]) -> impl Iterator<Item = &'a RawContainer> {
+    containers.iter().chain(init.iter().filter(|container| container.restart_policy.as_deref() == Some("Always")))
+}
+
+/// Containers come first: where two declare one name, the first is meant.
+fn declared_ports<'a>(containers: impl Iterator<Item = &'a RawContainer>) -> Result<Vec<PodPort>, FieldError> {
     let mut ports = Vec::new();
-    for raw in containers.iter().flat_map(|container| &container.ports) {
+    for raw in containers.flat_map(|container| &container.ports) {
         let number = port("spec.containers[].ports[].containerPort", raw.container_port)?;
         let tcp = raw.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
         if tcp {

@@ -3,7 +3,8 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::extract::State;
@@ -11,18 +12,23 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+use weft_proto::names::TrustDomain;
 
 use super::Services;
 use crate::agents::Nack;
 use crate::source::Defect;
 use crate::status::PolicyReport;
 use crate::translate::Finding;
+use crate::trouble::Troubles;
 
 /// Everything that the controller knows about itself and its agents.
 #[derive(Debug, Serialize)]
 pub struct StatusReport {
     pub version: &'static str,
     pub trust_domain: String,
+    /// It tells agents what to do; otherwise another controller does.
+    pub leads: bool,
     pub generation: u64,
     pub lease_ms: u128,
     pub objects: usize,
@@ -67,10 +73,51 @@ pub struct NotEnrolled {
     pub reason: String,
 }
 
-/// Serves until `services.stop`.
-pub async fn serve(listener: UnixListener, path: PathBuf, services: Services) -> anyhow::Result<()> {
-    let stop = services.stop.clone();
-    let router = Router::new().route("/status", get(status)).with_state(services);
+/// What is known: at first only what keeps the start waiting.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    trust_domain: TrustDomain,
+    lease: Duration,
+    troubles: Troubles,
+    services: Arc<OnceLock<Services>>,
+}
+
+impl Desk {
+    #[must_use]
+    pub fn new(trust_domain: TrustDomain, lease: Duration, troubles: Troubles) -> Self {
+        Self { trust_domain, lease, troubles, services: Arc::default() }
+    }
+
+    /// From now on it answers for these.
+    pub fn open(&self, services: Services) {
+        // There is one start.
+        drop(self.services.set(services));
+    }
+
+    fn report(&self) -> StatusReport {
+        self.services.get().map_or_else(|| self.beginning(), report)
+    }
+
+    fn beginning(&self) -> StatusReport {
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION"),
+            trust_domain: self.trust_domain.to_string(),
+            leads: false,
+            generation: 0,
+            lease_ms: self.lease.as_millis(),
+            objects: 0,
+            translation_micros: 0,
+            errors: self.troubles.all(),
+            findings: Vec::new(),
+            policies: Vec::new(),
+            agents: Vec::new(),
+        }
+    }
+}
+
+/// Serves until `stop`.
+pub async fn serve(listener: UnixListener, path: PathBuf, desk: Desk, stop: CancellationToken) -> anyhow::Result<()> {
+    let router = Router::new().route("/status", get(status)).with_state(desk);
     axum::serve(listener, router)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
@@ -95,8 +142,8 @@ pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn status(State(services): State<Services>) -> Json<StatusReport> {
-    Json(report(&services))
+async fn status(State(desk): State<Desk>) -> Json<StatusReport> {
+    Json(desk.report())
 }
 
 fn report(services: &Services) -> StatusReport {
@@ -112,11 +159,12 @@ fn report(services: &Services) -> StatusReport {
     StatusReport {
         version: env!("CARGO_PKG_VERSION"),
         trust_domain: services.trust_domain().to_string(),
+        leads: services.standing.borrow().leads,
         generation: mesh.published.borrow().generation,
         lease_ms: lease.as_millis(),
         objects: reading.objects.len(),
         translation_micros: told.translation_micros,
-        errors: reading.defects.clone(),
+        errors: [services.troubles.all(), reading.defects.clone()].concat(),
         findings: told.findings.iter().cloned().collect(),
         policies: policies.collect(),
         agents,

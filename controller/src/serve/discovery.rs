@@ -1,6 +1,7 @@
 //! `Discovery`: the state of the mesh at first, differences from then on, to one node's agent.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
@@ -15,7 +16,7 @@ use weft_proto::v1::{DiscoveryRequest, DiscoveryResponse, Hello, discovery_reque
 use super::Services;
 use crate::authenticate::ProvenNode;
 use crate::limits;
-use crate::publish::Subscription;
+use crate::publish::{Published, Subscription};
 
 type Answers = mpsc::Sender<Result<DiscoveryResponse, Status>>;
 
@@ -28,6 +29,7 @@ impl discovery_server::Discovery for Services {
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
         let proven = self.proven(&request)?;
+        self.leads()?;
         let requests = request.into_inner();
         let (answers, stream) = mpsc::channel(limits::MESSAGES_IN_FLIGHT);
         let services = self.clone();
@@ -52,12 +54,10 @@ async fn converse(
     mut requests: Streaming<DiscoveryRequest>,
     answers: &Answers,
 ) -> Result<(), Status> {
-    let first = tokio::time::timeout(limits::HELLO_TIMEOUT, requests.message()).await;
-    let first = first.map_err(|_| Status::deadline_exceeded("no Hello came"))??;
-    let Some(discovery_request::Kind::Hello(hello)) = first.and_then(|request| request.kind) else {
-        return Err(Status::invalid_argument("the first message must be a Hello"));
+    let subscription = tokio::select! {
+        greeted = greet(&services, proven.node(), &mut requests) => greeted?,
+        () = answers.closed() => return Ok(()),
     };
-    let subscription = subscribe(proven.node(), hello)?;
     let age = age(proven);
     tokio::select! {
         sent = send(&services, proven.node(), subscription, answers) => sent,
@@ -67,7 +67,28 @@ async fn converse(
     }
 }
 
-fn subscribe(node: &NodeName, hello: Hello) -> Result<Subscription, Status> {
+/// What an agent says that it holds is large, and after a restart all of them say it: a few at a time are heard.
+async fn greet(
+    services: &Services,
+    node: &NodeName,
+    requests: &mut Streaming<DiscoveryRequest>,
+) -> Result<Subscription, Status> {
+    let _place = services.hellos.place(node)?;
+    // Before that nothing is known that it could be compared with, and it waits unread.
+    let mut published = services.mesh.published.clone();
+    let known = published.wait_for(|published| published.generation > 0).await;
+    known.map_err(|_| Status::unavailable("the controller ends"))?;
+    let _turn = services.hellos.turn().await?;
+    let first = tokio::time::timeout(limits::HELLO_TIMEOUT, requests.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no Hello came"))??;
+    let Some(discovery_request::Kind::Hello(hello)) = first.and_then(|request| request.kind) else {
+        return Err(Status::invalid_argument("the first message must be a Hello"));
+    };
+    let newest = services.mesh.published.borrow().clone();
+    subscribe(node, hello, &newest)
+}
+
+fn subscribe(node: &NodeName, hello: Hello, newest: &Arc<Published>) -> Result<Subscription, Status> {
     // One version behind is served, and one ahead: it will nack what it must.
     if hello.protocol_version == 0 || hello.protocol_version.abs_diff(PROTOCOL_VERSION) > 1 {
         return Err(Status::failed_precondition(format!(
@@ -79,7 +100,7 @@ fn subscribe(node: &NodeName, hello: Hello) -> Result<Subscription, Status> {
         return Err(Status::invalid_argument("the Hello names more resources than a mesh has"));
     }
     tracing::info!(%node, held = hello.held.len(), "an agent subscribed");
-    Ok(Subscription::new(node.clone(), hello.held))
+    Ok(Subscription::new(node.clone(), hello.held, newest))
 }
 
 /// Between half an hour and an hour, and never longer than the certificate that opened the stream.
@@ -105,8 +126,7 @@ async fn send(
                     return Ok(());
                 }
             }
-            let offered =
-                services.mesh.agents().offer(node, subscription.snapshot(), newest.generation, Instant::now());
+            let offered = services.mesh.agents().offer(node, newest.snapshot(node), newest.generation, Instant::now());
             if offered {
                 services.mesh.announce_report();
             }

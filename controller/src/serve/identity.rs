@@ -1,4 +1,6 @@
-//! `Identity`: a join token or a node certificate becomes a node certificate, and a workload's request its certificate.
+//! `Identity`: a token or a node certificate becomes a node certificate, and a workload's request its certificate.
+
+use std::time::Instant;
 
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
@@ -6,10 +8,12 @@ use weft_proto::names::{Identity, WorkloadUid};
 use weft_proto::v1::{Certificate, IssueRequest, JoinRequest, identity_server};
 
 use super::{Services, refused};
-use crate::authenticate::{self, ProvenNode};
+use crate::authenticate::{self, FirstProof, ProvenNode, Unproven};
 use crate::ca::SignError;
+use crate::limits;
 use crate::object::Pod;
 use crate::store::Objects;
+use crate::text::shortened;
 
 #[tonic::async_trait]
 impl identity_server::Identity for Services {
@@ -17,6 +21,9 @@ impl identity_server::Identity for Services {
         let proven = self.proven(&request);
         let request = request.into_inner();
         let proven = if request.token.is_empty() {
+            if let FirstProof::PodToken(_) = &self.first_proof {
+                return Err(refused(Unproven::NoToken));
+            }
             let proven = proven?;
             if proven.node().as_str() != request.node {
                 return Err(Status::permission_denied(format!(
@@ -27,14 +34,20 @@ impl identity_server::Identity for Services {
             }
             proven
         } else {
-            let now = OffsetDateTime::now_utc();
-            let by_token =
-                authenticate::by_token(self.trust_domain(), &self.tokens, &request.node, &request.token, now);
-            by_token
-                .inspect_err(|reason| tracing::warn!(node = request.node, %reason, "a join was refused"))
-                .map_err(refused)?
+            let (ours, node, token) = (self.trust_domain(), &request.node, &request.token);
+            let first = match &self.first_proof {
+                FirstProof::JoinToken(tokens) => {
+                    authenticate::by_token(ours, tokens, node, token, OffsetDateTime::now_utc())
+                }
+                FirstProof::PodToken(reviewer) => authenticate::by_review(ours, reviewer, node, token).await,
+            };
+            first.inspect_err(|reason| self.tell_of_refusal(node, reason)).map_err(refused)?
         };
-        let certificate = self.authority.sign_node(&proven, &request.csr_der).map_err(unsigned)?;
+        let life = match &self.first_proof {
+            FirstProof::JoinToken(_) => limits::NODE_CERTIFICATE_LIFE,
+            FirstProof::PodToken(_) => limits::REVIEWED_NODE_CERTIFICATE_LIFE,
+        };
+        let certificate = self.authority.sign_node(&proven, &request.csr_der, life).map_err(unsigned)?;
         tracing::info!(node = %proven.node(), "a node joined");
         Ok(Response::new(certificate))
     }
@@ -46,9 +59,19 @@ impl identity_server::Identity for Services {
         let identity = identity(&reading.objects, &proven, self, &request.workload).inspect_err(|status| {
             tracing::warn!(node = %proven.node(), workload = request.workload, reason = status.message(), "a certificate was refused");
         })?;
-        let certificate = self.authority.sign_workload(&proven, &identity, &request.csr_der).map_err(unsigned)?;
+        let life = reading.objects.mesh_config.as_ref().and_then(|mesh| mesh.workload_certificate_life);
+        let certificate = self.authority.sign_workload(&proven, &identity, &request.csr_der, life).map_err(unsigned)?;
         tracing::debug!(node = %proven.node(), workload = request.workload, %identity, "a certificate was issued");
         Ok(Response::new(certificate))
+    }
+}
+
+impl Services {
+    /// Anybody can be refused, any number of times.
+    fn tell_of_refusal(&self, node: &str, reason: &Unproven) {
+        if let Some(left_out) = self.refusals.turn(Instant::now()) {
+            tracing::warn!(node = shortened(node.to_owned()), %reason, left_out, "a join was refused");
+        }
     }
 }
 

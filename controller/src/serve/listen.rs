@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::future::Future as _;
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 
 use super::Services;
@@ -50,7 +51,7 @@ pub fn tls(authority: &Authority, names: &[rcgen::SanType]) -> anyhow::Result<Tl
 pub fn accept(listener: TcpListener, tls: TlsAcceptor, services: &Services) -> ReceiverStream<io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(limits::HANDSHAKES);
     let (tasks, stop) = (services.tasks.clone(), services.stop.clone());
-    let gate = Gate::new();
+    let (gate, standing) = (Gate::new(), services.standing.clone());
     services.tasks.spawn(async move {
         loop {
             let admitted = tokio::select! {
@@ -69,10 +70,11 @@ pub fn accept(listener: TcpListener, tls: TlsAcceptor, services: &Services) -> R
                 }
             };
             let (tls, ready, stop) = (tls.clone(), ready.clone(), stop.clone());
+            let lives = if standing.borrow().leads { Lives::LEADERS } else { Lives::OTHERS };
             tasks.spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    result = shake_hands(stream, tls, passes, limits::STRANGER_LIFE) => match result {
+                    result = shake_hands(stream, tls, passes, lives) => match result {
                         Ok(connection) => drop(ready.send(Ok(connection)).await),
                         Err(error) => tracing::debug!(%peer, %error, "a handshake failed"),
                     },
@@ -158,42 +160,93 @@ impl Drop for Place {
     }
 }
 
-/// A connection that shows no certificate ends after `stranger_life`.
-async fn shake_hands(
-    stream: TcpStream,
-    tls: TlsAcceptor,
-    passes: Passes,
-    stranger_life: Duration,
-) -> io::Result<Connection> {
+/// How long connections live.
+#[derive(Debug, Clone, Copy)]
+struct Lives {
+    /// One that shows no certificate.
+    stranger: Duration,
+    /// One of a node. None: as long as both sides want.
+    node: Option<Duration>,
+    /// One whose caller is sent off.
+    rest: Duration,
+}
+
+impl Lives {
+    const LEADERS: Self = Self { stranger: limits::STRANGER_LIFE, node: None, rest: limits::STANDBY_LIFE };
+    const OTHERS: Self = Self { node: Some(limits::STANDBY_LIFE), ..Self::LEADERS };
+}
+
+async fn shake_hands(stream: TcpStream, tls: TlsAcceptor, passes: Passes, lives: Lives) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     match tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(result) => Ok(Connection::new(result?, passes.connection, passes.place, stranger_life)),
+        Ok(result) => Ok(Connection::new(result?, passes.connection, passes.place, lives)),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")),
+    }
+}
+
+/// Whoever is at the other end of a connection.
+#[derive(Clone)]
+pub struct Caller {
+    tls: TlsConnectInfo<TcpConnectInfo>,
+    sent_off: CancellationToken,
+}
+
+impl Caller {
+    /// What it has shown, verified, leaf first.
+    pub fn certificates(&self) -> Option<Arc<Vec<CertificateDer<'static>>>> {
+        self.tls.peer_certs()
+    }
+
+    /// Its connection ends soon: with time for the answer to what it asks now.
+    pub fn send_off(&self) {
+        self.sent_off.cancel();
     }
 }
 
 /// A connection that counts as one, for its address too, until it is closed.
 pub struct Connection {
     stream: TlsStream<TcpStream>,
-    /// When a connection without a certificate ends.
-    end: Option<Pin<Box<Sleep>>>,
+    sent_off: CancellationToken,
+    /// When it ends, whatever the sides want. None: it has ended.
+    end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     _pass: OwnedSemaphorePermit,
     _place: Place,
 }
 
 impl Connection {
-    fn new(stream: TlsStream<TcpStream>, pass: OwnedSemaphorePermit, place: Place, stranger_life: Duration) -> Self {
+    fn new(stream: TlsStream<TcpStream>, pass: OwnedSemaphorePermit, place: Place, lives: Lives) -> Self {
         let is_stranger = stream.get_ref().1.peer_certificates().is_none_or(<[_]>::is_empty);
-        let end = is_stranger.then(|| Box::pin(tokio::time::sleep(stranger_life)));
-        Self { stream, end, _pass: pass, _place: place }
+        let life = if is_stranger { Some(lives.stranger) } else { lives.node };
+        let sent_off = CancellationToken::new();
+        let end = end(life, sent_off.clone(), lives.rest);
+        Self { stream, sent_off, end: Some(Box::pin(end)), _pass: pass, _place: place }
+    }
+
+    fn has_ended(&mut self, context: &mut Context<'_>) -> bool {
+        if self.end.as_mut().is_some_and(|end| end.as_mut().poll(context).is_ready()) {
+            self.end = None;
+        }
+        self.end.is_none()
+    }
+}
+
+async fn end(life: Option<Duration>, sent_off: CancellationToken, rest: Duration) {
+    let away = async {
+        sent_off.cancelled().await;
+        tokio::time::sleep(rest).await;
+    };
+    let Some(life) = life else { return away.await };
+    tokio::select! {
+        () = away => {}
+        () = tokio::time::sleep(life) => {}
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TlsConnectInfo<TcpConnectInfo>;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Caller {
+        Caller { tls: self.stream.connect_info(), sent_off: self.sent_off.clone() }
     }
 }
 
@@ -204,8 +257,11 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // Whoever serves a connection always reads from it, so this is asked in time.
-        if self.end.as_mut().is_some_and(|end| end.as_mut().poll(context).is_ready()) {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "it has shown no certificate in time")));
+        if self.has_ended(context) {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "its time is over: it showed no certificate, or another controller leads",
+            )));
         }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
@@ -227,6 +283,8 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -270,9 +328,8 @@ mod tests {
         assert!(gate.admit(&listener).await.unwrap().is_some(), "a place that was given back stayed taken");
     }
 
-    #[tokio::test]
-    async fn a_connection_without_a_certificate_ends() {
-        use tokio::io::AsyncReadExt as _;
+    /// A connection to us without a certificate, and the other end of it.
+    async fn connection(gate: &Gate, lives: Lives) -> (Connection, tokio_rustls::client::TlsStream<TcpStream>) {
         let state = tempfile::tempdir().unwrap();
         let authority =
             Authority::open(state.path(), "cluster.local".parse().unwrap(), limits::WORKLOAD_CERTIFICATE_LIFE).unwrap();
@@ -287,7 +344,6 @@ mod tests {
             .with_no_client_auth();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let gate = Gate::new();
         let dial = async {
             let stream = TcpStream::connect(address).await?;
             let name = rustls::pki_types::ServerName::try_from("localhost").map_err(io::Error::other)?;
@@ -295,13 +351,34 @@ mod tests {
         };
         let take = async {
             let (stream, _, passes) = gate.admit(&listener).await?.expect("it has room");
-            shake_hands(stream, server, passes, Duration::from_millis(20)).await
+            shake_hands(stream, server, passes, lives).await
         };
-        let (_dialled, taken) = tokio::join!(dial, take);
-        let mut taken = taken.unwrap();
+        let (dialled, taken) = tokio::join!(dial, take);
+        (taken.unwrap(), dialled.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_certificate_ends() {
+        let gate = Gate::new();
+        let lives = Lives { stranger: Duration::from_millis(20), ..Lives::LEADERS };
+        let (mut taken, _dialled) = connection(&gate, lives).await;
         let ended = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, taken.read_u8()).await.expect("it stays for ever");
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
         drop(taken);
         assert_eq!(gate.connections.available_permits(), limits::CONNECTIONS);
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_caller_is_sent_off_ends() {
+        let lives = Lives { stranger: Duration::from_hours(1), rest: Duration::from_millis(20), ..Lives::LEADERS };
+        let (mut taken, _dialled) = connection(&Gate::new(), lives).await;
+        tokio::select! {
+            biased;
+            ended = taken.read_u8() => panic!("it ended by itself: {ended:?}"),
+            () = std::future::ready(()) => {}
+        }
+        taken.connect_info().send_off();
+        let ended = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, taken.read_u8()).await.expect("it stays for ever");
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -4,15 +4,18 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use weft_proto::v1::{AgentReport, ReportResponse, agent_report, report_server};
 
 use super::Services;
 use crate::authenticate::ProvenNode;
+use crate::leader::Standing;
 use crate::limits;
+use crate::mesh::Mesh;
 
 type Answers = mpsc::Sender<Result<ReportResponse, Status>>;
 
@@ -22,6 +25,7 @@ impl report_server::Report for Services {
 
     async fn stream(&self, request: Request<Streaming<AgentReport>>) -> Result<Response<Self::StreamStream>, Status> {
         let proven = self.proven(&request)?;
+        self.leads()?;
         let reports = request.into_inner();
         let (answers, stream) = mpsc::channel(limits::MESSAGES_IN_FLIGHT);
         let services = self.clone();
@@ -39,6 +43,25 @@ impl report_server::Report for Services {
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
+}
+
+/// Silence counts while agents may speak to this controller, which is while it leads.
+pub async fn judge(mesh: Mesh, mut standing: watch::Receiver<Standing>, stop: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        if standing.borrow_and_update().leads {
+            mesh.agents().resume(Instant::now());
+        } else {
+            mesh.agents().suspend();
+        }
+        mesh.announce_report();
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = standing.changed() => if changed.is_err() { break },
+        }
+    }
+    // Nobody is there who could say anything else: it is the only controller.
+    stop.cancelled().await;
+    Ok(())
 }
 
 async fn listen(

@@ -1,4 +1,4 @@
-//! What is wrong in a file: where exactly, with which object and field, and what to write instead.
+//! What is wrong: where exactly, with which object and field, and what to write instead.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,8 +10,9 @@ use crate::object::Key;
 /// One thing to repair. `Display` is the whole message on one line.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Defect {
-    /// Relative to the directory.
-    pub file: PathBuf,
+    /// Relative to the directory; None for what came from the API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
     /// From 1; 0 when it is about the whole file.
     pub line: u64,
     /// `Kind namespace/name`, as far as it could be read.
@@ -29,16 +30,19 @@ pub struct Defect {
 
 impl fmt::Display for Defect {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.file.display())?;
-        if self.line > 0 {
-            write!(formatter, ":{}", self.line)?;
+        if let Some(file) = &self.file {
+            write!(formatter, "{}", file.display())?;
+            if self.line > 0 {
+                write!(formatter, ":{}", self.line)?;
+            }
+            write!(formatter, ": ")?;
         }
         if let Some(object) = &self.object {
-            write!(formatter, ": {object}")?;
+            write!(formatter, "{object}: ")?;
         }
         if let Some(field) = &self.field {
-            write!(formatter, ": {field}")?;
+            write!(formatter, "{field}: ")?;
         }
-        write!(formatter, ": {}; {}", self.problem, self.fix)
+        write!(formatter, "{}; {}", self.problem, self.fix)
     }
 }

@@ -19,8 +19,9 @@ use super::defect::Defect;
 use super::document;
 use super::kept::{self, Kept};
 use super::read::{Read, read};
+use super::reading::{self, Reading, Suspects};
 use crate::limits;
-use crate::object::{AuthorizationPolicy, Key, Kind, Object};
+use crate::object::{Key, Kind, Object};
 use crate::store::Objects;
 
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub struct Directory {
     files: BTreeMap<PathBuf, File>,
     /// What is in use, and the file that it came from.
     current: BTreeMap<Key, Origin>,
+    objects: Objects,
     listed: bool,
     /// Files and folders that the last look could not see into: what they held stays as it was.
     unread: BTreeSet<PathBuf>,
@@ -40,8 +42,7 @@ pub struct Directory {
     /// Where last good versions outlive this process, and what is there.
     kept_file: PathBuf,
     kept: Vec<Kept>,
-    /// Policies that have been broken since the first look; nothing before it.
-    suspects: Option<BTreeSet<Key>>,
+    suspects: Suspects,
 }
 
 #[derive(Debug)]
@@ -56,21 +57,6 @@ struct Origin {
     file: PathBuf,
     object: Object,
     text: Arc<str>,
-}
-
-/// What one look at the directory gave.
-#[derive(Debug, Default)]
-pub struct Reading {
-    pub objects: Objects,
-    /// Sorted by file and line, at most [`limits::DEFECTS`].
-    pub defects: Vec<Defect>,
-    /// Policies of `objects` that stand in for ones that were broken at the start, without a last good version; they deny
-    /// everything.
-    pub stand_ins: BTreeSet<Key>,
-    /// There is a `MeshConfig`, and none that can be read: what the operator enforces is unknown, so nothing may follow.
-    pub withheld: bool,
-    /// The directory has been listed at least once: before that, no object is known rather than none is there.
-    pub listed: bool,
 }
 
 impl Directory {
@@ -89,13 +75,14 @@ impl Directory {
             root: root.into(),
             files: BTreeMap::new(),
             current,
+            objects: Objects::default(),
             listed: false,
             unread: BTreeSet::new(),
             waiting: BTreeMap::new(),
             quiet: limits::OPEN_FILE_QUIET,
             kept_file,
             kept,
-            suspects: None,
+            suspects: Suspects::default(),
         }
     }
 
@@ -228,31 +215,21 @@ impl Directory {
         for (key, origin) in &self.current {
             if !next.contains_key(key) && self.stays(key, &origin.file, &broken, &unclear) {
                 next.insert(key.clone(), (origin.clone(), 0));
-                kept.push(Kept { file: origin.file.clone(), text: origin.text.to_string() });
+                kept.push(Kept { file: origin.file.clone(), text: origin.text.to_string(), orphan: false });
             }
         }
         self.keep(kept);
         self.current = next.into_iter().map(|(key, (origin, _))| (key, origin)).collect();
         let mut objects = unique_uids(&self.current, &mut defects);
-        let wanted = |key: &Key| key.kind == Kind::AuthorizationPolicy && !self.current.contains_key(key);
-        // What was broken at the first look may have been in force before this process began. A policy that comes
-        // broken later never was: it is named, and changes nothing.
-        let mut stand_ins: BTreeSet<Key> = broken.into_iter().filter(wanted).collect();
-        if let Some(suspects) = &self.suspects {
-            stand_ins.retain(|key| suspects.contains(key));
-        }
-        if self.listed {
-            self.suspects = Some(stand_ins.clone());
-        }
-        objects.extend(stand_ins.iter().map(|key| {
-            let policy = AuthorizationPolicy::stand_in(&key.namespace, &key.name);
-            Object::AuthorizationPolicy(Arc::new(policy))
-        }));
-        let objects = Objects::from_objects(objects);
+        let hopeless = broken.into_iter().filter(|key| !self.current.contains_key(key));
+        let stand_ins = self.suspects.stand_ins(hopeless, self.listed);
+        objects.extend(stand_ins.iter().map(reading::stand_in));
+        self.objects.become_these(objects);
+        let objects = self.objects.clone();
         let withheld = mesh_is_broken && objects.mesh_config.is_none();
         defects.sort();
         defects.truncate(limits::DEFECTS);
-        Reading { objects, defects, stand_ins, withheld, listed: self.listed }
+        Reading { objects, defects, broken: BTreeMap::new(), stand_ins, withheld, listed: self.listed }
     }
 
     /// What no file says now, but no file takes back either.
@@ -285,7 +262,7 @@ impl Directory {
                 let (loser, loser_line) = if replaces { entry.insert((origin, line)) } else { (origin, line) };
                 let (winner, winner_line) = entry.get();
                 defects.push(Defect {
-                    file: loser.file,
+                    file: Some(loser.file),
                     line: loser_line,
                     object: Some(key.to_string()),
                     key: Some(key.clone()),
@@ -306,7 +283,7 @@ fn unique_uids(current: &BTreeMap<Key, Origin>, defects: &mut Vec<Defect>) -> Ve
         if let Object::Pod(pod) = &origin.object {
             if let Some(first) = seen.get(&pod.uid) {
                 defects.push(Defect {
-                    file: origin.file.clone(),
+                    file: Some(origin.file.clone()),
                     line: 0,
                     object: Some(key.to_string()),
                     key: Some(key.clone()),
@@ -324,7 +301,7 @@ fn unique_uids(current: &BTreeMap<Key, Origin>, defects: &mut Vec<Defect>) -> Ve
 }
 
 fn whole_file(file: PathBuf, problem: String, fix: &str) -> Defect {
-    Defect { file, line: 0, object: None, key: None, field: None, problem, fix: fix.to_owned() }
+    Defect { file: Some(file), line: 0, object: None, key: None, field: None, problem, fix: fix.to_owned() }
 }
 
 fn unreadable(path: &Path, problem: String, fix: &str) -> Read {

@@ -1,6 +1,7 @@
 //! Last good versions that no file holds any more, kept over a restart of the controller.
 //!
-//! Only what is broken now is in this file. A file that breaks while no controller runs has no last good version.
+//! Only what is broken now is in this file, and of the API what a definition that is gone had. A file that breaks while no
+//! controller runs has no last good version.
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,9 @@ pub struct Kept {
     /// Relative to the directory.
     pub file: PathBuf,
     pub text: String,
+    /// Of the API: its definition is gone, and nobody has deleted it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub orphan: bool,
 }
 
 /// What an earlier controller kept. A damaged file is logged and left out: it is a comfort, not a source.

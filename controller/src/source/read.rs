@@ -3,16 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-use serde_json::Value as Json;
-
 use super::defect::Defect;
 use super::document::Document;
-use super::{schema, yaml};
-use crate::object::{
-    AuthenticationPolicy, AuthorizationPolicy, EndpointSlice, FieldError, Key, Kind, MeshConfig, Metadata, Namespace,
-    Object, Pod, RawMetadata, Route, Service, TrafficPolicy,
-};
+use super::{decode, yaml};
+use crate::object::{FieldError, Key, Kind, Object};
 
 /// What a document gave.
 #[derive(Debug, Clone)]
@@ -41,7 +35,7 @@ pub fn read(file: &Path, document: &Document) -> Read {
         Err(error) => {
             let line = if error.line == 0 { document.first_line } else { offset + error.line };
             let defect = Defect {
-                file: file.to_owned(),
+                file: Some(file.to_owned()),
                 line,
                 object: None,
                 key: None,
@@ -58,7 +52,7 @@ pub fn read(file: &Path, document: &Document) -> Read {
         Ok(None) => return Read::Foreign,
         Err(error) => return Read::Broken { kind: None, key: None, defects: vec![subject.defect(None, &error)] },
     };
-    match subject.object(kind) {
+    match decode::object(kind, &node) {
         Ok(object) => Read::Object { line: offset + node.line, object, text: Arc::from(document.text.as_str()) },
         Err(errors) => {
             let key = subject.key(kind);
@@ -105,7 +99,7 @@ impl Subject<'_> {
         if group != weft_crd::GROUP {
             return Ok(None);
         }
-        let known = Kind::ALL.into_iter().filter(|kind| kind.api_version() == weft_crd::API_VERSION);
+        let known = Kind::ALL.into_iter().filter(|kind| kind.group() == weft_crd::GROUP);
         let names: Vec<&str> = known.map(Kind::as_str).collect();
         if names.contains(&name) {
             return Err(FieldError::new(
@@ -136,7 +130,7 @@ impl Subject<'_> {
             (None, None) => self.node.field("kind").and_then(yaml::Node::text).map(|kind| self.nameless(kind)),
         };
         Defect {
-            file: self.file.to_owned(),
+            file: Some(self.file.to_owned()),
             line: self.offset + self.node.line_of(&yaml::steps(&error.path)),
             object,
             key: kind.and_then(|kind| self.key(kind)),
@@ -150,71 +144,4 @@ impl Subject<'_> {
         let name = self.node.field("metadata").and_then(|metadata| metadata.field("name")).and_then(yaml::Node::text);
         format!("{kind} {}", name.unwrap_or("without a name"))
     }
-
-    fn object(&self, kind: Kind) -> Result<Object, Vec<FieldError>> {
-        let errors = schema::check(kind, self.node);
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        self.typed(kind).map_err(|error| vec![error])
-    }
-
-    fn typed(&self, kind: Kind) -> Result<Object, FieldError> {
-        let json = self.node.to_json();
-        Ok(match kind {
-            Kind::Namespace => Object::Namespace(Arc::new(Namespace::parse(parse("", json)?)?)),
-            Kind::Pod => Object::Pod(Arc::new(Pod::parse(parse("", json)?)?)),
-            Kind::Service => Object::Service(Arc::new(Service::parse(parse("", json)?)?)),
-            Kind::EndpointSlice => Object::EndpointSlice(Arc::new(EndpointSlice::parse(parse("", json)?)?)),
-            Kind::MeshConfig => {
-                let (metadata, spec) = parts(kind, json)?;
-                Object::MeshConfig(Arc::new(MeshConfig::parse(metadata, parse("spec", spec)?)?))
-            }
-            Kind::AuthenticationPolicy => {
-                let (metadata, spec) = parts(kind, json)?;
-                Object::AuthenticationPolicy(Arc::new(AuthenticationPolicy::parse(metadata, parse("spec", spec)?)?))
-            }
-            Kind::AuthorizationPolicy => {
-                let (metadata, spec) = parts(kind, json)?;
-                Object::AuthorizationPolicy(Arc::new(AuthorizationPolicy::parse(metadata, parse("spec", spec)?)?))
-            }
-            Kind::TrafficPolicy => {
-                let (metadata, spec) = parts(kind, json)?;
-                Object::TrafficPolicy(Arc::new(TrafficPolicy::parse(metadata, parse("spec", spec)?)?))
-            }
-            Kind::HttpRoute => {
-                let (metadata, spec) = parts(kind, json)?;
-                Object::Route(Arc::new(Route::http(metadata, parse("spec", spec)?)?))
-            }
-            Kind::GrpcRoute => {
-                let (metadata, spec) = parts(kind, json)?;
-                Object::Route(Arc::new(Route::grpc(metadata, parse("spec", spec)?)?))
-            }
-        })
-    }
-}
-
-fn parts(kind: Kind, mut json: Json) -> Result<(Metadata, Json), FieldError> {
-    let metadata = parse::<RawMetadata>("metadata", json["metadata"].take())?;
-    Ok((Metadata::parse(kind, metadata)?, json["spec"].take()))
-}
-
-fn parse<T: DeserializeOwned>(root: &str, json: Json) -> Result<T, FieldError> {
-    serde_path_to_error::deserialize(json).map_err(|error| {
-        let inner = error.path().to_string();
-        let path = match (root, inner.as_str()) {
-            (root, ".") => root.to_owned(),
-            ("", inner) => inner.to_owned(),
-            (root, inner) => format!("{root}.{inner}"),
-        };
-        let problem = error.into_inner().to_string();
-        let fix = if problem.starts_with("unknown field") {
-            "write one of these fields, or remove it"
-        } else if problem.starts_with("missing field") {
-            "add it"
-        } else {
-            "write a value of that type (quotes make a text)"
-        };
-        FieldError::new(path, problem, fix)
-    })
 }

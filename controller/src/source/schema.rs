@@ -34,7 +34,7 @@ pub fn check(kind: Kind, document: &Node) -> Vec<FieldError> {
 /// Routes have types of their own that refuse unknown fields; core kinds have many that Weft does not know.
 fn foreign(kind: Kind, document: &Node) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    if matches!(kind, Kind::HttpRoute | Kind::GrpcRoute) {
+    if kind.is_route() {
         others(document, &mut errors);
         if document.field("spec").is_none() {
             errors.push(FieldError::new("spec", "it is missing", "add it"));

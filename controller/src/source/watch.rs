@@ -13,7 +13,8 @@ use notify::{RecursiveMode, Watcher as _};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::directory::{Directory, Reading};
+use super::directory::Directory;
+use super::reading::Reading;
 use crate::limits;
 
 /// The file system's word, one bit each.

@@ -103,6 +103,27 @@ impl Node {
         }
     }
 
+    /// A tree without lines.
+    #[must_use]
+    pub fn from_json(json: &Json) -> Self {
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Boolean(*value),
+            Json::Number(number) => {
+                number.as_i64().map_or_else(|| Value::Float(number.as_f64().unwrap_or(f64::NAN)), Value::Integer)
+            }
+            Json::String(text) => Value::Text(text.clone()),
+            Json::Array(items) => Value::List(items.iter().map(Self::from_json).collect()),
+            Json::Object(entries) => Value::Map(
+                entries
+                    .iter()
+                    .map(|(key, value)| Entry { key: key.clone(), key_line: 0, value: Self::from_json(value) })
+                    .collect(),
+            ),
+        };
+        Self { line: 0, value }
+    }
+
     #[must_use]
     pub fn to_json(&self) -> Json {
         match &self.value {

@@ -6,39 +6,34 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use weft_crd::{Ancestor, Condition, ConditionStatus, PolicyStatus};
+use serde_json::Value as Json;
 
-use super::route::{RouteParent, RouteStatus};
-use super::{FOLDER, PolicyReport, Reference};
-use crate::limits;
+use super::written::{Status, since, status};
+use super::{FOLDER, PolicyReport};
 use crate::object::Key;
 use crate::source::Defect;
-
-/// Of one policy's status (GEP-713).
-const ANCESTORS: usize = 16;
 
 #[derive(Debug)]
 pub struct StatusFolder {
     root: PathBuf,
     /// What the files say; None before the first look at what an earlier controller left.
-    written: BTreeMap<Key, Vec<(PolicyReport, Timestamp)>>,
+    written: BTreeMap<Key, Written>,
     defects: Option<Vec<Defect>>,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    reports: Vec<PolicyReport>,
+    entries: Vec<Json>,
 }
 
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PolicyFile<'a> {
-    api_version: &'static str,
+    api_version: String,
     kind: &'static str,
     metadata: Metadata<'a>,
     status: Status,
-}
-
-#[derive(serde::Serialize)]
-#[serde(untagged)]
-enum Status {
-    Policy(PolicyStatus),
-    Route(RouteStatus),
 }
 
 #[derive(serde::Serialize)]
@@ -65,7 +60,7 @@ impl StatusFolder {
     }
 
     /// Writes what is different from what the files say. A failure is logged and tried again at the next change.
-    pub fn write(&mut self, policies: BTreeMap<Key, Vec<PolicyReport>>, defects: &[Defect], now: Timestamp) {
+    pub fn write(&mut self, policies: &BTreeMap<Key, Vec<PolicyReport>>, defects: &[Defect], now: Timestamp) {
         let gone: Vec<Key> = self.written.keys().filter(|key| !policies.contains_key(*key)).cloned().collect();
         for key in gone {
             self.written.remove(&key);
@@ -74,20 +69,21 @@ impl StatusFolder {
             }
         }
         for (key, reports) in policies {
-            let known = self.written.get(&key).map_or(&[][..], Vec::as_slice);
-            if !known.is_empty() && known.iter().map(|(report, _)| report).eq(&reports) {
+            let nothing = Written::default();
+            let known = self.written.get(key).unwrap_or(&nothing);
+            if !known.reports.is_empty() && known.reports == *reports {
                 continue;
             }
-            let reports = since(known, reports, now);
-            let Some(path) = self.path(&key) else { continue };
+            let Some(path) = self.path(key) else { continue };
             let metadata = Metadata { namespace: &key.namespace, name: &key.name };
-            let status = status(&reports);
+            let status = status(reports, &known.entries, now);
+            let entries = status.entries();
             let file = PolicyFile { api_version: key.kind.api_version(), kind: key.kind.as_str(), metadata, status };
             if note(&write(&path, &file), &path) {
-                for (report, _) in reports.iter().filter(|(_, since)| *since == now) {
+                for report in reports.iter().filter(|report| since(report, &known.entries).is_none()) {
                     tracing::info!(policy = %key, target = report.target, reason = report.reason.as_str(), "{}", report.message);
                 }
-                self.written.insert(key, reports);
+                self.written.insert(key.clone(), Written { reports: reports.clone(), entries });
             }
         }
         if self.defects.as_deref() != Some(defects) {
@@ -123,64 +119,6 @@ fn write(path: &Path, content: &impl serde::Serialize) -> io::Result<()> {
     fs::rename(&beside, path)
 }
 
-/// A condition that is as it was keeps its time.
-fn since(
-    known: &[(PolicyReport, Timestamp)],
-    reports: Vec<PolicyReport>,
-    now: Timestamp,
-) -> Vec<(PolicyReport, Timestamp)> {
-    let since = |report: &PolicyReport| {
-        let same = |(old, _): &&(PolicyReport, Timestamp)| {
-            (&old.target, old.aspect, old.reason) == (&report.target, report.aspect, report.reason)
-        };
-        known.iter().find(same).map_or(now, |(_, since)| *since)
-    };
-    reports.into_iter().map(|report| (since(&report), report)).map(|(since, report)| (report, since)).collect()
-}
-
-fn status(reports: &[(PolicyReport, Timestamp)]) -> Status {
-    let mut ancestors: Vec<Ancestor> = Vec::new();
-    let mut parents: Vec<RouteParent> = Vec::new();
-    for (report, since) in reports {
-        let condition = condition(report, *since);
-        match &report.reference {
-            Reference::Ancestor(reference) => match ancestors.last_mut().filter(|last| last.ancestor_ref == *reference)
-            {
-                Some(last) if last.conditions.iter().all(|known| known.type_ != condition.type_) => {
-                    last.conditions.push(condition);
-                }
-                Some(_) | None => ancestors.push(Ancestor {
-                    ancestor_ref: reference.clone(),
-                    controller_name: weft_crd::CONTROLLER_NAME.to_owned(),
-                    conditions: vec![condition],
-                }),
-            },
-            Reference::Parent(reference) => match parents.last_mut().filter(|last| last.parent_ref == *reference) {
-                Some(last) => last.conditions.push(condition),
-                None => parents.push(RouteParent {
-                    parent_ref: reference.clone(),
-                    controller_name: weft_crd::CONTROLLER_NAME,
-                    conditions: vec![condition],
-                }),
-            },
-        }
-    }
-    ancestors.truncate(ANCESTORS);
-    parents.truncate(limits::PARENTS_PER_ROUTE);
-    if parents.is_empty() { Status::Policy(PolicyStatus { ancestors }) } else { Status::Route(RouteStatus { parents }) }
-}
-
-fn condition(report: &PolicyReport, since: Timestamp) -> Condition {
-    Condition {
-        type_: report.aspect.as_str().to_owned(),
-        status: if report.holds() { ConditionStatus::True } else { ConditionStatus::False },
-        reason: report.reason.as_str().to_owned(),
-        message: report.message.clone(),
-        last_transition_time: since.to_string(),
-        observed_generation: report.generation,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -194,7 +132,7 @@ mod tests {
         let subject = Subject::Target(Target::Pods(BTreeMap::new()));
         let (aspect, message, generation) = (Aspect::Accepted, "because".to_owned(), None);
         let condition = PolicyCondition { subject, aspect, reason, message, generation };
-        reports(&BTreeMap::from([(key, vec![condition])]), &[], &BTreeSet::new())
+        reports(&BTreeMap::from([(&key, &[condition][..])]), &[], &BTreeMap::new(), &BTreeSet::new())
     }
 
     #[test]
@@ -203,8 +141,8 @@ mod tests {
         let victim = directory.path().join("deny.yaml");
         fs::write(&victim, "theirs").unwrap();
         let mut folder = StatusFolder::new(directory.path());
-        folder.write(policies("../../../deny", Reason::Accepted), &[], Timestamp::UNIX_EPOCH);
-        folder.write(BTreeMap::new(), &[], Timestamp::UNIX_EPOCH);
+        folder.write(&policies("../../../deny", Reason::Accepted), &[], Timestamp::UNIX_EPOCH);
+        folder.write(&BTreeMap::new(), &[], Timestamp::UNIX_EPOCH);
         assert_eq!(fs::read_to_string(&victim).unwrap(), "theirs");
     }
 
@@ -226,15 +164,15 @@ mod tests {
             message: "because".to_owned(),
             generation: Some(7),
         };
-        let conditions = vec![
+        let conditions = [
             condition(80, Aspect::Accepted, Reason::Accepted),
             condition(80, Aspect::PartiallyInvalid, Reason::UnsupportedValue),
             condition(80, Aspect::ResolvedRefs, Reason::BackendNotFound),
             condition(81, Aspect::Accepted, Reason::NoMatchingParent),
         ];
         let mut folder = StatusFolder::new(directory.path());
-        let all = reports(&BTreeMap::from([(key, conditions)]), &[], &BTreeSet::new());
-        folder.write(all, &[], Timestamp::UNIX_EPOCH);
+        let all = reports(&BTreeMap::from([(&key, &conditions[..])]), &[], &BTreeMap::new(), &BTreeSet::new());
+        folder.write(&all, &[], Timestamp::UNIX_EPOCH);
         let text = fs::read_to_string(directory.path().join(".status/HTTPRoute/shop/web.yaml")).unwrap();
         let written: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(written["apiVersion"], "gateway.networking.k8s.io/v1");
@@ -260,17 +198,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(".status/AuthorizationPolicy/shop/web.yaml");
         let mut folder = StatusFolder::new(directory.path());
-        folder.write(policies("web", Reason::Accepted), &[], Timestamp::UNIX_EPOCH);
+        folder.write(&policies("web", Reason::Accepted), &[], Timestamp::UNIX_EPOCH);
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.contains("reason: Accepted") && text.contains("1970-01-01"), "{text}");
         fs::remove_file(&file).unwrap();
-        folder.write(policies("web", Reason::Accepted), &[], Timestamp::now());
+        folder.write(&policies("web", Reason::Accepted), &[], Timestamp::now());
         assert!(!file.exists(), "an unchanged status was written again");
-        folder.write(policies("web", Reason::TargetNotFound), &[], Timestamp::now());
+        folder.write(&policies("web", Reason::TargetNotFound), &[], Timestamp::now());
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.contains("status: \"False\"") && text.contains("reason: TargetNotFound"), "{text}");
         assert!(!text.contains("1970-01-01"), "the transition kept the old time");
-        folder.write(BTreeMap::new(), &[], Timestamp::now());
+        folder.write(&BTreeMap::new(), &[], Timestamp::now());
         assert!(!file.exists(), "the status outlived its policy");
     }
 }

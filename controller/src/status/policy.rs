@@ -8,6 +8,7 @@ use weft_crd::AncestorReference;
 use super::route::ParentReference;
 use crate::object::{Key, Kind, Parent, Target};
 use crate::source::defect::Defect;
+use crate::source::reading::Broken;
 
 /// Why an object is or is not in force for one target or parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -128,16 +129,18 @@ impl PolicyReport {
     }
 }
 
-/// The state of every policy: conditions of those in use, and `Invalid` for what is broken in its file;
-/// `stand_ins` are only ever the latter.
+/// The state of every policy: conditions of those in use, and `Invalid` for what is broken where it is written;
+/// `stand_ins` are only ever the latter. A route has one word for each parent, and what is written now is what it is about.
 #[must_use]
 pub fn reports(
-    conditions: &BTreeMap<Key, Vec<PolicyCondition>>,
+    conditions: &BTreeMap<&Key, &[PolicyCondition]>,
     defects: &[Defect],
+    broken: &BTreeMap<Key, Broken>,
     stand_ins: &BTreeSet<Key>,
 ) -> BTreeMap<Key, Vec<PolicyReport>> {
     let mut all: BTreeMap<Key, Vec<PolicyReport>> = BTreeMap::new();
-    for (key, conditions) in conditions.iter().filter(|(key, _)| !stand_ins.contains(*key)) {
+    let answered = |key: &Key| broken.get(key).is_some_and(|broken| !broken.parents.is_empty());
+    for (key, conditions) in conditions.iter().filter(|(key, _)| !stand_ins.contains(**key) && !answered(key)) {
         let reports = conditions.iter().map(|condition| PolicyReport {
             reference: reference(&key.namespace, &condition.subject),
             aspect: condition.aspect,
@@ -150,28 +153,44 @@ pub fn reports(
             reason: condition.reason,
             message: condition.message.clone(),
         });
-        all.entry(key.clone()).or_default().extend(reports);
+        all.entry((*key).clone()).or_default().extend(reports);
     }
+    let nothing = Broken::default();
     for (key, defect) in defects.iter().filter_map(|defect| Some((object_of(defect)?, defect))) {
-        let kept = if stand_ins.contains(&key) {
-            "; it has no last good version, so it denies everything in its namespace until it is repaired"
-        } else if conditions.contains_key(&key) {
-            "; its last good version stays in force"
-        } else {
-            ""
-        };
-        let reference = itself(&key);
-        all.entry(key).or_default().push(PolicyReport {
+        let broken = broken.get(&key).unwrap_or(&nothing);
+        let report = |reference, target| PolicyReport {
             reference,
             aspect: Aspect::Accepted,
-            generation: None,
-            target: "its file".to_owned(),
+            generation: broken.generation,
+            target,
             accepted: false,
             reason: Reason::Invalid,
-            message: format!("{defect}{kept}"),
+            message: format!("{defect}{}", meanwhile(&key, stand_ins.contains(&key), conditions.contains_key(&key))),
+        };
+        let parents = broken.parents.iter().map(|parent| {
+            let target = describe(&key.namespace, &Subject::Parent(parent.clone()));
+            report(Reference::Parent(ParentReference::of(parent)), target)
         });
+        let mut reports: Vec<PolicyReport> = parents.collect();
+        if reports.is_empty() {
+            let target = if defect.file.is_some() { "its file" } else { "itself" };
+            reports.push(report(itself(&key), target.to_owned()));
+        }
+        all.entry(key).or_default().extend(reports);
     }
     all
+}
+
+/// What is in force instead of a broken object.
+fn meanwhile(key: &Key, stood_in: bool, known: bool) -> &'static str {
+    match (stood_in, key.kind) {
+        (true, Kind::AuthenticationPolicy) => {
+            "; it has no last good version, so every pod of its namespace is strict until it is repaired"
+        }
+        (true, _) => "; it has no last good version, so it denies everything in its namespace until it is repaired",
+        (false, _) if known => "; its last good version stays in force",
+        (false, _) => "",
+    }
 }
 
 fn object_of(defect: &Defect) -> Option<Key> {
@@ -183,7 +202,7 @@ fn object_of(defect: &Defect) -> Option<Key> {
 fn itself(key: &Key) -> Reference {
     let namespace = Some(key.namespace.clone()).filter(|namespace| !namespace.is_empty());
     let (group, kind, name) = (key.kind.group().to_owned(), key.kind.as_str().to_owned(), key.name.clone());
-    if matches!(key.kind, Kind::HttpRoute | Kind::GrpcRoute) {
+    if key.kind.is_route() {
         return Reference::Parent(ParentReference { group, kind, namespace, name, section_name: None, port: None });
     }
     Reference::Ancestor(AncestorReference { group, kind, namespace, name, section_name: None })

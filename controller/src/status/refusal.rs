@@ -50,9 +50,15 @@ fn made_of(resource: &Resource) -> BTreeSet<Key> {
         }
         Some(Body::Traffic(traffic)) => key(&traffic.policy).into_iter().collect(),
         Some(Body::Routes(routes)) => routes.rules.iter().filter_map(|rule| key(&rule.route)).collect(),
-        Some(Body::Workload(_) | Body::Enrolment(_) | Body::Service(_) | Body::Settings(_) | Body::Trust(_)) | None => {
-            BTreeSet::new()
-        }
+        Some(
+            Body::Workload(_)
+            | Body::Enrolment(_)
+            | Body::Service(_)
+            | Body::Node(_)
+            | Body::Settings(_)
+            | Body::Trust(_),
+        )
+        | None => BTreeSet::new(),
     }
 }
 
@@ -84,10 +90,10 @@ mod tests {
             message: "in force".to_owned(),
             generation: Some(3),
         };
-        let conditions = BTreeMap::from([(key.clone(), vec![condition])]);
+        let conditions = [condition];
         let traffic = v1::Traffic { policy: "TrafficPolicy shop/web".to_owned(), ..v1::Traffic::default() };
         let resource = versioned("traffic/shop/web/80".to_owned(), vec![], Body::Traffic(traffic));
-        let mut all = reports(&conditions, &[], &BTreeSet::new());
+        let mut all = reports(&BTreeMap::from([(&key, &conditions[..])]), &[], &BTreeMap::new(), &BTreeSet::new());
         let refused = |name: &str, version: &[u8]| {
             let said = ("node-a".parse().unwrap(), "this agent lacks it".to_owned());
             Refusals::from([((name.to_owned(), version.to_vec()), said)])

@@ -4,8 +4,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::part::Draft;
 use super::target::{self, Resolved};
-use super::{Translation, World};
+use super::world::World;
 use crate::object::{AuthenticationPolicy, Key, Kind, Pod, Target};
 use crate::status::{PolicyCondition, Reason};
 use crate::store::Name;
@@ -27,38 +28,44 @@ struct Candidate<'a> {
 /// A target that lost somewhere against an equally specific policy.
 type Conflicts<'a> = HashMap<(Key, usize), String>;
 
-pub fn decide<'a>(world: &World<'a>, out: &mut Translation) -> HashMap<&'a Name, Decided<'a>> {
+pub fn decide<'a>(world: &World<'a>, out: &mut Draft) -> HashMap<&'a Name, Decided<'a>> {
     let mut per_pod: BTreeMap<&Name, Vec<(Candidate<'_>, Option<u16>)>> = BTreeMap::new();
     let mut accepted = Vec::new();
-    for policy in world.objects.authentication.values() {
+    for policy in world.own.authentication.values() {
         let namespace = &policy.metadata.namespace;
         for (index, target) in policy.targets.iter().enumerate() {
-            match target::resolve(world.objects, namespace, target) {
+            match target::resolve(world.own, namespace, target) {
                 Ok(resolved) => {
                     accepted.push((policy.as_ref(), index, target));
                     collect(world, policy, target, &resolved, &mut per_pod);
                 }
                 Err((reason, message)) => {
-                    let condition = target::condition(target, reason, message);
+                    let condition = target::condition(&policy.metadata, target, reason, message);
                     conditions(out, policy).push(condition);
                 }
             }
         }
     }
     let mut conflicts = Conflicts::new();
-    let decided = per_pod.into_iter().map(|(name, candidates)| (name, elect(&candidates, &mut conflicts))).collect();
+    let elected = per_pod.into_iter().map(|(name, candidates)| (name, elect(&candidates, &mut conflicts)));
+    let mut decided: HashMap<&Name, Decided<'_>> = elected.collect();
+    for policy in world.own.authentication.values().filter(|policy| policy.stands_in) {
+        for (name, _) in target::pods(world.own) {
+            decided.insert(name, Decided { pod: Some(policy), ports: BTreeMap::new() });
+        }
+    }
     for (policy, index, target) in accepted {
         let key = target::key(Kind::AuthenticationPolicy, &policy.metadata);
         let condition = match conflicts.remove(&(key, index)) {
-            Some(message) => target::condition(target, Reason::Conflicted, message),
-            None => target::condition(target, Reason::Accepted, "the policy is in force"),
+            Some(message) => target::condition(&policy.metadata, target, Reason::Conflicted, message),
+            None => target::condition(&policy.metadata, target, Reason::Accepted, "the policy is in force"),
         };
         conditions(out, policy).push(condition);
     }
     decided
 }
 
-fn conditions<'a>(out: &'a mut Translation, policy: &AuthenticationPolicy) -> &'a mut Vec<PolicyCondition> {
+fn conditions<'a>(out: &'a mut Draft, policy: &AuthenticationPolicy) -> &'a mut Vec<PolicyCondition> {
     out.conditions.entry(target::key(Kind::AuthenticationPolicy, &policy.metadata)).or_default()
 }
 
@@ -70,7 +77,7 @@ fn collect<'a>(
     per_pod: &mut BTreeMap<&'a Name, Vec<(Candidate<'a>, Option<u16>)>>,
 ) {
     let candidate = Candidate { policy, target, rank: resolved.rank() };
-    let pods: Vec<(&Name, &Pod)> = target::pods(world.objects, &policy.metadata.namespace).collect();
+    let pods: Vec<(&Name, &Pod)> = target::pods(world.own).collect();
     for (name, pod) in pods {
         let Some(ports) = resolved.ports(pod) else { continue };
         let list = per_pod.entry(name).or_default();

@@ -10,9 +10,10 @@ use weft_crd::Action;
 use weft_proto::resource;
 use weft_proto::v1::{self, Resource, resource::Body};
 
+use super::part::{Draft, bounded};
 use super::target::{self, Resolved};
-use super::{Translation, World, bounded};
-use crate::object::{AuthorizationPolicy, Key, Kind};
+use super::world::World;
+use crate::object::{AuthorizationPolicy, Key, Kind, MeshConfig};
 use crate::status::Reason;
 use crate::store::Name;
 
@@ -32,9 +33,9 @@ pub struct Selected<'a> {
     policies: BTreeMap<Key, Vec<&'a Name>>,
 }
 
-pub fn select<'a>(world: &World<'a>, out: &mut Translation) -> Selected<'a> {
-    let mut selected = Selected { enforced: enforced(world, out).into_iter().collect(), ..Selected::default() };
-    for policy in world.objects.authorization.values() {
+pub fn select<'a>(world: &World<'a>, out: &mut Draft) -> Selected<'a> {
+    let mut selected = Selected { enforced: world.enforced.into_iter().cloned().collect(), ..Selected::default() };
+    for policy in world.own.authorization.values() {
         let variants = variants(world, policy, out);
         let several = variants.len() > 1;
         let key = target::key(Kind::AuthorizationPolicy, &policy.metadata);
@@ -53,23 +54,28 @@ pub fn select<'a>(world: &World<'a>, out: &mut Translation) -> Selected<'a> {
 fn variants<'a>(
     world: &World<'a>,
     policy: &AuthorizationPolicy,
-    out: &mut Translation,
+    out: &mut Draft,
 ) -> BTreeMap<BTreeSet<u16>, Vec<&'a Name>> {
     let namespace = &policy.metadata.namespace;
     let mut conditions = Vec::new();
     let mut resolved: Vec<Resolved<'_>> = Vec::new();
     for target in &policy.targets {
-        match target::resolve(world.objects, namespace, target) {
+        match target::resolve(world.own, namespace, target) {
             Ok(found) => {
                 resolved.push(found);
-                conditions.push(target::condition(target, Reason::Accepted, "the policy is in force"));
+                conditions.push(target::condition(
+                    &policy.metadata,
+                    target,
+                    Reason::Accepted,
+                    "the policy is in force",
+                ));
             }
-            Err((reason, message)) => conditions.push(target::condition(target, reason, message)),
+            Err((reason, message)) => conditions.push(target::condition(&policy.metadata, target, reason, message)),
         }
     }
     out.conditions.insert(target::key(Kind::AuthorizationPolicy, &policy.metadata), conditions);
     let mut variants: BTreeMap<BTreeSet<u16>, Vec<&Name>> = BTreeMap::new();
-    for (name, pod) in target::pods(world.objects, namespace) {
+    for (name, pod) in target::pods(world.own) {
         let selections: Vec<BTreeSet<u16>> = resolved.iter().filter_map(|target| target.ports(pod)).collect();
         if selections.is_empty() {
             continue;
@@ -106,8 +112,8 @@ fn variant(policy: &AuthorizationPolicy, ports: &BTreeSet<u16>, several: bool) -
     resource::versioned(name, features(&body.rules), Body::Authorization(body))
 }
 
-fn enforced(world: &World<'_>, out: &mut Translation) -> Option<Arc<Resource>> {
-    if world.mesh.denied.is_empty() {
+pub fn enforced(mesh: &MeshConfig) -> Option<Resource> {
+    if mesh.denied.is_empty() {
         return None;
     }
     let body = v1::AuthorizationPolicy {
@@ -116,12 +122,11 @@ fn enforced(world: &World<'_>, out: &mut Translation) -> Option<Arc<Resource>> {
         action: v1::Action::Deny.into(),
         dry_run: false,
         enforced: true,
-        rules: world.mesh.denied.clone(),
+        rules: mesh.denied.clone(),
         target_ports: Vec::new(),
     };
     let name = resource::authorization(OPERATOR, weft_crd::MESH_CONFIG_NAME);
-    let resource = resource::versioned(name, features(&body.rules), Body::Authorization(body));
-    Some(Arc::new(bounded(resource, &mut out.findings)))
+    Some(resource::versioned(name, features(&body.rules), Body::Authorization(body)))
 }
 
 fn features(rules: &[v1::AuthorizationRule]) -> Vec<String> {
@@ -143,12 +148,12 @@ impl Selected<'_> {
     }
 
     /// Says so where a policy selects pods that nobody guards.
-    pub fn report_unenforced(&self, world: &World<'_>, out: &mut Translation) {
+    pub fn report_unenforced(&self, world: &World<'_>, out: &mut Draft) {
         for (key, pods) in &self.policies {
             let unguarded: Vec<String> = pods
                 .iter()
-                .filter_map(|name| world.objects.pods.get(*name))
-                .filter(|pod| !is_enrolled(out, pod))
+                .filter_map(|name| world.own.pods.get(*name))
+                .filter(|pod| !out.is_enrolled(pod))
                 .map(|pod| pod.title())
                 .collect();
             if unguarded.is_empty() {
@@ -205,11 +210,4 @@ fn spoken_of(policy: &v1::AuthorizationPolicy) -> Option<BTreeSet<u16>> {
             Some(named.into_iter().flatten().filter(|port| targets.contains(port)).collect())
         }
     }
-}
-
-fn is_enrolled(out: &Translation, pod: &crate::object::Pod) -> bool {
-    pod.node
-        .as_ref()
-        .and_then(|node| out.nodes.get(node))
-        .is_some_and(|own| own.contains_key(resource::enrolment(pod.uid.as_str()).as_str()))
 }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weft_crd::{Exclusion, FailureMode, MtlsMode};
+use weft_crd::{Exclusion, FailureMode, MeshState, MtlsMode};
 use weft_proto::v1;
 
+use super::Finding;
 use super::authentication::Decided;
 use super::authorization::Locked;
-use super::{Finding, World};
+use super::world::World;
 use crate::limits;
 use crate::object::{AuthenticationPolicy, Capture, Exclusions, Exemption, Pod};
 
@@ -37,6 +38,9 @@ pub fn guard(
     locked: &Locked,
     findings: &mut BTreeSet<Finding>,
 ) -> Guarded {
+    if world.mesh.state == MeshState::Removing {
+        return Guarded::leaving();
+    }
     let nobody = Decided::default();
     let decided = decided.unwrap_or(&nobody);
     let (mtls, mtls_policy) = mode(world, decided.pod);
@@ -50,11 +54,13 @@ pub fn guard(
         exemptions: Vec::new(),
         require_mesh_tls: decided.pod.is_some_and(|policy| policy.authentication.require_mesh_tls),
         exclusions: Exclusions::default(),
-        refused: world.owners.disputes(pod),
+        refused: world.disputes(pod),
     };
     guarded.refused.extend(pod.exclusions.refused.iter().cloned());
-    guarded.on_agent_failure = failure_mode(world, pod, guarded.mtls, guarded.require_mesh_tls);
+    guarded.refused.extend(pod.probes.ignored.iter().cloned());
+    guarded.on_agent_failure = failure_mode(world, guarded.mtls, guarded.require_mesh_tls);
     exempt(world, pod, decided, &mut guarded);
+    admit_api_server(world, pod, &mut guarded);
     exclude(world, pod, locked, &mut guarded);
     let wanted = capture(world, pod, locked, &mut guarded) == Capture::Enabled;
     guarded.captured = wanted && guarded.not_capturable.is_empty();
@@ -82,7 +88,7 @@ fn not_capturable(world: &World<'_>, pod: &Pod) -> String {
         // Its agent finds a pod that a kubelet has made by the uid that the kubelet knows.
         format!("it has no uid, and its annotation {} names no network namespace", weft_crd::NETNS)
     } else {
-        world.owners.shares_namespace(pod).unwrap_or_default()
+        world.shares_namespace(pod).unwrap_or_default()
     }
 }
 
@@ -114,8 +120,8 @@ fn port_modes(world: &World<'_>, decided: &Decided<'_>, own: MtlsMode) -> BTreeM
 
 /// A namespace's label, or what follows from the mode; never below the floor. A pod that must not speak plaintext to
 /// peers has no open failure at all: without an agent its connections would be just that.
-fn failure_mode(world: &World<'_>, pod: &Pod, mtls: MtlsMode, require_mesh_tls: bool) -> FailureMode {
-    let label = world.objects.namespaces.get(&pod.metadata.namespace).and_then(|namespace| namespace.on_agent_failure);
+fn failure_mode(world: &World<'_>, mtls: MtlsMode, require_mesh_tls: bool) -> FailureMode {
+    let label = world.own.namespace.as_ref().and_then(|namespace| namespace.on_agent_failure);
     let natural = match mtls {
         MtlsMode::Permissive => FailureMode::Open,
         MtlsMode::Strict => FailureMode::Closed,
@@ -158,6 +164,17 @@ fn exempt(world: &World<'_>, pod: &Pod, decided: &Decided<'_>, guarded: &mut Gua
     guarded.exemptions = exemptions;
 }
 
+/// Whatever the floor says: without its webhooks a cluster admits nothing any more, and who writes them may write the floor.
+/// Who edits the Service behind may move the port, so no more is let in than what the API server sends: TLS.
+fn admit_api_server(world: &World<'_>, pod: &Pod, guarded: &mut Guarded) {
+    for (port, reason) in world.calls.on(&pod.metadata.name) {
+        if guarded.ports.get(&port).copied().unwrap_or(guarded.mtls) == MtlsMode::Strict {
+            let (ports, cidrs) = (vec![port.into()], Vec::new());
+            guarded.exemptions.push(v1::Exemption { ports, cidrs, any: true, reason, tls_only: true });
+        }
+    }
+}
+
 /// None: it exempts nobody, because a list is empty.
 fn exemption_row(exemption: &Exemption, ports: Option<Vec<u16>>) -> Option<v1::Exemption> {
     if ports.as_ref().is_some_and(Vec::is_empty) || exemption.ranges.as_ref().is_some_and(Vec::is_empty) {
@@ -167,6 +184,7 @@ fn exemption_row(exemption: &Exemption, ports: Option<Vec<u16>>) -> Option<v1::E
         ports: ports.into_iter().flatten().map(u32::from).collect(),
         cidrs: exemption.ranges.iter().flatten().map(ToString::to_string).collect(),
         any: exemption.ranges.is_none(),
+        tls_only: false,
         reason: exemption.reason.clone(),
     })
 }
@@ -205,7 +223,7 @@ fn exclude(world: &World<'_>, pod: &Pod, locked: &Locked, guarded: &mut Guarded)
 
 /// The namespace's word, narrowed by the pod's where the floor lets it.
 fn capture(world: &World<'_>, pod: &Pod, locked: &Locked, guarded: &mut Guarded) -> Capture {
-    let namespace = world.objects.namespaces.get(&pod.metadata.namespace);
+    let namespace = world.own.namespace.as_ref();
     let permitted = namespace.and_then(|namespace| namespace.capture).unwrap_or(Capture::Disabled);
     let wish = pod.capture.unwrap_or(permitted);
     let strict = guarded.is_strict_anywhere();
@@ -239,6 +257,22 @@ fn capture(world: &World<'_>, pod: &Pod, locked: &Locked, guarded: &mut Guarded)
 }
 
 impl Guarded {
+    /// Of a mesh that is taken away: nobody is captured, and nobody is told that the pod demands mTLS.
+    fn leaving() -> Self {
+        Self {
+            captured: false,
+            not_capturable: String::new(),
+            on_agent_failure: FailureMode::Open,
+            mtls: MtlsMode::Permissive,
+            ports: BTreeMap::new(),
+            mtls_policy: "MeshConfig/default".to_owned(),
+            exemptions: Vec::new(),
+            require_mesh_tls: false,
+            exclusions: Exclusions::default(),
+            refused: Vec::new(),
+        }
+    }
+
     pub fn is_strict_anywhere(&self) -> bool {
         self.mtls == MtlsMode::Strict || self.ports.values().any(|mode| *mode == MtlsMode::Strict)
     }
@@ -275,6 +309,7 @@ impl Guarded {
             excluded_outbound_cidrs: self.exclusions.outbound_ranges.iter().map(ToString::to_string).collect(),
             authorization,
             refused: self.refused,
+            probe_ports: numbers(pod.probes.ports.clone()),
         }
     }
 }

@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weft_proto::{resource, v1, v1::resource::Body};
 
-use super::traffic::Elected;
-use super::{Translation, World};
+use super::part::Draft;
+use super::traffic::{self, Elected};
+use super::world::World;
 use crate::object::{Key, Route, RouteKind};
 use crate::status::Reason;
 use crate::store::Name;
@@ -45,8 +46,10 @@ struct Attached<'a> {
 #[derive(Debug, Default)]
 pub struct Losses(BTreeMap<Key, BTreeMap<Place, (Reason, String)>>);
 
-pub fn share(world: &World<'_>, elected: &Elected<'_>, out: &mut Translation) {
-    let routes = world.objects.grpc_routes.values().chain(world.objects.http_routes.values());
+/// A consumer's routes are made of another namespace's Services, and count there for its own clients alone.
+pub fn share(world: &World<'_>, own: Elected<'_>, out: &mut Draft) {
+    let mut elected = BTreeMap::from([(world.namespace, own)]);
+    let routes = world.own.grpc_routes.values().chain(world.own.http_routes.values());
     let routes = routes.filter(|route| !route.parents.is_empty());
     let attached: Vec<Attached<'_>> = routes.map(|route| attach(world, route)).collect();
     let mut losses = Losses::default();
@@ -54,6 +57,8 @@ pub fn share(world: &World<'_>, elected: &Elected<'_>, out: &mut Translation) {
     for (place, routes) in places {
         let kind = winner(place, &routes, &mut losses);
         let winners: Vec<&Resolved<'_>> = routes.into_iter().filter(|one| one.route.kind == kind).collect();
+        let namespace = place.service.0.as_str();
+        let elected = elected.entry(namespace).or_insert_with(|| traffic::elect(world, namespace));
         let timeout = elected.of(&place.service, place.port).and_then(|policy| policy.settings.request_timeout_ms);
         let mut body = v1::Routes {
             namespace: place.service.0.clone(),

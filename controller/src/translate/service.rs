@@ -1,65 +1,65 @@
-//! Services and their usable endpoints: ready ones, else those that serve while terminating.
+//! Services: their addresses, ports and usable endpoints, and whom each endpoint is for.
+//!
+//! The same row goes to every agent: what depends on where a client is, its own agent picks out of it.
+
+mod addresses;
+mod endpoints;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
+use prost::Message as _;
 use weft_proto::{resource, v1};
 
-use super::address::octets;
+use super::Finding;
 use super::protocol::Protocol;
-use super::target::{pods, selects, target_port};
-use super::{Finding, World};
+use super::world::World;
 use crate::limits;
-use crate::object::{ClusterAddress, EndpointSlice, Service, ServicePort};
+use crate::object::{EndpointSlice, Service, ServicePort};
 use crate::store::Name;
 
-/// An endpoint before its state has been judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate {
-    address: IpAddr,
-    port: u16,
-    ready: bool,
-    serving_while_terminating: bool,
+pub use addresses::{Addresses, Own};
+use endpoints::{Candidate, candidates, hinted, local, usable};
+
+/// Endpoints of a node count as so many more: for its name.
+const NODE_NAME_COST: usize = 3;
+
+/// What one Service may still take.
+struct Room {
+    endpoints: usize,
+    hint_bytes: usize,
 }
 
 /// Resource name and body of every Service that has endpoints of its own.
 pub fn rows(world: &World<'_>, findings: &mut BTreeSet<Finding>) -> Vec<(String, v1::Service)> {
     let slices = slices_by_service(world);
-    let addresses = addresses(world, findings);
     let mut rows = Vec::new();
-    for (name, service) in world.objects.services.iter().filter(|(_, service)| !service.external_name) {
-        let own_slices = slices.get(name).map_or(&[][..], Vec::as_slice);
-        let mut room = limits::ENDPOINTS_PER_SERVICE;
-        let mut ports = Vec::new();
-        for port in service.ports.iter().take(limits::PORTS_PER_SERVICE) {
-            let mut endpoints = endpoints(world, service, port, own_slices);
-            if endpoints.len() > room {
-                let message = format!(
-                    "it has more than {} endpoints; the port {} is given {room} of {}",
-                    limits::ENDPOINTS_PER_SERVICE,
-                    port.port,
-                    endpoints.len()
-                );
-                findings.insert(Finding { object: format!("Service {}/{}", name.0, name.1), message });
-                endpoints.truncate(room);
-            }
-            room -= endpoints.len();
-            ports.push(v1::ServicePort {
-                port: port.port.into(),
-                name: port.name.clone(),
-                app_protocol: Protocol::of(port).word().to_owned(),
-                endpoints,
-            });
-        }
-        if service.ports.len() > limits::PORTS_PER_SERVICE {
-            let message =
-                format!("it has more than {} ports; those after them are left out", limits::PORTS_PER_SERVICE);
+    for (name, service) in world.own.services.iter().filter(|(_, service)| !service.external_name) {
+        let mut tell = |message: String| {
             findings.insert(Finding { object: format!("Service {}/{}", name.0, name.1), message });
+        };
+        let own_slices = slices.get(name).map_or(&[][..], Vec::as_slice);
+        let mut room = Room { endpoints: limits::ENDPOINTS_PER_SERVICE, hint_bytes: limits::HINT_BYTES_PER_SERVICE };
+        let ports = service.ports.iter().take(limits::PORTS_PER_SERVICE);
+        let ports = ports.map(|port| {
+            let candidates = candidates(world, service, port, own_slices);
+            port_row(service, port, &candidates, &mut room, &mut tell)
+        });
+        let ports = ports.collect();
+        if service.ports.len() > limits::PORTS_PER_SERVICE {
+            tell(format!("it has more than {} ports; those after them are left out", limits::PORTS_PER_SERVICE));
         }
+        if service.addresses_left_out > 0 {
+            let (limit, more) = (limits::EXTERNAL_ADDRESSES_PER_SERVICE, service.addresses_left_out);
+            tell(format!("it names more than {limit} external addresses; {more} are left out, and lead past the mesh"));
+        }
+        let own = world.service_addresses(name);
+        own.refused.iter().cloned().for_each(&mut tell);
         let body = v1::Service {
             namespace: name.0.clone(),
             name: name.1.clone(),
-            addresses: addresses.get(name).into_iter().flatten().copied().map(octets).collect(),
+            addresses: own.cluster.clone(),
+            external_addresses: own.external.clone(),
+            affinity_seconds: service.affinity_seconds.unwrap_or(0),
             ports,
         };
         rows.push((resource::service(&name.0, &name.1), body));
@@ -69,7 +69,7 @@ pub fn rows(world: &World<'_>, findings: &mut BTreeSet<Finding>) -> Vec<(String,
 
 fn slices_by_service<'a>(world: &World<'a>) -> BTreeMap<Name, Vec<&'a EndpointSlice>> {
     let mut slices: BTreeMap<Name, Vec<&EndpointSlice>> = BTreeMap::new();
-    for ((namespace, _), slice) in &world.objects.endpoint_slices {
+    for ((namespace, _), slice) in world.own.endpoint_slices.iter() {
         if !slice.service.is_empty() {
             slices.entry((namespace.clone(), slice.service.clone())).or_default().push(slice);
         }
@@ -77,99 +77,48 @@ fn slices_by_service<'a>(world: &World<'a>) -> BTreeMap<Name, Vec<&'a EndpointSl
     slices
 }
 
-fn endpoints(world: &World<'_>, service: &Service, port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<v1::Endpoint> {
-    // Nobody fills in slices for a directory: a Service with a selector and without slices has its pods.
-    let candidates = if slices.is_empty() && !service.selector.is_empty() {
-        from_pods(world, service, port)
-    } else {
-        from_slices(port, slices)
+fn port_row(
+    service: &Service,
+    port: &ServicePort,
+    candidates: &[Candidate<'_>],
+    room: &mut Room,
+    tell: &mut impl FnMut(String),
+) -> v1::ServicePort {
+    let everybodys = usable(&candidates.iter().collect::<Vec<_>>());
+    let own = service.local.then(|| local(candidates));
+    let needed = everybodys.len() + own.iter().flatten().map(|(_, list)| list.len() + NODE_NAME_COST).sum::<usize>();
+    let mut row = v1::ServicePort {
+        port: port.port.into(),
+        name: port.name.clone(),
+        app_protocol: Protocol::of(port).word().to_owned(),
+        ..v1::ServicePort::default()
     };
-    let usable = |candidate: &&Candidate| candidate.ready || service.publish_not_ready_addresses;
-    let mut chosen: BTreeSet<(IpAddr, u16)> =
-        candidates.iter().filter(usable).map(|candidate| (candidate.address, candidate.port)).collect();
-    if chosen.is_empty() {
-        let terminating = candidates.iter().filter(|candidate| candidate.serving_while_terminating);
-        chosen = terminating.map(|candidate| (candidate.address, candidate.port)).collect();
+    if needed > room.endpoints {
+        let (limit, left) = (limits::ENDPOINTS_PER_SERVICE, room.endpoints);
+        tell(format!("it has more than {limit} endpoints; the port {} is given {left} of {needed}", port.port));
+        // Endpoints of any node are better than none.
+        row.endpoints = everybodys.iter().take(left).map(|candidate| candidate.row()).collect();
+        room.endpoints = 0;
+        return row;
     }
-    // An address that two pods claim may be either's: as "no workload" it would be dialled in plaintext.
-    chosen
-        .into_iter()
-        .filter(|(address, _)| !world.owners.is_disputed(*address))
-        .map(|(address, port)| v1::Endpoint {
-            address: octets(address),
-            port: port.into(),
-            workload: world.owners.owner(address).map(ToString::to_string).unwrap_or_default(),
-        })
-        .collect()
-}
-
-fn from_slices(port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<Candidate> {
-    let mut candidates = Vec::new();
-    for slice in slices {
-        for number in slice.ports.iter().filter(|found| found.name == port.name).map(|found| found.port) {
-            candidates.extend(slice.endpoints.iter().map(|endpoint| Candidate {
-                address: endpoint.address,
-                port: number,
-                ready: endpoint.ready,
-                serving_while_terminating: endpoint.serving_while_terminating,
-            }));
-        }
-    }
-    candidates
-}
-
-/// What the endpoint slice controller of a cluster would write.
-fn from_pods(world: &World<'_>, service: &Service, port: &ServicePort) -> Vec<Candidate> {
-    let mut candidates = Vec::new();
-    for (_, pod) in pods(world.objects, &service.metadata.namespace).filter(|(_, pod)| selects(&service.selector, pod))
-    {
-        let Some(number) = target_port(port, pod) else { continue };
-        candidates.extend(pod.addresses.iter().map(|address| Candidate {
-            address: *address,
-            port: number,
-            ready: pod.ready && !pod.metadata.deleting,
-            serving_while_terminating: pod.ready && pod.metadata.deleting,
-        }));
-    }
-    candidates
-}
-
-/// Addresses that lead to one Service alone. A cluster address beats an external one, which anybody may claim;
-/// a pod's address is never a Service's.
-fn addresses(world: &World<'_>, findings: &mut BTreeSet<Finding>) -> BTreeMap<Name, Vec<IpAddr>> {
-    let mut claims: BTreeMap<IpAddr, Vec<(&Name, bool)>> = BTreeMap::new();
-    for (name, service) in &world.objects.services {
-        for address in &service.addresses {
-            let (address, cluster) = match address {
-                ClusterAddress::Cluster(address) => (*address, true),
-                ClusterAddress::External(address) => (*address, false),
-            };
-            claims.entry(address).or_default().push((name, cluster));
-        }
-    }
-    let mut addresses: BTreeMap<Name, Vec<IpAddr>> = BTreeMap::new();
-    for (address, mut claimants) in claims {
-        if claimants.iter().any(|(_, cluster)| *cluster) {
-            let external = claimants.extract_if(.., |(_, cluster)| !*cluster).collect();
-            refuse(findings, address, external, "another Service's cluster address");
-        }
-        claimants.dedup_by_key(|(name, _)| *name);
-        if world.owners.is_pods(address) {
-            refuse(findings, address, claimants, "a pod's address");
-        } else if let [(name, _)] = claimants.as_slice() {
-            addresses.entry((*name).clone()).or_default().push(address);
-        } else {
-            refuse(findings, address, claimants, "claimed by several Services, and leads to none of them");
-        }
-    }
-    addresses
-}
-
-fn refuse(findings: &mut BTreeSet<Finding>, address: IpAddr, claimants: Vec<(&Name, bool)>, why: &str) {
-    for ((namespace, name), _) in claimants {
-        findings.insert(Finding {
-            object: format!("Service {namespace}/{name}"),
-            message: format!("its address {address} is refused: it is {why}"),
+    room.endpoints -= needed;
+    row.endpoints = everybodys.iter().map(|candidate| candidate.row()).collect();
+    row.local = own.map(|nodes| {
+        let nodes = nodes.into_iter().map(|(node, list)| v1::NodeEndpoints {
+            node: node.to_owned(),
+            endpoints: list.iter().map(|candidate| candidate.row()).collect(),
         });
+        v1::LocalEndpoints { nodes: nodes.collect() }
+    });
+    row.for_nodes = hinted(&everybodys, |candidate| &candidate.nodes);
+    row.for_zones = hinted(&everybodys, |candidate| &candidate.zones);
+    let bytes: usize = row.for_nodes.iter().chain(&row.for_zones).map(v1::EndpointGroup::encoded_len).sum();
+    if bytes > room.hint_bytes {
+        let limit = limits::HINT_BYTES_PER_SERVICE;
+        tell(format!("its hints take more than {limit} bytes; those of the port {} are left out", port.port));
+        (row.for_nodes, row.for_zones) = (Vec::new(), Vec::new());
+    } else {
+        room.hint_bytes -= bytes;
     }
+    row
 }

@@ -4,22 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::object::{Key, Kind, Metadata, Pod, Service, ServicePort, Target, TargetPort};
 use crate::status::{Aspect, PolicyCondition, Reason, Subject};
-use crate::store::{Name, Objects};
+use crate::store::{Contents, Name};
 
 pub fn selects(labels: &BTreeMap<String, String>, pod: &Pod) -> bool {
     labels.iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value))
 }
 
 /// Live pods of a namespace.
-pub fn pods<'a>(objects: &'a Objects, namespace: &str) -> impl Iterator<Item = (&'a Name, &'a Pod)> {
-    let first = (namespace.to_owned(), String::new());
-    let namespace = namespace.to_owned();
-    objects
-        .pods
-        .range(first..)
-        .take_while(move |((found, _), _)| *found == namespace)
-        .map(|(name, pod)| (name, pod.as_ref()))
-        .filter(|(_, pod)| !pod.finished)
+pub fn pods(namespace: &Contents) -> impl Iterator<Item = (&Name, &Pod)> {
+    namespace.pods.iter().map(|(name, pod)| (name, pod.as_ref())).filter(|(_, pod)| !pod.finished)
 }
 
 /// The pod's port that a Service's port leads to. A name that the pod does not have leads nowhere.
@@ -39,7 +32,7 @@ pub enum Resolved<'a> {
 }
 
 pub fn resolve<'a>(
-    objects: &'a Objects,
+    contents: &'a Contents,
     namespace: &str,
     target: &'a Target,
 ) -> Result<Resolved<'a>, (Reason, String)> {
@@ -47,7 +40,7 @@ pub fn resolve<'a>(
         Target::Pods(labels) => return Ok(Resolved::Pods(labels)),
         Target::Service { name, section } => (name, section),
     };
-    let Some(service) = objects.services.get(&(namespace.to_owned(), name.clone())) else {
+    let Some(service) = contents.services.get(&(namespace.to_owned(), name.clone())) else {
         return Err((Reason::TargetNotFound, format!("there is no Service {namespace}/{name}")));
     };
     if service.selector.is_empty() {
@@ -97,7 +90,8 @@ pub fn key(kind: Kind, metadata: &Metadata) -> Key {
     Key { kind, namespace: metadata.namespace.clone(), name: metadata.name.clone() }
 }
 
-pub fn condition(target: &Target, reason: Reason, message: impl Into<String>) -> PolicyCondition {
+/// What became of one target of the policy.
+pub fn condition(policy: &Metadata, target: &Target, reason: Reason, message: impl Into<String>) -> PolicyCondition {
     let (subject, aspect) = (Subject::Target(target.clone()), Aspect::Accepted);
-    PolicyCondition { subject, aspect, reason, message: message.into(), generation: None }
+    PolicyCondition { subject, aspect, reason, message: message.into(), generation: policy.generation }
 }

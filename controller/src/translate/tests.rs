@@ -1,15 +1,23 @@
 //! Translation as a table: objects as users write them, and what agents receive.
 
+mod calls;
+mod cluster;
+mod parts;
+mod places;
 mod policies;
 mod routes;
+mod services;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use weft_proto::resource;
 use weft_proto::v1::{self, resource::Body};
 
+use super::part::bounded;
 use super::*;
+use crate::limits;
 use crate::source::Directory;
 use crate::status::Reason;
 
@@ -23,7 +31,46 @@ fn objects(text: &str) -> Objects {
 }
 
 fn facts() -> Facts {
-    Facts { trust_domain: "cluster.local".parse().unwrap(), lease: Duration::from_secs(10), roots_der: vec![vec![1]] }
+    Facts {
+        trust_domain: "cluster.local".parse().unwrap(),
+        lease: Duration::from_secs(10),
+        roots_der: vec![vec![1]],
+        agents: None,
+        inherited: None,
+    }
+}
+
+/// What all parts come to together.
+#[derive(Debug, Default)]
+struct Translation {
+    shared: Resources,
+    nodes: BTreeMap<NodeName, Resources>,
+    conditions: BTreeMap<Key, Vec<PolicyCondition>>,
+    findings: BTreeSet<Finding>,
+}
+
+fn translate(objects: &Objects, observed: &Observed, facts: &Facts) -> Translation {
+    whole(&Translator::default().translate(objects, observed, facts))
+}
+
+fn whole(parts: &Parts) -> Translation {
+    let mut whole = Translation::default();
+    let mut names = BTreeSet::new();
+    for part in parts.values() {
+        whole.shared.extend(part.portion.shared.clone());
+        for name in part.portion.shared.keys() {
+            assert!(names.insert(name.clone()), "{name} is in two portions");
+        }
+        for (node, own) in &part.portion.nodes {
+            let all = whole.nodes.entry(node.clone()).or_default();
+            for (name, resource) in own {
+                assert!(all.insert(name.clone(), resource.clone()).is_none(), "{name} is in two portions");
+            }
+        }
+        whole.conditions.extend(part.conditions.clone());
+        whole.findings.extend(part.findings.clone());
+    }
+    whole
 }
 
 fn all(objects: &[&str]) -> Translation {
@@ -71,6 +118,15 @@ fn mesh(spec: &str) -> String {
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec:\n  \
      clusterIP: 10.96.0.2\n  selector: {app: web}\n  ports: [{name: http, port: 80, targetPort: http}, {name: admin, port: 81, targetPort: 9090}]\n";
 
+/// `address:port=workload`.
+fn written(endpoint: &v1::Endpoint) -> String {
+    let address = match endpoint.address.len() {
+        4 => std::net::IpAddr::from(<[u8; 4]>::try_from(endpoint.address.as_slice()).unwrap()),
+        _ => std::net::IpAddr::from(<[u8; 16]>::try_from(endpoint.address.as_slice()).unwrap()),
+    };
+    format!("{}={}", std::net::SocketAddr::new(address, endpoint.port.try_into().unwrap()), endpoint.workload)
+}
+
 impl Translation {
     fn workload(&self, uid: &str) -> v1::Workload {
         match self.shared.get(format!("workload/{uid}").as_str()).and_then(|found| found.body.clone()) {
@@ -93,23 +149,25 @@ impl Translation {
     }
 
     fn authorization(&self, name: &str) -> v1::AuthorizationPolicy {
-        match self.nodes.values().find_map(|own| own.get(name)).and_then(|found| found.body.clone()) {
+        let own = self.nodes.values().find_map(|own| own.get(name));
+        match own.or_else(|| self.shared.get(name)).and_then(|found| found.body.clone()) {
             Some(Body::Authorization(policy)) => policy,
             other => panic!("{name} is {other:?}"),
         }
     }
 
-    /// `port: address:port=workload,...` per port.
-    fn service(&self, name: &str) -> Vec<String> {
+    fn service_row(&self, name: &str) -> v1::Service {
         let found = self.shared.get(format!("service/shop/{name}").as_str()).and_then(|found| found.body.clone());
         let Some(Body::Service(service)) = found else { panic!("service {name} is {found:?}") };
-        let endpoint = |endpoint: &v1::Endpoint| {
-            let address: [u8; 4] = endpoint.address.clone().try_into().unwrap();
-            format!("{}:{}={}", std::net::Ipv4Addr::from(address), endpoint.port, endpoint.workload)
-        };
+        service
+    }
+
+    /// `port: address:port=workload,...` per port.
+    fn service(&self, name: &str) -> Vec<String> {
+        let service = self.service_row(name);
         let ports = service.ports.iter();
         ports
-            .map(|port| format!("{}: {}", port.port, port.endpoints.iter().map(endpoint).collect::<Vec<_>>().join(",")))
+            .map(|port| format!("{}: {}", port.port, port.endpoints.iter().map(written).collect::<Vec<_>>().join(",")))
             .collect()
     }
 
@@ -223,52 +281,6 @@ fn a_network_namespace_is_one_pods() {
 }
 
 #[test]
-fn endpoints_are_ready_ones_else_those_that_serve_while_terminating() {
-    let slice = |endpoints: &str| {
-        format!(
-            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: web-1, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}\n\
-             addressType: IPv4\nports: [{{name: http, port: 8080}}]\nendpoints:\n{endpoints}"
-        )
-    };
-    let ready = "- {addresses: [10.1.0.2]}\n";
-    let leaving = "- {addresses: [10.1.0.3], conditions: {ready: false, serving: true, terminating: true}}\n";
-    let broken = "- {addresses: [10.1.0.4], conditions: {ready: false}}\n";
-    let pod = web("", "");
-    for (title, endpoints, expected) in [
-        ("ready alone", format!("{ready}{leaving}{broken}"), "80: 10.1.0.2:8080=web"),
-        ("the last one leaves", format!("{leaving}{broken}"), "80: 10.1.0.3:8080="),
-        ("none", broken.to_owned(), "80: "),
-    ] {
-        let out = all(&[SHOP, &pod, SERVICE, &slice(&endpoints)]);
-        assert_eq!(out.service("web"), [expected, "81: "], "{title}");
-    }
-    let early = SERVICE.replace("selector:", "publishNotReadyAddresses: true\n  selector:");
-    assert_eq!(all(&[SHOP, &early, &slice(broken)]).service("web")[0], "80: 10.1.0.4:8080=");
-    let manual = SERVICE.replace("  selector: {app: web}\n", "");
-    assert_eq!(all(&[SHOP, &manual, &slice(ready)]).service("web")[0], "80: 10.1.0.2:8080=");
-}
-
-#[test]
-fn without_slices_a_selector_finds_its_pods_with_ports_of_their_own() {
-    let second = web("", "")
-        .replace("name: web\n", "name: web2\n")
-        .replace("uid: web", "uid: web2")
-        .replace("netns/web", "netns/web2");
-    let second = second.replace("10.1.0.2", "10.1.0.3").replace("containerPort: 8080", "containerPort: 8081");
-    let out = all(&[SHOP, &web("", ""), &second, SERVICE]);
-    assert_eq!(
-        out.service("web"),
-        ["80: 10.1.0.2:8080=web,10.1.0.3:8081=web2", "81: 10.1.0.2:9090=web,10.1.0.3:9090=web2"]
-    );
-    let unready = second.replace("podIP: 10.1.0.3", "podIP: 10.1.0.3\n  conditions: [{type: Ready, status: 'False'}]");
-    let out = all(&[SHOP, &web("", ""), &unready, SERVICE]);
-    assert_eq!(out.service("web")[0], "80: 10.1.0.2:8080=web");
-    let headless = SERVICE.replace("10.96.0.2", "None");
-    let out = all(&[SHOP, &web("", ""), &headless]);
-    assert_eq!(out.service("web")[0], "80: 10.1.0.2:8080=web");
-}
-
-#[test]
 fn a_service_has_a_bounded_number_of_ports_and_endpoints() {
     let ports: Vec<String> =
         (1..=65).map(|port| format!("{{name: p{port}, port: {port}, targetPort: 8080}}")).collect();
@@ -304,31 +316,12 @@ fn a_resource_that_no_agent_could_receive_goes_without_its_body() {
 }
 
 #[test]
-fn a_service_cannot_take_an_address_that_is_not_its_own() {
-    let thief = |address: &str| {
-        SERVICE
-            .replace("name: web,", "name: thief,")
-            .replace("clusterIP: 10.96.0.2", &format!("externalIPs: [{address}]"))
-    };
-    let addresses =
-        |out: &Translation, name: &str| match out.shared[format!("service/shop/{name}").as_str()].body.clone() {
-            Some(Body::Service(service)) => service.addresses.len(),
-            _ => panic!("no service"),
-        };
-    let out = all(&[SHOP, &web("", ""), SERVICE, &thief("10.96.0.2")]);
-    assert_eq!((addresses(&out, "web"), addresses(&out, "thief")), (1, 0));
-    let out = all(&[SHOP, &web("", ""), &thief("10.1.0.2")]);
-    assert_eq!(addresses(&out, "thief"), 0);
-    assert!(out.found("a pod's address"));
-}
-
-#[test]
 fn plaintext_is_permitted_only_for_permissive_fail_open_workloads_of_a_node_that_is_gone() {
     let uid: WorkloadUid = "web".parse().unwrap();
     let node: NodeName = "one".parse().unwrap();
-    let capable = BTreeMap::from([(node.clone(), BTreeSet::from([uid]))]);
-    let gone = Observed { capable: capable.clone(), gone: BTreeSet::from([node]) };
-    let live = Observed { capable, gone: BTreeSet::new() };
+    let capable = BTreeMap::from([(node.clone(), Arc::new(BTreeSet::from([uid])))]);
+    let gone = Observed { capable: capable.clone(), gone: BTreeSet::from([node]), ..Observed::default() };
+    let live = Observed { capable, ..Observed::default() };
     let strict = policy("AuthenticationPolicy", "strict", "", "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict}");
     let one_port = policy(
         "AuthenticationPolicy",

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use weft_proto::{resource, v1, v1::resource::Body};
 
+use super::part::Draft;
 use super::target;
-use super::{Translation, World};
+use super::world::World;
 use crate::limits;
 use crate::object::{Key, Kind, Target, TrafficPolicy};
 use crate::status::Reason;
@@ -14,12 +15,17 @@ use crate::store::Name;
 /// Agents without it balance as if there were no policy.
 const FEATURE: &str = "traffic";
 
+/// Of one namespace's Services.
 #[derive(Debug, Default)]
-pub struct Elected<'a>(BTreeMap<(Name, u16), &'a TrafficPolicy>);
+pub struct Elected<'a> {
+    winners: BTreeMap<(Name, u16), &'a TrafficPolicy>,
+    /// Of each policy's targets that have not won everywhere.
+    verdicts: HashMap<(Key, usize), (Reason, String)>,
+}
 
 impl<'a> Elected<'a> {
     pub fn of(&self, service: &Name, port: u16) -> Option<&'a TrafficPolicy> {
-        self.0.get(&(service.clone(), port)).copied()
+        self.winners.get(&(service.clone(), port)).copied()
     }
 }
 
@@ -31,27 +37,43 @@ struct Candidate<'a> {
     names_section: bool,
 }
 
-pub fn share<'a>(world: &World<'a>, out: &mut Translation) -> Elected<'a> {
+/// The own namespace's, which everybody gets.
+pub fn share<'a>(world: &World<'a>, out: &mut Draft) -> Elected<'a> {
+    let mut elected = elect(world, world.namespace);
+    for ((service, port), winner) in &elected.winners {
+        let name = resource::traffic(&service.0, &service.1, *port, None);
+        out.share(name, vec![FEATURE.to_owned()], Body::Traffic(body(service, *port, winner)));
+    }
+    for policy in world.own.traffic.values() {
+        let conditions = policy.targets.iter().enumerate().map(|(index, wanted)| {
+            let in_force = || (Reason::Accepted, "the policy is in force".to_owned());
+            let (reason, message) = elected.verdicts.remove(&(key(policy), index)).unwrap_or_else(in_force);
+            target::condition(&policy.metadata, wanted, reason, message)
+        });
+        out.conditions.insert(key(policy), conditions.collect());
+    }
+    elected
+}
+
+pub fn elect<'a>(world: &World<'a>, namespace: &str) -> Elected<'a> {
     let mut contests: BTreeMap<(Name, u16), Vec<Candidate<'_>>> = BTreeMap::new();
-    let mut verdicts: HashMap<(Key, usize), (Reason, String)> = HashMap::new();
-    for policy in world.objects.traffic.values() {
+    let mut elected = Elected::default();
+    for policy in world.contents(namespace).into_iter().flat_map(|contents| contents.traffic.values()) {
         for (index, wanted) in policy.targets.iter().enumerate() {
             let Target::Service { name, section } = wanted else { continue };
-            match ports(world, &policy.metadata.namespace, name, section.as_deref()) {
+            match ports(world, namespace, name, section.as_deref()) {
                 Ok(ports) => {
                     let candidate = Candidate { policy, target: index, names_section: section.is_some() };
-                    let service = (policy.metadata.namespace.clone(), name.clone());
                     for port in ports {
-                        contests.entry((service.clone(), port)).or_default().push(candidate);
+                        contests.entry(((namespace.to_owned(), name.clone()), port)).or_default().push(candidate);
                     }
                 }
                 Err(why) => {
-                    verdicts.insert((key(policy), index), why);
+                    elected.verdicts.insert((key(policy), index), why);
                 }
             }
         }
     }
-    let mut elected = Elected::default();
     for ((service, port), mut contest) in contests {
         contest.sort_by_key(|candidate| (!candidate.names_section, candidate.policy.metadata.age_order()));
         let winner = contest[0];
@@ -63,20 +85,10 @@ pub fn share<'a>(world: &World<'a>, out: &mut Translation) -> Elected<'a> {
                     "is older"
                 };
                 let message = format!("{} is as specific for port {port} and {age}", key(winner.policy));
-                verdicts.insert((key(loser.policy), loser.target), (Reason::Conflicted, message));
+                elected.verdicts.insert((key(loser.policy), loser.target), (Reason::Conflicted, message));
             }
         }
-        let name = resource::traffic(&service.0, &service.1, port, None);
-        out.share(name, vec![FEATURE.to_owned()], Body::Traffic(body(&service, port, winner.policy)));
-        elected.0.insert((service, port), winner.policy);
-    }
-    for policy in world.objects.traffic.values() {
-        let conditions = policy.targets.iter().enumerate().map(|(index, wanted)| {
-            let in_force = || (Reason::Accepted, "the policy is in force".to_owned());
-            let (reason, message) = verdicts.remove(&(key(policy), index)).unwrap_or_else(in_force);
-            target::condition(wanted, reason, message)
-        });
-        out.conditions.insert(key(policy), conditions.collect());
+        elected.winners.insert((service, port), winner.policy);
     }
     elected
 }
@@ -84,7 +96,7 @@ pub fn share<'a>(world: &World<'a>, out: &mut Translation) -> Elected<'a> {
 /// It concerns those who connect to the Service, so a Service without a selector is as good as any.
 fn ports(world: &World<'_>, namespace: &str, name: &str, section: Option<&str>) -> Result<Vec<u16>, (Reason, String)> {
     let title = format!("Service {namespace}/{name}");
-    let Some(service) = world.objects.services.get(&(namespace.to_owned(), name.to_owned())) else {
+    let Some(service) = world.service(namespace, name) else {
         return Err((Reason::TargetNotFound, format!("there is no {title}")));
     };
     if service.external_name {

@@ -3,9 +3,9 @@
 use weft_crd::{FailureMode, MtlsMode};
 use weft_proto::v1;
 
-use super::World;
 use super::address::octets;
 use super::enrolment::{Guarded, mtls_code};
+use super::world::World;
 use crate::object::Pod;
 
 /// Labels by which owners name an application (Kubernetes: "Recommended Labels"), best first.
@@ -15,7 +15,8 @@ pub fn row(world: &World<'_>, pod: &Pod, guarded: &Guarded) -> v1::Workload {
     let node = pod.node.as_ref();
     // Only the agent of the pod's own node can know; a report about a pod of another node counts for nothing.
     let reported = node.and_then(|node| world.observed.capable.get(node));
-    let mesh_capable = guarded.captured && reported.is_some_and(|uids| uids.contains(&pod.uid));
+    let mesh_capable =
+        guarded.captured && (reported.is_some_and(|uids| uids.contains(&pod.uid)) || world.is_unknown(pod));
     let strict = guarded.is_strict_everywhere();
     let plaintext_permitted = mesh_capable
         // Who dials knows one word for all ports: where one is strict, none is dialled in plaintext.
@@ -30,7 +31,7 @@ pub fn row(world: &World<'_>, pod: &Pod, guarded: &Guarded) -> v1::Workload {
         name: pod.metadata.name.clone(),
         service_account: pod.service_account.clone(),
         node: node.map(ToString::to_string).unwrap_or_default(),
-        addresses: world.owners.addresses(pod).into_iter().map(octets).collect(),
+        addresses: world.addresses(pod).into_iter().map(octets).collect(),
         mesh_capable,
         plaintext_permitted,
         excluded_inbound_ports: if guarded.captured {

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate as Root, Channel, ClientTlsConfig, Identity};
 use tonic::{Status, Streaming};
-use weft_controller::config::Serve;
+use weft_controller::config::{Cluster, Serve, Source};
 use weft_controller::token::Tokens;
 use weft_proto::v1::agent_report::Kind;
 use weft_proto::v1::discovery_client::DiscoveryClient;
@@ -67,7 +67,12 @@ impl Controller {
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.address = listener.local_addr().unwrap();
         let config = Serve {
-            directory: self.directory(),
+            source: Source { directory: Some(self.directory()), kubernetes: false },
+            cluster: Cluster {
+                kubeconfig: None,
+                namespace: "weft-system".parse().unwrap(),
+                agent_service_account: String::new(),
+            },
             listen: self.address,
             state_dir: self.state(),
             trust_domain: "cluster.local".parse().unwrap(),

@@ -34,6 +34,8 @@ pub struct AuthenticationPolicy {
     pub metadata: Metadata,
     pub targets: Vec<Target>,
     pub authentication: Authentication,
+    /// It decides for every pod of its namespace alone: what it stands for cannot be read.
+    pub stands_in: bool,
 }
 
 impl AuthenticationPolicy {
@@ -51,7 +53,15 @@ impl AuthenticationPolicy {
         }
         let mut authentication = spec.server.map(server).transpose()?.unwrap_or_default();
         authentication.require_mesh_tls = spec.client.is_some_and(|client| client.require_mesh_tls);
-        Ok(Self { metadata, targets, authentication })
+        Ok(Self { metadata, targets, authentication, stands_in: false })
+    }
+
+    /// In place of one that cannot be read: every pod of the namespace is strict, whatever others say.
+    #[must_use]
+    pub fn stand_in(namespace: &str, name: &str) -> Self {
+        let metadata = Metadata { namespace: namespace.to_owned(), name: name.to_owned(), ..Metadata::default() };
+        let authentication = Authentication { mtls: Some(MtlsMode::Strict), ..Authentication::default() };
+        Self { metadata, targets: vec![Target::Pods(BTreeMap::new())], authentication, stands_in: true }
     }
 }
 

@@ -1,24 +1,31 @@
 //! `MeshConfig`, checked.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
-use weft_crd::{Exclusion, FailureMode, MeshConfigSpec, MtlsMode};
+use weft_crd::{Exclusion, FailureMode, MeshConfigSpec, MeshState, MtlsMode};
 use weft_proto::names::TrustDomain;
 use weft_proto::v1;
 
 use super::authorization;
-use crate::object::field::ranges;
+use crate::limits;
+use crate::object::field::{milliseconds, ranges};
 use crate::object::{FieldError, Metadata};
 
 /// The operator's word; [`MeshConfig::default`] is what holds without one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MeshConfig {
     pub metadata: Metadata,
+    pub state: MeshState,
+    /// None: what the controller was started with.
+    pub workload_certificate_life: Option<Duration>,
     pub trust_domain: Option<TrustDomain>,
     pub trust_domain_aliases: Vec<TrustDomain>,
     pub pod_ranges: Vec<IpNet>,
     pub service_ranges: Vec<IpNet>,
+    /// Each node's pods have addresses of its own ranges.
+    pub ranges_by_node: bool,
     /// `address` or `address:port`.
     pub never_capture: Vec<String>,
     pub default_mtls: Option<MtlsMode>,
@@ -59,12 +66,15 @@ impl MeshConfig {
         let aliases = spec.trust_domain_aliases.iter().enumerate();
         Ok(Self {
             metadata,
+            state: spec.state,
+            workload_certificate_life: spec.workload_certificate_life.as_deref().map(certificate_life).transpose()?,
             trust_domain: spec.trust_domain.map(|text| trust_domain("spec.trustDomain", &text)).transpose()?,
             trust_domain_aliases: aliases
                 .map(|(index, text)| trust_domain(&format!("spec.trustDomainAliases[{index}]"), text))
                 .collect::<Result<_, _>>()?,
             pod_ranges: ranges("spec.networks.pods", &spec.networks.pods)?,
             service_ranges: ranges("spec.networks.services", &spec.networks.services)?,
+            ranges_by_node: spec.networks.by_node,
             never_capture: never_capture(&spec.never_capture)?,
             default_mtls: spec.defaults.mtls,
             default_failure_mode: spec.defaults.on_agent_failure,
@@ -86,6 +96,15 @@ fn trust_domain(path: &str, text: &str) -> Result<TrustDomain, FieldError> {
     text.parse().map_err(|error: weft_proto::names::NameError| {
         FieldError::new(path, error.to_string(), "write a DNS name such as cluster.local")
     })
+}
+
+fn certificate_life(text: &str) -> Result<Duration, FieldError> {
+    let path = "spec.workloadCertificateLife";
+    let life = Duration::from_millis(milliseconds(path, text)?.into());
+    if limits::WORKLOAD_CERTIFICATE_LIVES.contains(&life) {
+        return Ok(life);
+    }
+    Err(FieldError::new(path, format!("{text} is too short or too long"), "write one from 10s to 720h"))
 }
 
 fn never_capture(values: &[String]) -> Result<Vec<String>, FieldError> {

@@ -34,7 +34,7 @@ impl Files {
     /// `name=address` of every pod, and every defect.
     fn look(&mut self) -> (Vec<String>, Vec<String>) {
         let reading = self.directory.read(&BTreeSet::new());
-        let pods = reading.objects.pods.values();
+        let pods = reading.objects.pods();
         let pods = pods.map(|pod| format!("{}={}", pod.metadata.name, pod.addresses[0])).collect();
         (pods, reading.defects.iter().map(ToString::to_string).collect())
     }
@@ -269,7 +269,7 @@ fn an_older_version_of_a_route_says_the_same() {
     files.write("a.yaml", &route("v1beta1", "  rules: [{}]\n"));
     let reading = files.directory.read(&BTreeSet::new());
     assert_eq!(reading.defects, []);
-    assert!(reading.objects.http_routes.contains_key(&("shop".to_owned(), "x".to_owned())));
+    assert!(reading.objects.of("shop").unwrap().http_routes.contains_key(&("shop".to_owned(), "x".to_owned())));
 }
 
 #[test]
@@ -338,7 +338,7 @@ fn a_file_that_may_be_half_written_keeps_what_it_said() {
     age("a.yaml", Duration::from_mins(1));
     let look = |directory: &mut Directory, moved: &[&str]| {
         let moved = moved.iter().map(PathBuf::from).collect();
-        directory.read(&moved).objects.pods.values().map(|pod| pod.metadata.name.clone()).collect::<Vec<_>>()
+        directory.read(&moved).objects.pods().map(|pod| pod.metadata.name.clone()).collect::<Vec<_>>()
     };
     assert_eq!(look(&mut files.directory, &[]), ["a"], "a young file was read");
     assert!(files.directory.is_waiting());
@@ -396,18 +396,22 @@ fn a_broken_authorization_policy_without_a_last_good_one_denies_its_namespace() 
     for _ in 0..2 {
         files.restart();
         let reading = files.directory.read(&BTreeSet::new());
-        let stand_in = &reading.objects.authorization[&name];
+        let stand_in = &reading.objects.of(&name.0).unwrap().authorization[&name];
         assert_eq!(stand_in.action, weft_crd::Action::Deny);
         assert_eq!(stand_in.targets, [crate::object::Target::Pods(BTreeMap::new())], "every pod of the namespace");
         assert!(stand_in.rules[0].to.as_ref().is_some_and(|to| to.not && to.ports.is_empty()), "every port");
         assert_eq!(reading.stand_ins.len(), 1);
-        let told = crate::status::reports(&BTreeMap::new(), &reading.defects, &reading.stand_ins);
+        let told = crate::status::reports(&BTreeMap::new(), &reading.defects, &reading.broken, &reading.stand_ins);
         assert!(told.values().flatten().all(|report| report.message.contains("denies everything")), "{told:?}");
     }
     files.write("x.yaml", &policy("Allow"));
     assert!(files.directory.read(&BTreeSet::new()).stand_ins.is_empty());
     files.write("x.yaml", &policy("allow"));
     let reading = files.directory.read(&BTreeSet::new());
-    assert_eq!(reading.objects.authorization[&name].action, weft_crd::Action::Allow, "the last good version");
+    assert_eq!(
+        reading.objects.of(&name.0).unwrap().authorization[&name].action,
+        weft_crd::Action::Allow,
+        "the last good version"
+    );
     assert!(reading.stand_ins.is_empty());
 }

@@ -3,8 +3,8 @@
 
 use weft_proto::v1::{self, route_filter};
 
-use super::super::World;
 use super::super::protocol::Protocol;
+use super::super::world::World;
 use super::verdict::told;
 use crate::limits;
 use crate::object::{Backend, BackendReference, Filter, Refusal, Route, Rule};
@@ -90,7 +90,7 @@ fn usable(world: &World<'_>, namespace: &str, reference: &BackendReference) -> R
         return Err((Reason::InvalidKind, format!("a backend of kind {written} is not supported; name a Service")));
     }
     let title = format!("Service {namespace}/{name}");
-    let Some(service) = world.objects.services.get(&(namespace.to_owned(), name.clone())) else {
+    let Some(service) = world.service(namespace, name) else {
         return Err((Reason::BackendNotFound, format!("there is no {title}")));
     };
     if service.external_name {

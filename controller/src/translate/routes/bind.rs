@@ -1,7 +1,7 @@
 //! Which ports of which Service a route's parent means.
 
-use super::super::World;
 use super::super::protocol::Protocol;
+use super::super::world::World;
 use crate::limits;
 use crate::object::{Parent, Route, ServicePort};
 use crate::status::Reason;
@@ -11,7 +11,7 @@ pub fn ports(world: &World<'_>, route: &Route, parent: &Parent) -> Result<Vec<u1
     let namespace = parent.namespace.as_ref().unwrap_or(&route.metadata.namespace);
     let title = format!("Service {namespace}/{}", parent.name);
     let no = |message: String| Err((Reason::NoMatchingParent, message));
-    let Some(service) = world.objects.services.get(&(namespace.clone(), parent.name.clone())) else {
+    let Some(service) = world.service(namespace, &parent.name) else {
         return no(format!("there is no {title}"));
     };
     if service.external_name {

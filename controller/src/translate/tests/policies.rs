@@ -266,7 +266,7 @@ fn agents_that_know_no_requests_read_policies_about_them_safely() {
         let floor = mesh(&format!("  enforced: {{authorization: [{{action: Deny, rules: [{rule}]}}]}}"));
         let out = all(&[SHOP, &web("", ""), &floor, &policy("AuthorizationPolicy", "rules", "", &spec)]);
         ["authorization/shop/rules", "authorization/MeshConfig/default"]
-            .map(|name| out.nodes.values().find_map(|own| own.get(name)).unwrap().requires.clone())
+            .map(|name| out.nodes.values().chain([&out.shared]).find_map(|all| all.get(name)).unwrap().requires.clone())
     };
     for (rule, features) in [
         ("{from: [{namespaces: [guest]}]}", vec!["authorization.l4"]),
@@ -288,4 +288,31 @@ fn the_operators_rules_are_no_more_than_agents_read() {
     };
     assert_eq!(floor(64).unwrap().denied.len(), 64 * 16);
     assert_eq!(floor(65).unwrap_err().path, "spec.enforced.authorization");
+}
+
+#[test]
+fn a_mesh_that_is_removed_lets_every_pod_go() {
+    let strict = policy("AuthenticationPolicy", "strict", "", "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict}");
+    let parts = |state: &str| [SHOP.to_owned(), web("", ""), strict.clone(), mesh(&format!("  state: {state}"))];
+    let told = |state: &str| {
+        let out = all(&parts(state).each_ref().map(String::as_str));
+        (out.enrolment("web").is_some(), out.workload("web").mtls())
+    };
+    assert_eq!(told("Active"), (true, v1::MtlsMode::Strict));
+    assert_eq!(told("Removing"), (false, v1::MtlsMode::Permissive));
+}
+
+#[test]
+fn the_life_of_certificates_has_bounds() {
+    let life = |text: &str| {
+        let spec = serde_json::json!({ "workloadCertificateLife": text });
+        let metadata = crate::object::Metadata { name: "default".to_owned(), ..crate::object::Metadata::default() };
+        crate::object::MeshConfig::parse(metadata, serde_json::from_value(spec).unwrap())
+            .map(|mesh| mesh.workload_certificate_life.map(|life| life.as_secs()))
+            .map_err(|error| error.path)
+    };
+    assert_eq!(life("10m"), Ok(Some(600)));
+    for wrong in ["9s", "721h", "soon"] {
+        assert_eq!(life(wrong), Err("spec.workloadCertificateLife".to_owned()), "{wrong}");
+    }
 }

@@ -1,0 +1,141 @@
+//! What the statuses of objects say in our name, so that what is said already is not written again.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value as Json;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
+
+use crate::object::{Key, Kind};
+
+/// Of our entries of one status, whatever their order and times.
+pub type Digest = [u8; 32];
+
+/// Written by followers, read by whoever writes statuses.
+#[derive(Debug, Default)]
+pub struct Answers {
+    known: Mutex<Known>,
+    pub changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    digests: BTreeMap<Key, Digest>,
+    versions: BTreeMap<Kind, &'static str>,
+}
+
+impl Answers {
+    /// None: the object is gone, or nothing in it is ours.
+    pub fn note(&self, key: &Key, answer: Option<Digest>) {
+        let mut known = self.locked();
+        let before = match answer {
+            Some(answer) => known.digests.insert(key.clone(), answer),
+            None => known.digests.remove(key),
+        };
+        if before != answer {
+            self.changed.notify_one();
+        }
+    }
+
+    /// For a moment: followers wait meanwhile.
+    pub fn compare<T>(&self, with: impl FnOnce(&BTreeMap<Key, Digest>) -> T) -> T {
+        with(&self.locked().digests)
+    }
+
+    /// The version that a kind is followed in.
+    #[must_use]
+    pub fn version(&self, kind: Kind) -> Option<&'static str> {
+        self.locked().versions.get(&kind).copied()
+    }
+
+    pub fn serve(&self, kind: Kind, version: &'static str) {
+        self.locked().versions.insert(kind, version);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The list of a status that has an entry per target or parent.
+#[must_use]
+pub fn list(kind: Kind) -> &'static str {
+    if kind.is_route() { "parents" } else { "ancestors" }
+}
+
+/// Our entries and everybody else's.
+#[must_use]
+pub fn divide(kind: Kind, status: &Json) -> (Vec<Json>, Vec<Json>) {
+    let entries = status[list(kind)].as_array().cloned().unwrap_or_default();
+    entries.into_iter().partition(|entry| entry["controllerName"] == weft_crd::CONTROLLER_NAME)
+}
+
+/// None: there are none.
+#[must_use]
+pub fn digest(entries: &[Json]) -> Option<Digest> {
+    let timeless = |entry: &Json| {
+        let mut entry = entry.clone();
+        let mut conditions: Vec<String> = Vec::new();
+        for condition in entry["conditions"].as_array_mut().into_iter().flatten() {
+            if let Some(condition) = condition.as_object_mut() {
+                condition.remove("lastTransitionTime");
+            }
+            conditions.push(canonical(condition));
+        }
+        conditions.sort_unstable();
+        entry["conditions"] = conditions.into();
+        canonical(&entry)
+    };
+    let mut texts: Vec<String> = entries.iter().map(timeless).collect();
+    texts.sort_unstable();
+    (!texts.is_empty()).then(|| Sha256::digest(texts.join("\n")).into())
+}
+
+/// The same text for the same value, whatever order its fields have.
+fn canonical(value: &Json) -> String {
+    match value {
+        Json::Object(fields) => {
+            let fields: BTreeMap<&String, String> =
+                fields.iter().map(|(name, value)| (name, canonical(value))).collect();
+            format!("{fields:?}")
+        }
+        Json::Array(items) => format!("{:?}", items.iter().map(canonical).collect::<Vec<_>>()),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(controller: &str, reason: &str, time: &str) -> Json {
+        json!({
+            "controllerName": controller,
+            "parentRef": {"name": "web", "kind": "Service"},
+            "conditions": [{"type": "Accepted", "reason": reason, "lastTransitionTime": time}, {"type": "ResolvedRefs"}],
+        })
+    }
+
+    #[test]
+    fn an_answer_is_the_same_whatever_its_order_and_time() {
+        let first = entry("weft.dev/controller", "Accepted", "1970-01-01T00:00:00Z");
+        let mut second = entry("weft.dev/controller", "Accepted", "2026-01-01T00:00:00Z");
+        second["conditions"].as_array_mut().unwrap().reverse();
+        let other = entry("weft.dev/controller", "NoMatchingParent", "1970-01-01T00:00:00Z");
+        assert_eq!(digest(&[first.clone(), other.clone()]), digest(&[other.clone(), second]));
+        assert_ne!(digest(&[first]), digest(&[other]));
+        assert_eq!(digest(&[]), None);
+    }
+
+    #[test]
+    fn entries_of_others_are_told_apart() {
+        let (ours, theirs) =
+            (entry("weft.dev/controller", "Accepted", ""), entry("example.com/gateway", "Accepted", ""));
+        let status = json!({"parents": [theirs, ours]});
+        assert_eq!(divide(Kind::HttpRoute, &status), (vec![ours], vec![theirs]));
+        assert_eq!(divide(Kind::HttpRoute, &Json::Null), (vec![], vec![]));
+    }
+}
