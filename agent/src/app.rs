@@ -5,7 +5,9 @@
 //! what is left is cut. Every task and thread started here is joined here.
 
 mod control;
+pub mod forget;
 mod handover;
+pub mod ready_file;
 mod signals;
 mod status;
 
@@ -31,6 +33,7 @@ use crate::upgrade::Inheritance;
 use crate::worker::{self, Load, Shared};
 
 use control::Control;
+use ready_file::ReadyFile;
 use signals::{Ending, Signals};
 use status::Sources;
 
@@ -64,7 +67,8 @@ async fn serve(settings: &Settings, telemetry: Telemetry) -> anyhow::Result<()> 
         side,
         loads: loads.clone(),
     };
-    control.publish_status(sources);
+    let ready_file = settings.ready_file.clone().map(ReadyFile::new).transpose()?;
+    control.publish_status(sources, ready_file);
     if inheritance.is_none() {
         control.serve_people(settings)?;
     }
@@ -128,13 +132,15 @@ fn start_data_path(
     loads: &[Arc<Load>],
 ) -> anyhow::Result<DataPath> {
     let paths = cgroups::find(&settings.kernel).context("the pods of this node cannot be found")?;
-    let sandboxes = Sandboxes::new(paths.pods_cgroup.clone())?;
+    let sandboxes = Sandboxes::new(paths.pods_cgroup.clone())
+        .context("this node's own network namespace cannot be entered, which takes CAP_SYS_ADMIN")?;
     let datapath = Datapath::open(&paths).context("the kernel side cannot be opened")?;
     let shared = Shared {
         snapshots: control.snapshots.clone(),
         credentials: control.credentials.clone(),
         telemetry: telemetry.clone(),
         facts: datapath.socket_facts(),
+        affinities: Arc::default(),
         stopping: tokio_util::sync::CancellationToken::new(),
         cutting: tokio_util::sync::CancellationToken::new(),
     };

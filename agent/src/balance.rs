@@ -1,9 +1,11 @@
 //! Which endpoint gets the next connection or request.
 //!
-//! Each worker owns one [`Balancer`] and nothing is shared between workers. By default the least busy endpoint gets it,
+//! Each worker owns one [`Balancer`]. By default the least busy endpoint gets it,
 //! weighted by how long it takes; what an endpoint was slow or failed at is forgotten with time, so that it is tried again.
-//! Clock and randomness are given. Absent: locality, hashing, slow start.
+//! Where a Service asks for it a client keeps its endpoint: all workers share that memory, and nothing else.
+//! Clock and randomness are given. Absent: locality (what is far is not among the endpoints), slow start.
 
+mod affinity;
 mod ejection;
 mod latency;
 #[cfg(test)]
@@ -21,6 +23,7 @@ use rand::{Rng, RngExt as _};
 use crate::limits;
 use crate::model::{Balancing, Ejection, Endpoint};
 
+pub use affinity::{Affinities, Affinity};
 use ejection::Health;
 use latency::{LATENCY_FLOOR, Latency};
 
@@ -31,13 +34,15 @@ pub struct Terms<'a> {
     pub balancing: Balancing,
     /// None: no endpoint is ejected.
     pub ejection: Option<Ejection>,
+    /// None: each choice is a new one.
+    pub affinity: Option<Affinity<'a>>,
 }
 
 impl<'a> Terms<'a> {
     /// For a connection whose requests nobody sees.
     #[must_use]
     pub const fn connection(endpoints: &'a [Endpoint]) -> Self {
-        Self { endpoints, balancing: Balancing::PeakEwma, ejection: None }
+        Self { endpoints, balancing: Balancing::PeakEwma, ejection: None, affinity: None }
     }
 }
 
@@ -46,6 +51,7 @@ impl<'a> Terms<'a> {
 pub struct Balancer {
     loads: HashMap<Endpoint, Load, RandomState>,
     turn: u64,
+    affinities: Arc<Affinities>,
 }
 
 /// Counts one connection against its endpoint until it is dropped.
@@ -78,6 +84,12 @@ impl Drop for Outstanding {
 }
 
 impl Balancer {
+    /// One that sends clients where the others that share `affinities` send them.
+    #[must_use]
+    pub fn sharing(affinities: Arc<Affinities>) -> Self {
+        Self { affinities, ..Self::default() }
+    }
+
     /// Chooses one that is not in `tried`; None when nothing is left. An ejected one is chosen only where all the others are
     /// ejected too. Small sets are looked at whole, of larger ones two that chance names.
     pub fn pick(
@@ -145,6 +157,11 @@ impl Balancer {
     fn choice(&self, now: Instant, terms: Terms<'_>, tried: &[Endpoint], random: &mut impl Rng) -> Option<usize> {
         let left = |index: &usize| terms.endpoints.get(*index).is_some_and(|endpoint| !tried.contains(endpoint));
         let healthy = |index: &usize| left(index) && !self.is_ejected(now, terms, *index);
+        if let Some(affinity) = terms.affinity {
+            let kept =
+                |eligible: &dyn Fn(&usize) -> bool| self.affinities.choose(now, affinity, terms.endpoints, eligible);
+            return kept(&healthy).or_else(|| kept(&left));
+        }
         let mut candidates = eligible(terms, healthy, random);
         if candidates.is_empty() && terms.ejection.is_some() {
             candidates = eligible(terms, left, random);

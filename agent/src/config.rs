@@ -28,6 +28,8 @@ pub enum Command {
     Serve(Box<Settings>),
     /// Takes every program, link and map off the kernel. The agent must not be running.
     Remove(RemoveSettings),
+    /// Tells whether the agent that was given this file serves; for the readiness probe of its pod.
+    Ready(ReadySettings),
     /// Connects once from inside a pod, to prove that its hook captures; the agent starts it.
     #[command(hide = true)]
     Probe(ProbeSettings),
@@ -61,6 +63,9 @@ pub struct Settings {
     /// Where metrics and readiness are served, read-only.
     #[arg(long, value_name = "IP:PORT")]
     pub metrics_address: Option<SocketAddr>,
+    /// A file that is there while this agent serves; not while it waits for a predecessor or drains.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
     /// A file for one JSON line per connection, or `-` for standard output.
     #[arg(long, value_name = "FILE")]
     pub access_log: Option<PathBuf>,
@@ -72,6 +77,9 @@ pub struct Settings {
     /// The root of the kernel's settings; in a container the host's, mounted somewhere else.
     #[arg(long, value_name = "DIR", default_value = "/proc/sys")]
     pub sysctl_root: PathBuf,
+    /// After a hand-over wait for SIGTERM: in a pod, which would be started again if it ended before its successor is ready.
+    #[arg(long)]
+    pub stay: bool,
     /// Every TLS handshake in full. Costs three to four times the CPU of a resumed one.
     #[arg(long)]
     pub no_resumption: bool,
@@ -89,6 +97,10 @@ pub struct KernelPaths {
     /// that its container is in.
     #[arg(long, value_name = "DIR")]
     pub agent_cgroup: Option<PathBuf>,
+    /// The cgroup (v2) that kubelet is in, by which its probes are recognised; without it that of the process named
+    /// kubelet.
+    #[arg(long, value_name = "DIR")]
+    pub kubelet_cgroup: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -98,9 +110,22 @@ pub struct RemoveSettings {
     /// The agent's run directory, which knows what the pods' settings were.
     #[arg(long, value_name = "DIR", default_value = "/run/weft")]
     pub run_dir: PathBuf,
+    /// The agent's state directory: with it keys, sockets and the last snapshot go too.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// As for `run`.
     #[arg(long, value_name = "DIR", default_value = "/proc/sys")]
     pub sysctl_root: PathBuf,
+    /// Wait for SIGTERM afterwards: in a pod of a `DaemonSet`, which would be started again if it ended.
+    #[arg(long)]
+    pub stay: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReadySettings {
+    /// As `--ready-file` of `run`.
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 #[derive(Debug, Args)]

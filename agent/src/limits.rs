@@ -307,6 +307,14 @@ pub const BALANCE_SCAN_MAXIMUM: usize = 16;
 /// Endpoints that one worker keeps counts and latencies of, about 200 bytes each.
 pub const BALANCED_ENDPOINTS: usize = 4096;
 
+/// Clients whose endpoints an agent remembers where Services ask for it, some 200 bytes each: a node's 250 pods with 60 such
+/// Services each. One more gets the endpoint that follows from its name.
+pub const AFFINITIES: usize = 16_384;
+/// Of one client: four times as many as most call, so that it takes dozens of pods that mean ill to fill the table.
+pub const AFFINITIES_PER_CLIENT: usize = 256;
+/// A full table is looked through for what is over no more often than this.
+pub const AFFINITY_SWEEP: Duration = Duration::from_secs(1);
+
 /// Certificates are renewed after a third of their life, with this much jitter either way, in percent of that third.
 pub const RENEWAL_JITTER_PERCENT: u32 = 10;
 /// A certificate that comes with a third of its life behind it is not renewed sooner than this: an odd clock must not make a
@@ -336,6 +344,9 @@ pub const ADMIN_RECORDS_DEFAULT: usize = 100;
 pub const SELF_TEST: Duration = Duration::from_secs(2);
 /// How often the kernel's state is compared with the wanted one even when nothing seems to have changed.
 pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(1);
+/// An agent whose successor serves is asked to end within seconds. When nobody asks, as after an upgrade that was called
+/// back, it ends by itself, is started again and takes over in its turn.
+pub const STAY_AFTER_HANDOVER: Duration = Duration::from_mins(2);
 /// Listeners in one hand-over: two for each worker of each pod, for the 250 pods that a node may have.
 pub const HANDOVER_LISTENERS: usize = 2 * 16 * 256;
 /// One hand-over message: names of a listener.
@@ -360,5 +371,13 @@ pub const CERTIFICATE_PATIENCE: Duration = Duration::from_secs(1);
 pub const RESEED_INTERVAL: Duration = Duration::from_secs(30);
 /// Time of one look that self-tests may take: a pod that gets no CPU must not hold up the others' enrolment.
 pub const PROOF_SHARE: Duration = Duration::from_millis(300);
+/// While no kubelet is found, `/proc` is looked through this often (some milliseconds each time).
+pub const KUBELET_SEARCH: Duration = Duration::from_secs(1);
+/// The same while one is known: a second one that comes up is noticed by then.
+pub const KUBELET_SECOND_SEARCH: Duration = Duration::from_secs(5);
+/// A kubelet whose sockets the kernel does not let us watch: each try loads programs.
+pub const KUBELET_RETRY: Duration = Duration::from_secs(30);
+/// Parents of a process up to kubelet: its helpers start some of their own.
+pub const PROCESS_ANCESTORS: usize = 16;
 /// A failed self-test is repeated after this.
 pub const PROOF_RETRY: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! The agent's command.
 
 use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
 use weft_agent::config::{Command, CommandLine, RemoveSettings};
 use weft_agent::node::sandbox::Sandboxes;
 use weft_agent::node::{cgroups, originals, self_test};
@@ -20,7 +21,11 @@ fn main() -> anyhow::Result<()> {
             telemetry::start_logs(settings.log_format, &settings.log)?;
             app::run(&settings)
         }
-        Command::Remove(settings) => remove(&settings),
+        Command::Remove(settings) => {
+            remove(&settings)?;
+            if settings.stay { stay() } else { Ok(()) }
+        }
+        Command::Ready(settings) => app::ready_file::is_told(&settings.file),
         Command::Probe(settings) => self_test::probe(&settings),
     }
 }
@@ -30,5 +35,16 @@ fn remove(settings: &RemoveSettings) -> anyhow::Result<()> {
     bpf::remove_all(&settings.kernel.pin_dir)?;
     let sandboxes = Sandboxes::new(cgroups::find_pods(&settings.kernel)?)?;
     originals::restore_all(&settings.run_dir, &settings.sysctl_root, &sandboxes)?;
-    Ok(())
+    match &settings.state_dir {
+        Some(state_dir) => app::forget::forget(&settings.run_dir, state_dir),
+        None => Ok(()),
+    }
+}
+
+/// Until SIGTERM.
+fn stay() -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        signal(SignalKind::terminate())?.recv().await;
+        Ok(())
+    })
 }

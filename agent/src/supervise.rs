@@ -33,6 +33,12 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
             _ = interrupt.recv() => return stop(&mut child, pid).await,
         };
         if ended.success() {
+            let stay = if settings.stay { limits::STAY_AFTER_HANDOVER } else { Duration::ZERO };
+            tokio::select! {
+                () = sleep(stay) => {}
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
             return Ok(());
         }
         tracing::error!(status = %ended, "the agent ended; pods of this node follow their failure mode until it is back");

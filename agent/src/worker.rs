@@ -1,7 +1,7 @@
 //! One worker: a thread with a runtime of its own that accepts and carries its share of the connections.
 //!
-//! Workers share nothing that is locked: snapshots and credentials are read lock-free, load-balancing
-//! state is each worker's own. The heartbeat is written by the same loop that accepts, so a stuck
+//! Workers share nothing that is locked for longer than a look: snapshots and credentials are read lock-free, load-balancing
+//! state is each worker's own, but for the endpoints that clients keep. The heartbeat is written by the same loop that accepts, so a stuck
 //! worker falls silent and the kernel stops choosing it.
 
 use std::cell::RefCell;
@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::balance::Balancer;
+use crate::balance::{Affinities, Balancer};
 use crate::bpf::{Heartbeat, SocketFacts};
 use crate::discovery::Snapshots;
 use crate::error::Reason;
@@ -44,6 +44,7 @@ pub struct Shared {
     pub credentials: Credentials,
     pub telemetry: Telemetry,
     pub facts: SocketFacts,
+    pub affinities: Arc<Affinities>,
     /// First phase of the shutdown: nothing new is accepted.
     pub stopping: CancellationToken,
     /// Second phase: what is left is cut.
@@ -89,9 +90,10 @@ pub fn start(index: u32, shared: Shared, heartbeat: Heartbeat, load: Arc<Load>) 
     let (orders, receiver) = mpsc::channel(limits::WORKER_ORDERS);
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let balancer = RefCell::new(Balancer::sharing(Arc::clone(&shared.affinities)));
         let worker = Rc::new(Worker {
             shared,
-            balancer: RefCell::default(),
+            balancer,
             pool: RefCell::default(),
             budgets: RefCell::default(),
             mirrors: Arc::new(Semaphore::new(limits::MIRRORS)),

@@ -166,7 +166,7 @@ pub fn target(snapshot: &Snapshot, question: &Question) -> Result<Target, Unreso
 }
 
 fn at_address(snapshot: &Snapshot, address: IpAddr, port: Option<u16>) -> Result<Target, Unresolved> {
-    let by_address = |service: &&Arc<Service>| service.addresses.contains(&address);
+    let by_address = |service: &&Arc<Service>| service.every_address().any(|(own, _)| own == address);
     let Some(port) = port else {
         return match snapshot.services.iter().find(by_address) {
             Some(service) => of_service(service, None),
@@ -175,11 +175,11 @@ fn at_address(snapshot: &Snapshot, address: IpAddr, port: Option<u16>) -> Result
     };
     let asked = SocketAddr::new(address, port);
     Ok(match snapshot.destination(asked) {
-        Destination::Service { service, port } => Target::Service {
+        Destination::Service { service, port, endpoints } => Target::Service {
             service: Arc::new(service.clone()),
             port: port.port,
             asked: Some(asked),
-            endpoints: port.endpoints.clone(),
+            endpoints: endpoints.to_vec(),
         },
         Destination::UnknownPort { service } => Target::UnknownPort { service: Arc::new(service.clone()), port },
         Destination::Workload(row) => Target::Workload { row: Arc::clone(row), asked },
@@ -205,8 +205,12 @@ fn of_service(service: &Arc<Service>, port: Option<u16>) -> Result<Target, Unres
     let service = Arc::clone(service);
     Ok(match service.ports.iter().find(|port| port.port == wanted) {
         Some(port) => {
-            let asked = service.addresses.first().map(|address| SocketAddr::new(*address, wanted));
-            let endpoints = port.endpoints.clone();
+            let asked = service.every_address().next().map(|(address, _)| SocketAddr::new(address, wanted));
+            let endpoints = match service.every_address().next() {
+                Some((address, external)) => port.behind(address, external),
+                None => port.nearest(),
+            };
+            let endpoints = endpoints.to_vec();
             Target::Service { port: wanted, asked, endpoints, service }
         }
         None => Target::UnknownPort { service, port: wanted },

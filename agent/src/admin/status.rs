@@ -47,7 +47,7 @@ pub struct PodStatus {
 }
 
 /// What the hooks counted for one pod since it was enrolled, by reason.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PodCounters {
     by_reason: [u64; REASONS],
 }
@@ -122,6 +122,13 @@ impl PodCounters {
     /// Every counter with its stable word.
     pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         weft_abi::Reason::ALL.iter().map(|(reason, word)| (*word, self.of(*reason)))
+    }
+}
+
+/// Nothing was counted.
+impl Default for PodCounters {
+    fn default() -> Self {
+        Self::new([0; REASONS])
     }
 }
 

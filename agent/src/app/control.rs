@@ -23,6 +23,7 @@ use crate::node::keeper::{KernelSide, Waker};
 use crate::telemetry::Telemetry;
 use crate::tls::{Resumption, Trust};
 
+use super::ready_file::ReadyFile;
 use super::signals::{Ending, Signals};
 use super::status::Sources;
 
@@ -36,6 +37,8 @@ pub struct Control {
     side: watch::Receiver<Arc<KernelSide>>,
     status: watch::Sender<NodeStatus>,
     draining: Arc<AtomicBool>,
+    /// Whether people are answered here; before that a predecessor does everything.
+    serving: Arc<AtomicBool>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -81,14 +84,16 @@ impl Control {
             side,
             status,
             draining: Arc::default(),
+            serving: Arc::default(),
             tasks,
             stop,
         })
     }
 
-    /// Keeps the status fresh for `GET /status` and the metrics.
-    pub fn publish_status(&self, sources: Sources) {
+    /// Keeps the status fresh for `GET /status`, the metrics and the readiness probe.
+    pub fn publish_status(&self, sources: Sources, mut ready_file: Option<ReadyFile>) {
         let (status, draining, stop) = (self.status.clone(), Arc::clone(&self.draining), self.stop.clone());
+        let serving = Arc::clone(&self.serving);
         self.tasks.spawn_local(async move {
             let mut tick = interval(limits::STATUS_INTERVAL);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -97,7 +102,11 @@ impl Control {
                     () = stop.cancelled() => return,
                     _ = tick.tick() => {}
                 }
-                status.send_replace(sources.status(draining.load(Ordering::Relaxed)));
+                let now = sources.status(draining.load(Ordering::Relaxed));
+                if let Some(file) = &mut ready_file {
+                    file.tell(now.ready && serving.load(Ordering::Relaxed));
+                }
+                status.send_replace(now);
             }
         });
     }
@@ -118,6 +127,7 @@ impl Control {
             let listener = metrics_socket(address).with_context(|| format!("cannot listen on {address}"))?;
             self.tasks.spawn_local(admin::serve_metrics(listener, state, self.stop.clone()));
         }
+        self.serving.store(true, Ordering::Relaxed);
         Ok(())
     }
 

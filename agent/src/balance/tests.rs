@@ -166,7 +166,7 @@ proptest! {
 }
 
 fn by(endpoints: &[Endpoint], balancing: Balancing) -> Terms<'_> {
-    Terms { endpoints, balancing, ejection: None }
+    Terms { endpoints, balancing, ejection: None, affinity: None }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::facts::SocketFacts;
 use super::heartbeat::{Heartbeat, Memory};
 use super::links::{self, CONNECT4, CONNECT6, Link, PEER_NAME4, PEER_NAME6, SOCKET_CREATE, SOCKET_OPERATIONS};
 pub use super::load::Sizes;
-use super::load::{self, Folders, LoadedProgram, ProgramSize};
+use super::load::{self, Folders, LoadedProgram, ProcessMark, ProgramSize};
 use super::maps::Maps;
 use super::pod::NetnsCookie;
 use super::removal;
@@ -27,6 +27,8 @@ pub struct Paths {
     pub pods_cgroup: PathBuf,
     /// The cgroup (v2) folder of the agent itself.
     pub agent_cgroup: PathBuf,
+    /// Kubelet's cgroup (v2) folder, if somebody has named it.
+    pub kubelet_cgroup: Option<PathBuf>,
 }
 
 /// Loaded programs and open maps. Dropping it leaves everything at work in the kernel.
@@ -109,6 +111,12 @@ impl Datapath {
         removal::remove_other_versions(&self.folders)
     }
 
+    /// Where this agent's pins and cgroups are.
+    #[must_use]
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
     /// The heartbeat of one worker.
     pub fn heartbeat(&self, worker: u32) -> Result<Heartbeat, BpfError> {
         Memory::worker(&self.heartbeats, worker)
@@ -125,10 +133,11 @@ impl Datapath {
         Events::open(&self.folders.derived)
     }
 
-    /// What the verifier made of each program; `steer` is loaded once more for this.
+    /// What the verifier made of each program; those that are not everybody's are loaded once more for this.
     pub fn program_sizes(&self) -> Result<Vec<ProgramSize>, BpfError> {
         let steer = load::load_steer(&self.folders, NetnsCookie(0))?;
-        self.programs.iter().chain([&steer]).map(LoadedProgram::size).collect()
+        let prober = load::load_prober(&self.folders, Some(ProcessMark { number: 1, space: (0, 0) }))?;
+        self.programs.iter().chain([&steer]).chain(&prober).map(LoadedProgram::size).collect()
     }
 
     fn attach_one(&self, (name, attach_type, place): &Attachment) -> Result<(), BpfError> {
@@ -165,7 +174,7 @@ impl Datapath {
     }
 }
 
-fn open_folder(path: &Path) -> Result<(File, u64), BpfError> {
+pub(super) fn open_folder(path: &Path) -> Result<(File, u64), BpfError> {
     let folder = File::open(path).map_err(BpfError::file("open the cgroup", path))?;
     let inode = fs::metadata(path).map_err(BpfError::file("look at the cgroup", path))?.ino();
     Ok((folder, inode))

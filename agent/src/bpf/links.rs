@@ -68,6 +68,11 @@ pub(super) fn remove(path: &Path) -> Result<(), BpfError> {
     fs::remove_file(path).map_err(BpfError::file("unpin", path))
 }
 
+/// Whether a link is pinned there and attached to what has this inode.
+pub(super) fn is_attached_to(path: &Path, target_inode: u64) -> Result<bool, BpfError> {
+    open(path)?.map_or(Ok(false), |link| Ok(target_of(&link)? == target_inode))
+}
+
 /// A pinned link as the kernel has it: its program, and whether what it was attached to is still there.
 pub(super) fn state(path: &Path) -> Result<Option<(u32, bool)>, BpfError> {
     let Some(link) = open(path)? else {

@@ -21,10 +21,10 @@ const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 const INSTRUCTION_BYTES: u32 = 8;
 
 /// Maps whose layout is frozen.
-const FLIGHT_MAPS: [&str; 4] = ["FLOWS", "PEERS", "IN_FLIGHT", "SOCKET_FACTS"];
+const FLIGHT_MAPS: [&str; 5] = ["FLOWS", "PEERS", "PROBES", "IN_FLIGHT", "SOCKET_FACTS"];
 
 /// Maps that are made anew when their layout changes.
-const DERIVED_MAPS: [&str; 11] = [
+const DERIVED_MAPS: [&str; 12] = [
     "PODS",
     "LISTENERS",
     "OPEN_PORTS",
@@ -34,6 +34,7 @@ const DERIVED_MAPS: [&str; 11] = [
     "DESTINATIONS",
     "COUNTERS",
     "HEARTBEATS",
+    "PROBER",
     "EVENTS",
     "EVENT_BUDGET",
 ];
@@ -55,6 +56,10 @@ const CGROUP_PROGRAMS: [(&str, Kind); 7] = [
     ("plain_tcp", Kind { program_type: CGROUP_SOCKET, attach_type: SOCKET_CREATE }),
 ];
 
+/// What goes to kubelet's cgroup: the books, and where others share it the marks.
+pub(super) const PROBE_OPS: &str = "probe_ops";
+pub(super) const PROBE_MARKS: [(&str, u32); 2] = [("probe_connect4", CONNECT4), ("probe_connect6", CONNECT6)];
+
 const STEER: (&str, Kind) = ("steer", Kind { program_type: LOOKUP, attach_type: SOCKET_LOOKUP });
 
 /// Other sizes than the built-in ones for maps that a test wants to fill. They take effect only when
@@ -64,6 +69,7 @@ pub struct Sizes {
     pub flows: Option<u32>,
     pub peers: Option<u32>,
     pub open_ports: Option<u32>,
+    pub probes: Option<u32>,
 }
 
 /// What the verifier made of a program.
@@ -120,6 +126,7 @@ impl Folders {
             "FLOWS" => sizes.flows,
             "PEERS" => sizes.peers,
             "OPEN_PORTS" => sizes.open_ports,
+            "PROBES" => sizes.probes,
             _ => None,
         };
         Some(MapPlace { path: folder.join(map), max_entries })
@@ -150,17 +157,40 @@ impl AsFd for LoadedProgram {
 
 /// Makes or re-uses the maps and loads every program that goes to a cgroup.
 pub(super) fn load_cgroup_programs(folders: &Folders, sizes: Sizes) -> Result<Vec<LoadedProgram>, BpfError> {
-    let object = prepare(folders, sizes, NetnsCookie(0))?;
+    let object = prepare(folders, sizes, &[])?;
     CGROUP_PROGRAMS.into_iter().map(|program| load(&object, program)).collect()
 }
 
 /// Loads the copy of `steer` for one namespace, on the shared maps.
 pub(super) fn load_steer(folders: &Folders, netns: NetnsCookie) -> Result<LoadedProgram, BpfError> {
-    load(&prepare(folders, Sizes::default(), netns)?, STEER)
+    load(&prepare(folders, Sizes::default(), &[("NETNS_COOKIE", netns.0)])?, STEER)
 }
 
-fn prepare(folders: &Folders, sizes: Sizes, netns: NetnsCookie) -> Result<Prepared, BpfError> {
-    Prepared::new(("NETNS_COOKIE", netns.0), |map| folders.place(map, sizes))
+/// A process, as the programs at kubelet's cgroup recognise it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ProcessMark {
+    pub(super) number: u32,
+    /// Device and inode of the namespace of processes in which that is its number; zeroes for the kernel's first one.
+    pub(super) space: (u64, u64),
+}
+
+/// Loads what goes to kubelet's cgroup: the books first, then, for one process among others there, the marks.
+pub(super) fn load_prober(folders: &Folders, mark: Option<ProcessMark>) -> Result<Vec<LoadedProgram>, BpfError> {
+    let (device, inode) = mark.map_or((0, 0), |mark| mark.space);
+    let constants = [
+        ("PROBER_PROCESS", mark.map_or(0, |mark| u64::from(mark.number))),
+        ("PROBER_SPACE_DEVICE", device),
+        ("PROBER_SPACE_INODE", inode),
+    ];
+    let object = prepare(folders, Sizes::default(), &constants)?;
+    let books = (PROBE_OPS, Kind { program_type: SOCKET_OPS, attach_type: SOCKET_OPERATIONS });
+    let marks = PROBE_MARKS.map(|(name, attach_type)| (name, Kind { program_type: CGROUP_ADDRESS, attach_type }));
+    let wanted = std::iter::once(books).chain(marks.into_iter().filter(|_| mark.is_some()));
+    wanted.map(|program| load(&object, program)).collect()
+}
+
+fn prepare(folders: &Folders, sizes: Sizes, constants: &[(&'static str, u64)]) -> Result<Prepared, BpfError> {
+    Prepared::new(constants, |map| folders.place(map, sizes))
 }
 
 fn load(object: &Prepared, (name, kind): (&'static str, Kind)) -> Result<LoadedProgram, BpfError> {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use weft_abi::flight::{FlightKey, FlightRow, SocketFact};
+use weft_abi::probe::Prober;
 use weft_abi::rows::{
     Counters, DestinationKey, ExcludedNetworkKey, Heartbeats, ListenerKey, NetworkKey, OpenPortKey, PodRow, PortRuleKey,
 };
@@ -20,6 +21,8 @@ pub(super) type SocketNumber = u32;
 pub(super) struct Maps {
     pub(super) flows: Table<FlightKey, FlightRow>,
     pub(super) peers: Table<FlightKey, FlightRow>,
+    pub(super) probes: Table<FlightKey, FlightRow>,
+    pub(super) prober: Table<u32, Prober>,
     pub(super) in_flight: Table<u64, u64>,
     pub(super) facts: Arc<Table<SocketNumber, SocketFact>>,
     pub(super) pods: Table<u64, PodRow>,
@@ -40,6 +43,8 @@ impl Maps {
         Ok(Self {
             flows: Table::open(flight, "FLOWS")?,
             peers: Table::open(flight, "PEERS")?,
+            probes: Table::open(flight, "PROBES")?,
+            prober: Table::open(derived, "PROBER")?,
             in_flight: Table::open(flight, "IN_FLIGHT")?,
             facts: Arc::new(Table::open(flight, "SOCKET_FACTS")?),
             pods: Table::open(derived, "PODS")?,

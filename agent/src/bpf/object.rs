@@ -58,15 +58,19 @@ impl AsFd for OwnedMap {
 }
 
 impl Prepared {
-    /// Parses the object, sets the global number and gives every map its place: `None` for one that is
+    /// Parses the object, sets the constants of its programs and gives every map its place: `None` for one that is
     /// not shared.
-    pub(super) fn new(global: (&'static str, u64), place: impl Fn(&str) -> Option<MapPlace>) -> Result<Self, BpfError> {
+    pub(super) fn new(
+        constants: &[(&'static str, u64)],
+        place: impl Fn(&str) -> Option<MapPlace>,
+    ) -> Result<Self, BpfError> {
         if OBJECT.is_empty() {
             return Err(BpfError::NoObject);
         }
         let mut object = Object::parse(OBJECT).map_err(unreadable)?;
-        let bytes = global.1.to_ne_bytes();
-        object.patch_map_data(HashMap::from([(global.0, (&bytes[..], true))])).map_err(unreadable)?;
+        let bytes: Vec<_> = constants.iter().map(|(name, number)| (*name, number.to_ne_bytes())).collect();
+        let patches: HashMap<_, _> = bytes.iter().map(|(name, bytes)| (*name, (&bytes[..], true))).collect();
+        object.patch_map_data(patches).map_err(unreadable)?;
         let types = load_types(&mut object)?;
         let declared: Vec<(String, aya_obj::Map)> = object.maps.drain().collect();
         let mut maps = Vec::new();

@@ -6,8 +6,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use weft_abi::rows::{
-    DIRECTION_INBOUND, DIRECTION_OUTBOUND, ExcludedNetworkKey, MODE_EXCLUDED, NetworkKey, POD_HAS_EXCLUDED_NETWORKS,
-    POD_HAS_PORT_RULES, POD_INBOUND, POD_OUTBOUND, POD_SPARE, PodRow, PortRuleKey,
+    DIRECTION_INBOUND, DIRECTION_OUTBOUND, DIRECTION_PROBE, ExcludedNetworkKey, MODE_EXCLUDED, NetworkKey,
+    POD_HAS_EXCLUDED_NETWORKS, POD_HAS_PORT_RULES, POD_HAS_PROBES, POD_INBOUND, POD_OUTBOUND, POD_SPARE, PodRow,
+    PortRuleKey,
 };
 use weft_abi::{Address, Port};
 
@@ -84,7 +85,8 @@ fn port_rules(wanted: &CapturedPod) -> Vec<(PortRuleKey, u32)> {
     let key = |direction, port| PortRuleKey::new(wanted.netns.0, direction, Port::from_host(port));
     let inbound = wanted.inbound_ports.iter().map(|(port, mode)| (key(DIRECTION_INBOUND, *port), mode.number()));
     let outbound = wanted.excluded_outbound_ports.iter().map(|port| (key(DIRECTION_OUTBOUND, *port), MODE_EXCLUDED));
-    inbound.chain(outbound).collect()
+    let probes = wanted.probe_ports.iter().map(|port| (key(DIRECTION_PROBE, *port), MODE_EXCLUDED));
+    inbound.chain(outbound).chain(probes).collect()
 }
 
 fn excluded_networks(wanted: &CapturedPod) -> Vec<(ExcludedNetworkKey, u32)> {
@@ -102,12 +104,17 @@ fn row(
     let flags = BTreeMap::from([
         (POD_OUTBOUND, wanted.outbound),
         (POD_INBOUND, wanted.inbound),
-        (POD_HAS_PORT_RULES, !port_rules.put.is_empty()),
+        (POD_HAS_PORT_RULES, port_rules.put.iter().any(|(key, _)| key.direction != DIRECTION_PROBE)),
+        (POD_HAS_PROBES, !wanted.probe_ports.is_empty()),
         (POD_HAS_EXCLUDED_NETWORKS, !excluded_networks.put.is_empty()),
     ]);
+    let four = |address: Option<Ipv4Addr>| address.map_or(Address::NONE, |address| Address::from_ip(address.into()));
+    let six = |address: Option<Ipv6Addr>| address.map_or(Address::NONE, |address| Address::from_ip(address.into()));
     PodRow {
-        address4: wanted.address4.map_or(Address::NONE, |address| Address::from_ip(address.into())),
-        address6: wanted.address6.map_or(Address::NONE, |address| Address::from_ip(address.into())),
+        address4: four(wanted.address4),
+        address6: six(wanted.address6),
+        node4: four(wanted.node4),
+        node6: six(wanted.node6),
         listener_ports: listeners.ports,
         workers: listeners.workers,
         flags: flags.iter().filter(|(_, set)| **set).map(|(flag, _)| *flag).sum(),
@@ -140,6 +147,9 @@ mod tests {
             inbound_ports: BTreeMap::new(),
             excluded_outbound_ports: BTreeSet::new(),
             excluded_outbound_networks: BTreeSet::new(),
+            probe_ports: BTreeSet::new(),
+            node4: None,
+            node6: None,
             flight_limit: 10,
         }
     }
@@ -165,6 +175,24 @@ mod tests {
         let second = pod(&pod_with_rules, Listeners::default(), &keys, &[]);
         assert_eq!(second.port_rules.remove, vec![keys[0]]);
         assert_eq!(second.row.flags & POD_HAS_PORT_RULES, POD_HAS_PORT_RULES);
+    }
+
+    #[test]
+    fn a_declared_probe_is_a_row_of_its_own_and_goes_with_the_declaration() {
+        let mut probed = wanted();
+        probed.probe_ports.insert(8080);
+        probed.node4 = Some("10.0.0.1".parse().unwrap());
+        let first = pod(&probed, Listeners::default(), &[], &[]);
+        let keys: Vec<PortRuleKey> = first.port_rules.put.iter().map(|(key, _)| *key).collect();
+        assert_eq!(keys, [PortRuleKey::new(7, DIRECTION_PROBE, Port::from_host(8080))]);
+        // Other connections cost no lookup more.
+        assert_eq!(first.row.flags, POD_OUTBOUND | POD_INBOUND | POD_HAS_PROBES);
+        assert!(first.row.is_reached_from(Address::from_ip("10.0.0.1".parse().unwrap())));
+        assert!(!first.row.is_reached_from(Address::NONE));
+        probed.probe_ports.clear();
+        let second = pod(&probed, Listeners::default(), &keys, &[]);
+        assert_eq!(second.port_rules.remove, keys);
+        assert_eq!(second.row.flags & POD_HAS_PROBES, 0);
     }
 
     #[test]

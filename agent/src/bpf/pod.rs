@@ -56,6 +56,11 @@ pub struct CapturedPod {
     pub inbound_ports: BTreeMap<u16, Mode>,
     pub excluded_outbound_ports: BTreeSet<u16>,
     pub excluded_outbound_networks: BTreeSet<IpNet>,
+    /// Ports that the pod declares for probes and lifecycle hooks: kubelet reaches them without the agent.
+    pub probe_ports: BTreeSet<u16>,
+    /// The addresses from which this node itself connects to the pod, for as long as nobody sees kubelet's sockets.
+    pub node4: Option<Ipv4Addr>,
+    pub node6: Option<Ipv6Addr>,
     /// Connections between SYN and accept, above which `connect()` is refused. See
     /// [`weft_abi::limits::DEFAULT_FLIGHT_LIMIT`].
     pub flight_limit: u32,

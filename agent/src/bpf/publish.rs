@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use weft_abi::rows::{
-    DESTINATION_EMPTY, DESTINATION_NEVER, DestinationKey, NETWORK_CAPTURED, NETWORK_NEVER, NetworkKey,
+    DESTINATION_CAPTURED, DESTINATION_EMPTY, DESTINATION_NEVER, DestinationKey, NETWORK_CAPTURED, NETWORK_NEVER,
+    NetworkKey,
 };
 use weft_abi::{Address, Plain, Port};
 
@@ -39,13 +40,23 @@ impl Datapath {
         replace(&self.maps.networks, wanted.into_iter().collect())
     }
 
-    /// Makes exactly these the single destinations: service ports without a usable endpoint and without
-    /// a route, which are refused at once, and ports that are never captured.
-    pub fn publish_destinations(&self, empty: &[SocketAddr], never: &[SocketAddr]) -> Result<(), BpfError> {
+    /// Makes exactly these the single destinations: service ports outside of the captured networks, those without a usable
+    /// endpoint and without a route, which are refused at once, and ports that are never captured.
+    pub fn publish_destinations(
+        &self,
+        captured: &[SocketAddr],
+        empty: &[SocketAddr],
+        never: &[SocketAddr],
+    ) -> Result<(), BpfError> {
+        let captured = captured.iter().map(|socket| (destination(*socket), DESTINATION_CAPTURED));
         let empty = empty.iter().map(|socket| (destination(*socket), DESTINATION_EMPTY));
         let never = never.iter().map(|socket| (destination(*socket), DESTINATION_NEVER));
-        let wanted: HashMap<DestinationKey, u32> = empty.chain(never).collect();
-        replace(&self.maps.destinations, wanted.into_iter().collect())
+        let wanted: HashMap<DestinationKey, u32> = captured.chain(empty).chain(never).collect();
+        // Where the table has too few places the shortcuts go first, and the same ones each time.
+        let mut wanted: Vec<_> = wanted.into_iter().collect();
+        let shortcut = |value: u32| u8::from(value == DESTINATION_EMPTY) + u8::from(value != DESTINATION_NEVER);
+        wanted.sort_by_key(|(key, value)| (shortcut(*value), *key));
+        replace(&self.maps.destinations, wanted)
     }
 }
 
@@ -53,9 +64,11 @@ fn destination(socket: SocketAddr) -> DestinationKey {
     DestinationKey::new(Address::from_ip(socket.ip()), Port::from_host(socket.port()))
 }
 
-/// New rows come before old ones go: no destination is unknown in between.
+/// New rows come before old ones go, so that no destination is unknown in between, unless there is no room for both.
 fn replace<K: Plain + Eq + Hash>(table: &Table<K, u32>, wanted: Vec<(K, u32)>) -> Result<(), BpfError> {
     let changes = plan::changes(wanted, &table.keys()?);
-    changes.put.iter().try_for_each(|(key, value)| table.put(key, value))?;
-    changes.remove.iter().try_for_each(|key| table.remove(key))
+    let put = || changes.put.iter().try_for_each(|(key, value)| table.put(key, value));
+    let put_first = put();
+    changes.remove.iter().try_for_each(|key| table.remove(key))?;
+    if put_first.is_ok() { Ok(()) } else { put() }
 }

@@ -5,18 +5,19 @@
 //! have a last good reading that outlives a bad one; they are never removed.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
 use weft_policy::{Policy, PolicyName};
-use weft_proto::resource::{SETTINGS, TRUST, snapshot_version};
+use weft_proto::resource::{SETTINGS, TRUST, digest};
 use weft_proto::v1;
 
-use super::parse::{Domains, Features, NodeEnrolment, Reading, Settings, policy_name, read};
+use super::parse::{Domains, Features, Here, NodeEnrolment, Reading, Settings, policy_name, read};
 use super::snapshots::Nack;
 use crate::limits;
-use crate::model::{Enrolment, Parts, Snapshot, SnapshotVersion};
+use crate::model::{Enrolment, Parts, Service, Snapshot, SnapshotVersion};
 
 /// Messages of one change, in their order.
 #[derive(Debug, Default)]
@@ -36,6 +37,8 @@ pub struct Resources {
     features: Features,
     settings: Arc<Settings>,
     trust: Arc<[Vec<u8>]>,
+    /// None: the controller has not said where this agent is.
+    here: Option<Here>,
     entries: BTreeMap<Arc<str>, Entry>,
 }
 
@@ -47,6 +50,8 @@ struct Entry {
     /// As it came, for the disk: settings and trust keep the last good one's text under its own version.
     kept: Bytes,
     reading: Reading,
+    /// A Service as this node's clients see it.
+    seen: Option<Arc<Service>>,
     nack: Option<String>,
     /// False after a start from a file that another build wrote: this build may read more in it than that one kept.
     resumable: bool,
@@ -73,7 +78,7 @@ impl Change {
 impl Resources {
     #[must_use]
     pub fn new(features: Features) -> Self {
-        Self { features, settings: Arc::default(), trust: Arc::from([]), entries: BTreeMap::new() }
+        Self { features, settings: Arc::default(), trust: Arc::from([]), here: None, entries: BTreeMap::new() }
     }
 
     /// Resources from a file. `features` are those that both its writer and this build have: what the writer could not
@@ -82,6 +87,7 @@ impl Resources {
     pub fn restored(features: Features, resources: Vec<v1::Resource>, resumable: bool) -> Self {
         let mut restored = Self::new(features);
         restored.upsert_all(resources);
+        restored.look_around();
         for entry in restored.entries.values_mut() {
             entry.resumable = resumable;
         }
@@ -105,6 +111,7 @@ impl Resources {
                 }
             }
         }
+        self.look_around();
         let before = self.entries.len();
         self.entries.retain(|_, entry| entry.resumable);
         changed |= self.entries.len() != before;
@@ -148,7 +155,9 @@ impl Resources {
         for (name, entry) in &self.entries {
             match &entry.reading {
                 Reading::Workload(workload) => parts.workloads.push(Arc::clone(workload)),
-                Reading::Service(service) => parts.services.push(Arc::clone(service)),
+                Reading::Service(service) => {
+                    parts.services.push(entry.seen.clone().unwrap_or_else(|| service.seen_from(self.here.as_ref())));
+                }
                 Reading::Routes(routes) => parts.routes.push(Arc::clone(routes)),
                 Reading::Traffic(traffic) => parts.traffic.push(Arc::clone(traffic)),
                 Reading::Enrolment(enrolment) => {
@@ -156,7 +165,8 @@ impl Resources {
                     parts.enrolments.push(Arc::new(enrolment));
                     nacks.extend(absent.map(|reason| entry.nack(name, reason)));
                 }
-                Reading::Policy(_) | Reading::Settings(_) | Reading::Trust(_) | Reading::Nothing => {}
+                Reading::Policy(_) | Reading::Settings(_) | Reading::Trust(_) | Reading::Node(_) | Reading::Nothing => {
+                }
             }
         }
         nacks.sort_by(|one, other| one.resource.cmp(&other.resource));
@@ -179,6 +189,24 @@ impl Resources {
         }
         enrolment.policies.sort_by_key(|policy| !policy.enforced);
         (enrolment, absent)
+    }
+
+    /// Where this agent is decides what of a Service its clients see: worked out once for each change.
+    fn look_around(&mut self) {
+        let nodes = self
+            .entries
+            .range::<str, _>((Bound::Included("node/"), Bound::Unbounded))
+            .take_while(|(name, _)| name.starts_with("node/"));
+        let here =
+            nodes.filter_map(|(_, entry)| if let Reading::Node(here) = &entry.reading { Some(here) } else { None });
+        let here = here.last().cloned();
+        let moved = self.here != here;
+        self.here = here;
+        for entry in self.entries.values_mut().filter(|entry| moved || entry.seen.is_none()) {
+            if let Reading::Service(service) = &entry.reading {
+                entry.seen = Some(service.seen_from(self.here.as_ref()));
+            }
+        }
     }
 
     fn upsert_all(&mut self, mut upserts: Vec<v1::Resource>) {
@@ -210,7 +238,8 @@ impl Resources {
             None => (read.reading, Bytes::from(resource.encode_to_vec())),
         };
         let digest = digest(&name, &resource.version);
-        let entry = Entry { version: resource.version, digest, kept, reading, nack: read.nack, resumable: true };
+        let entry =
+            Entry { version: resource.version, digest, kept, reading, seen: None, nack: read.nack, resumable: true };
         let settings =
             if let Reading::Settings(settings) = &entry.reading { Some(Arc::new((**settings).clone())) } else { None };
         if let Reading::Trust(roots) = &entry.reading {
@@ -249,11 +278,6 @@ impl Entry {
     fn nack(&self, name: &Arc<str>, reason: String) -> Nack {
         Nack { resource: name.to_string(), version: self.version.clone(), reason }
     }
-}
-
-/// A set of one is named by its only member's digest, 16 hexadecimal digits; larger ones by the exclusive-or of theirs.
-fn digest(name: &str, version: &[u8]) -> u64 {
-    u64::from_str_radix(&snapshot_version([(name, version)].into_iter()), 16).unwrap_or_default()
 }
 
 /// Named for people as far as it can be.

@@ -16,7 +16,7 @@ mod snapshots;
 mod tests;
 
 pub use client::State;
-pub use disk::Refused;
+pub use disk::{Refused, path as snapshot_file};
 pub use link::{Channels, Link};
 pub use report::{Enrolled, Reporter};
 pub use snapshots::{Applied, Nack, Snapshots};

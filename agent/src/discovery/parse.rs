@@ -7,6 +7,7 @@ mod enrolment;
 mod fields;
 mod filter;
 mod routes;
+mod service;
 mod settings;
 mod traffic;
 mod workload;
@@ -18,9 +19,10 @@ use weft_proto::names::{Identity, NameError, TrustDomain};
 use weft_proto::v1::resource::Body;
 use weft_proto::{FEATURES, v1};
 
-use crate::model::{Routes, Service, Traffic, Workload};
+use crate::model::{Routes, Traffic, Workload};
 
 pub use enrolment::NodeEnrolment;
+pub use service::{EverywhereService, Here};
 pub use settings::Settings;
 
 /// What of a resource is in force.
@@ -28,7 +30,8 @@ pub use settings::Settings;
 pub enum Reading {
     Workload(Arc<Workload>),
     Enrolment(Box<NodeEnrolment>),
-    Service(Arc<Service>),
+    Service(Arc<EverywhereService>),
+    Node(Here),
     Policy(Arc<Policy>),
     Settings(Box<Settings>),
     Trust(Arc<[Vec<u8>]>),
@@ -89,6 +92,7 @@ enum Kind<'a> {
     Workload(&'a str),
     Enrolment(&'a str),
     Service(&'a str),
+    Node(&'a str),
     Authorization(&'a str),
     Routes(&'a str),
     Traffic(&'a str),
@@ -102,6 +106,7 @@ fn kind(name: &str) -> Kind<'_> {
         Some(("workload", rest)) => Kind::Workload(rest),
         Some(("enrolment", rest)) => Kind::Enrolment(rest),
         Some(("service", rest)) => Kind::Service(rest),
+        Some(("node", rest)) => Kind::Node(rest),
         Some(("authorization", rest)) => Kind::Authorization(rest),
         Some(("routes", rest)) => Kind::Routes(rest),
         Some(("traffic", rest)) => Kind::Traffic(rest),
@@ -133,6 +138,8 @@ pub fn read(resource: &v1::Resource, features: &Features, domains: &Domains) -> 
         }
         Kind::Enrolment(uid) => read_enrolment(uid, refused, body!(resource, Enrolment)),
         Kind::Service(name) => read_service(name, refused, body!(resource, Service)),
+        Kind::Node(name) => judged(refused, body!(resource, Node), |row| service::read_node(name, row))
+            .map_or_else(nothing, |here| as_written(Reading::Node(here))),
         Kind::Authorization(name) => read_policy(name, refused, body!(resource, Authorization), domains),
         Kind::Routes(name) => read_routes(name, refused, body!(resource, Routes)),
         Kind::Traffic(name) => read_traffic(name, refused, body!(resource, Traffic)),
@@ -165,8 +172,8 @@ fn read_enrolment(uid: &str, refused: Option<String>, written: Option<&v1::Enrol
 }
 
 fn read_service(name: &str, refused: Option<String>, written: Option<&v1::Service>) -> Read {
-    judged(refused, written, |row| workload::read_service(name, row)).map_or_else(
-        |why| match written.and_then(|row| workload::safe_service(name, row)) {
+    judged(refused, written, |row| service::read(name, row)).map_or_else(
+        |why| match written.and_then(|row| service::safe(name, row)) {
             Some(service) => safe(Reading::Service(Arc::new(service)), why),
             None => nothing(why),
         },

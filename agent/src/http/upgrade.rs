@@ -40,7 +40,7 @@ impl Upgrade {
 
     /// What the client's connection becomes; nothing is awaited here.
     pub fn tunnel(&self, request: &Request) -> Option<impl Future<Output = Option<Tunnel>> + 'static> {
-        self.0.is_some().then(|| engine::tunnel(request))
+        self.0.is_some().then(|| engine::tunnel(request.extensions()))
     }
 
     /// Takes what is meant for one hop out of an answer. Where it grants what was asked for, and nothing else, the two
@@ -70,7 +70,7 @@ impl Upgrade {
             return Err(ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
                 .with_detail("the application changes to a protocol that was not asked for"));
         };
-        let upstream = engine::tunnel(response);
+        let upstream = engine::tunnel(response.extensions());
         let (own, pod) = (Rc::clone(worker), Arc::clone(pod));
         worker.spawn(async move {
             let _held = held;

@@ -18,6 +18,7 @@ use tonic::transport::{self, Channel, ClientTlsConfig, Endpoint};
 use weft_proto::names::NodeName;
 
 use super::CertificateFacts;
+use super::dial::dialer;
 use super::issue::{self, IssueError};
 use super::keys::{Kept, KeyFolder, KeyName, certificate_pem};
 use super::retry::{self, BackOff};
@@ -228,8 +229,7 @@ impl Join {
             .connect_timeout(limits::CONTROLLER_CONNECT)
             .http2_keep_alive_interval(limits::CONTROLLER_KEEP_ALIVE)
             .keep_alive_timeout(limits::CONTROLLER_KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true);
-        Ok(endpoint.connect_lazy())
+            .keep_alive_while_idle(true);
+        Ok(endpoint.connect_with_connector_lazy(dialer()))
     }
 }

@@ -125,13 +125,19 @@ impl KeyFolder {
     }
 }
 
+/// Where keys are, below the run directory.
+#[must_use]
+pub fn folder(run_dir: &Path) -> PathBuf {
+    run_dir.join("keys")
+}
+
 fn open_in_memory(run_dir: &Path) -> io::Result<PathBuf> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir)?;
     let kind = rustix::fs::statfs(run_dir)?.f_type;
     if kind != TMPFS && kind != RAMFS {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "the folder is not on a tmpfs"));
     }
-    let folder = run_dir.join("keys");
+    let folder = folder(run_dir);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
     Ok(folder)
 }

@@ -6,6 +6,7 @@
 
 mod credential;
 mod credentials;
+mod dial;
 mod issue;
 mod join;
 mod keys;
@@ -15,7 +16,7 @@ mod upkeep;
 pub use credential::Credential;
 pub use credentials::{CertificateFacts, Credentials};
 pub use join::{Join, JoinSettings, Membership};
-pub use keys::KeyFolder;
+pub use keys::{KeyFolder, folder as key_folder};
 pub use upkeep::Upkeep;
 
 #[cfg(test)]

@@ -8,11 +8,12 @@ use tokio::net::TcpStream;
 
 use crate::error::ConnectionError;
 use crate::http::detect::Expected;
+use crate::model::Beginning;
 use crate::node::pod::{Place, Pod};
 use crate::node::socket;
 use crate::relay::{FirstByte, relay};
 use crate::telemetry::{ConnectionRecord, Security};
-use crate::wire::{FirstBytes, Prefixed};
+use crate::wire::{FirstBytes, Prefixed, is_tls};
 use crate::worker::Worker;
 
 use super::accept::Arrival;
@@ -29,7 +30,7 @@ pub async fn carry(
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
     record.security = Security::Plaintext;
-    let connected = match admit(&arrival, record) {
+    let connected = match admit(&arrival, downstream.prefix(), record) {
         Ok(()) if authorize::judges_requests(&arrival) => {
             let (seen, stream) = downstream.into_parts();
             let mut first = FirstBytes::beginning_with(seen);
@@ -78,8 +79,9 @@ async fn brought(
     Ok(brought)
 }
 
-fn admit(arrival: &Arrival, record: &mut ConnectionRecord) -> Result<(), ConnectionError> {
-    if !sniff::accepts_plaintext(arrival, &arrival.enrolment) {
+fn admit(arrival: &Arrival, first: &[u8], record: &mut ConnectionRecord) -> Result<(), ConnectionError> {
+    let beginning = if is_tls(first) { Beginning::OwnTls } else { Beginning::Anything };
+    if !sniff::accepts(arrival, &arrival.enrolment, beginning) {
         return Err(sniff::plaintext_refused(arrival, &arrival.enrolment));
     }
     authorize(arrival, None, record)

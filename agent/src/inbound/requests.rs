@@ -4,7 +4,7 @@
 //! One connection to the application belongs to one mesh connection, so the application sees the client it has accepted.
 //! Absent: routing, balancing and retries, which are the source's.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,7 +14,6 @@ use std::task::Poll;
 use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use weft_policy::Asked;
@@ -23,14 +22,14 @@ use weft_proto::names::Identity;
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{self, Asker as Speaker, REQUEST_ID};
 use crate::http::canonical::{self, Canonical};
-use crate::http::engine::{self, Line, Peer, Unsent};
+use crate::http::engine::{self, Line, Peer, Transport, Unsent};
 use crate::http::retry;
 use crate::http::upgrade::Upgrade;
 use crate::http::{Request, Response, Version};
 use crate::limits;
-use crate::model::{Enrolment, Snapshot};
+use crate::model::{Beginning, Enrolment, Snapshot};
 use crate::node::pod::{Place, Pod};
-use crate::node::socket::{self, OverTcp};
+use crate::node::socket;
 use crate::quiet::quietly;
 use crate::telemetry::{Account, ConnectionId, ConnectionRecord, Direction, Party, RequestRecord, Security};
 use crate::worker::Worker;
@@ -53,11 +52,9 @@ struct Gate {
     application: RefCell<Option<Line>>,
     /// One dials at a time, so that streams that begin together share a connection.
     dialling: tokio::sync::Mutex<()>,
-    /// The application has ended its connection: then this one takes no further request, so that the source's agent finds
+    /// The application has ended its connection of HTTP/2: then this one takes no further request, so that the source's agent finds
     /// out before it sends one.
     ended: CancellationToken,
-    /// A request under way asks for another protocol: then the end of HTTP is no end of the connection.
-    upgrading: Cell<bool>,
     /// Of the pod's budget: an upgraded connection keeps it.
     place: Rc<Place>,
 }
@@ -85,7 +82,7 @@ pub async fn hold<S>(
     (record, place): (&ConnectionRecord, Place),
 ) -> Result<(), ConnectionError>
 where
-    S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
+    S: Transport,
 {
     let gate = Rc::new(Gate {
         worker: Rc::clone(worker),
@@ -100,7 +97,6 @@ where
         application: RefCell::new(None),
         dialling: tokio::sync::Mutex::new(()),
         ended: CancellationToken::new(),
-        upgrading: Cell::new(false),
         place: Rc::new(place),
     });
     if let Some(application) = application {
@@ -114,7 +110,7 @@ where
     let mut over = quietly(async {
         tokio::select! {
             () = worker.shared.stopping.cancelled() => {}
-            () = gate.application_left() => {}
+            () = gate.ended.cancelled() => {}
         }
     });
     let drain = poll_fn(|task| {
@@ -180,7 +176,7 @@ impl Gate {
     ) -> Result<(Response, Option<Line>), ConnectionError> {
         let (mut head, body) = request.into_parts();
         let enrolment = self.pod.enrolment(&snapshot);
-        if self.identity.is_none() && !sniff::accepts_plaintext(&self.arrival, &enrolment) {
+        if self.identity.is_none() && !sniff::accepts(&self.arrival, &enrolment, Beginning::Anything) {
             return Err(sniff::plaintext_refused(&self.arrival, &enrolment));
         }
         canonical::refuse_tunnel(&head)?;
@@ -194,7 +190,6 @@ impl Gate {
         read.forwarded.write(&mut head, self.version.into()).map_err(refused)?;
         let taken = Request::from_parts(head, account.counted(body));
         let tunnel = upgrade.tunnel(&taken);
-        self.upgrading.set(tunnel.is_some());
         let (mut response, line) = Box::pin(self.ask(taken, account)).await?;
         // The source's agent believes it, and only this agent may say it.
         response.headers_mut().remove(answer::REASON);
@@ -232,13 +227,6 @@ impl Gate {
         let error = ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
             .with_detail(format!("the application ended the connection before an answer: {last}"));
         Err(account.blame(error))
-    }
-
-    async fn application_left(&self) {
-        self.ended.cancelled().await;
-        if self.upgrading.get() {
-            std::future::pending::<()>().await;
-        }
     }
 
     /// One form is judged and forwarded where rules with an effect speak of the port. Where none does, a request goes on as

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::error::{ConnectionError, Reason, Side};
 use crate::limits;
-use crate::model::{Enrolment, MtlsMode};
+use crate::model::{Beginning, Enrolment, MtlsMode};
 use crate::node::pod::Pod;
 use crate::node::socket;
 use crate::wire::{Prefixed, Sniffed, Sniffer};
@@ -33,7 +33,7 @@ pub async fn opening(
     arrival: &Arrival,
     downstream: TcpStream,
 ) -> Result<Opening, ConnectionError> {
-    let plaintext = accepts_plaintext(arrival, &arrival.enrolment);
+    let plaintext = accepts(arrival, &arrival.enrolment, Beginning::Anything);
     let found = if plaintext && authorize::admits_plaintext(arrival) {
         first_speaker(worker, pod, arrival, &downstream).await
     } else {
@@ -50,10 +50,12 @@ pub async fn opening(
     })
 }
 
-pub(super) fn accepts_plaintext(arrival: &Arrival, enrolment: &Enrolment) -> bool {
+/// Whether what is not mesh TLS is let in.
+pub(super) fn accepts(arrival: &Arrival, enrolment: &Enrolment, beginning: Beginning) -> bool {
     let port = arrival.destination.port();
     let authentication = &enrolment.authentication;
-    authentication.mode(port) == MtlsMode::Permissive || authentication.exempts(port, arrival.client.ip()).is_some()
+    authentication.mode(port) == MtlsMode::Permissive
+        || authentication.exempts(port, arrival.client.ip(), beginning).is_some()
 }
 
 pub(super) fn plaintext_refused(arrival: &Arrival, enrolment: &Enrolment) -> ConnectionError {

@@ -18,4 +18,4 @@ pub use routes::{
 pub(crate) use snapshot::default_trust_domain;
 pub use snapshot::{Destination, Parts, Snapshot, SnapshotVersion};
 pub use traffic::{Balancing, Ejection, RetryBudget, Traffic, TrafficScope};
-pub use workload::{Authentication, Enrolment, Exemption, FailureMode, MtlsMode, Workload};
+pub use workload::{Authentication, Beginning, Enrolment, Exemption, FailureMode, MtlsMode, Workload};

@@ -49,9 +49,8 @@ pub struct Snapshot {
     pub enrolments: HashMap<WorkloadUid, Arc<Enrolment>>,
     #[serde(skip)]
     by_address: HashMap<IpAddr, WorkloadUid>,
-    /// Several Services may share an external address, with different ports.
     #[serde(skip)]
-    by_service_address: HashMap<IpAddr, Vec<usize>>,
+    by_service_address: HashMap<IpAddr, Vec<Claim>>,
     #[serde(skip)]
     by_service_name: HashMap<NamespacedName, usize>,
     #[serde(skip)]
@@ -60,12 +59,21 @@ pub struct Snapshot {
     traffic: PerPort<Traffic>,
 }
 
+/// A Service whose address it is. Several may share an external one, with different ports.
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    index: usize,
+    external: bool,
+}
+
 /// What an original destination means.
 #[derive(Debug, Clone, Copy)]
 pub enum Destination<'a> {
     Service {
         service: &'a Service,
         port: &'a ServicePort,
+        /// Those of the port that this address leads to.
+        endpoints: &'a [Endpoint],
     },
     /// A Service's address with a port that it does not have.
     UnknownPort {
@@ -135,10 +143,10 @@ impl Snapshot {
 
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let mut by_service_address: HashMap<IpAddr, Vec<usize>> = HashMap::new();
+        let mut by_service_address: HashMap<IpAddr, Vec<Claim>> = HashMap::new();
         for (index, service) in parts.services.iter().enumerate() {
-            for address in &service.addresses {
-                by_service_address.entry(*address).or_default().push(index);
+            for (address, external) in service.every_address() {
+                by_service_address.entry(address).or_default().push(Claim { index, external });
             }
         }
         let by_address = owners(&parts.workloads);
@@ -196,12 +204,16 @@ impl Snapshot {
     pub fn destination(&self, address: SocketAddr) -> Destination<'_> {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let mut known = None;
-        for index in self.by_service_address.get(&address.ip()).into_iter().flatten() {
+        for Claim { index, external } in self.by_service_address.get(&address.ip()).into_iter().flatten() {
             let Some(service) = self.services.get(*index) else { continue };
             if let Some(port) = service.ports.iter().find(|port| port.port == address.port()) {
-                return Destination::Service { service, port };
+                let endpoints = port.behind(address.ip(), *external);
+                return Destination::Service { service, port, endpoints };
             }
-            known = known.or(Some(service));
+            // Other ports of an external address are those of the host that it is.
+            if !external {
+                known = known.or(Some(service));
+            }
         }
         if let Some(service) = known {
             return Destination::UnknownPort { service };
@@ -219,11 +231,19 @@ impl Snapshot {
     /// may lead elsewhere, and answer each request.
     pub fn empty_service_ports(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.services.iter().flat_map(|service| {
-            service
-                .ports
-                .iter()
-                .filter(|port| port.endpoints.is_empty() && !self.routes.has(&service.name, port.port))
-                .flat_map(move |port| service.addresses.iter().map(move |address| SocketAddr::new(*address, port.port)))
+            service.ports.iter().filter(|port| !self.routes.has(&service.name, port.port)).flat_map(move |port| {
+                let empty =
+                    service.every_address().filter(|(address, external)| port.behind(*address, *external).is_empty());
+                empty.map(move |(address, _)| SocketAddr::new(address, port.port))
+            })
+        })
+    }
+
+    /// Service addresses and ports that may be outside of the captured networks.
+    pub fn external_service_ports(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.services.iter().flat_map(|service| {
+            let addresses = service.external_addresses.iter();
+            addresses.flat_map(|address| service.ports.iter().map(|port| SocketAddr::new(*address, port.port)))
         })
     }
 

@@ -63,6 +63,8 @@ pub struct Enrolment {
     pub excluded_inbound_ports: Vec<u16>,
     pub excluded_outbound_ports: Vec<u16>,
     pub excluded_outbound_networks: Vec<IpNet>,
+    /// Ports that the pod itself declares for probes and lifecycle hooks.
+    pub probe_ports: Vec<u16>,
     /// The policies that select this pod.
     pub policies: Vec<Arc<Policy>>,
     /// What its namespace did not permit it, in sentences.
@@ -79,12 +81,23 @@ pub struct Authentication {
     pub decided_by: Arc<str>,
 }
 
+/// How a connection without mesh TLS begins, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// With anything, or with nothing yet.
+    Anything,
+    /// With a `ClientHello` of the application's own.
+    OwnTls,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exemption {
     /// Empty: every port.
     pub ports: Vec<u16>,
     pub networks: Vec<IpNet>,
     pub anyone: bool,
+    /// Only for connections that begin with the application's own TLS.
+    pub tls_only: bool,
     pub reason: Arc<str>,
 }
 
@@ -94,11 +107,12 @@ impl Authentication {
         self.ports.iter().find(|(declared, _)| *declared == port).map_or(self.default, |(_, mode)| *mode)
     }
 
-    /// Whether plaintext from `source` may reach a strict `port`.
+    /// Whether what is not mesh TLS may reach a strict `port` from `source`.
     #[must_use]
-    pub fn exempts(&self, port: u16, source: IpAddr) -> Option<&Exemption> {
+    pub fn exempts(&self, port: u16, source: IpAddr, beginning: Beginning) -> Option<&Exemption> {
         self.exemptions.iter().find(|exemption| {
-            (exemption.ports.is_empty() || exemption.ports.contains(&port))
+            (beginning == Beginning::OwnTls || !exemption.tls_only)
+                && (exemption.ports.is_empty() || exemption.ports.contains(&port))
                 && (exemption.anyone || exemption.networks.iter().any(|network| network.contains(&source)))
         })
     }

@@ -36,7 +36,12 @@ fn list(paths: &[PathBuf]) -> String {
 
 /// The folder above all pods and the agent's own; what the settings name is not looked for.
 pub fn find(settings: &KernelPaths) -> Result<Paths, CgroupError> {
-    let paths = |pods_cgroup, agent_cgroup| Paths { pin_dir: settings.pin_dir.clone(), pods_cgroup, agent_cgroup };
+    let paths = |pods_cgroup, agent_cgroup| Paths {
+        pin_dir: settings.pin_dir.clone(),
+        pods_cgroup,
+        agent_cgroup,
+        kubelet_cgroup: settings.kubelet_cgroup.clone(),
+    };
     if let (Some(pods), Some(agent)) = (&settings.pods_cgroup, &settings.agent_cgroup) {
         return Ok(paths(pods.clone(), agent.clone()));
     }

@@ -19,9 +19,11 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use weft_proto::names::WorkloadUid;
 
+use super::keeper::Waker;
 use super::netns::Netns;
 use super::originals::Originals;
 use super::pod::{Pod, Role};
+use super::probing::{Probing, reached_from_here};
 use super::sandbox::Sandboxes;
 use super::{row, socket, sysctl};
 use crate::admin::{HookStatus, PodCounters};
@@ -59,6 +61,7 @@ pub struct Enroller {
     events: Option<Events>,
     surroundings: Surroundings,
     originals: Originals,
+    probing: Probing,
     started: Instant,
     attached: bool,
     settles: bool,
@@ -132,6 +135,7 @@ impl Enroller {
         let events =
             datapath.events().inspect_err(|error| tracing::warn!(%error, "the kernel's events cannot be read")).ok();
         Self {
+            probing: Probing::new(datapath.paths()),
             datapath,
             events,
             surroundings,
@@ -153,14 +157,17 @@ impl Enroller {
     pub fn reconcile(&mut self, snapshot: &Snapshot, confirmed: bool) -> Result<Vec<Outcome>, BpfError> {
         self.datapath.publish_networks(&row::networks(snapshot))?;
         let empty: Vec<_> = snapshot.empty_service_ports().collect();
-        if let Err(error) = self.datapath.publish_destinations(&empty, &row::never_captured(snapshot)) {
-            // Only shortcuts: the agent refuses the same connections itself.
-            tracing::error!(%error, "services without endpoints are not refused in the kernel");
+        let external: Vec<_> = snapshot.external_service_ports().collect();
+        if let Err(error) = self.datapath.publish_destinations(&external, &empty, &row::never_captured(snapshot)) {
+            // The refusals are only shortcuts: the agent refuses the same connections itself.
+            tracing::error!(%error, "the kernel does not know all services with external addresses or without endpoints");
         }
         if confirmed {
             self.disenrol_unwanted(snapshot);
         }
         self.end_what_left();
+        let probed = snapshot.enrolments.values().any(|enrolment| !enrolment.probe_ports.is_empty());
+        self.probing.follow(&self.datapath, probed, confirmed);
         let outcomes: Vec<Outcome> =
             snapshot.enrolments.values().map(|enrolment| self.follow(snapshot, enrolment)).collect();
         // Before that, a predecessor's hooks or a crashed one's rows do better than hooks that know fewer pods.
@@ -175,6 +182,11 @@ impl Enroller {
         }
         self.forget_others();
         Ok(outcomes)
+    }
+
+    /// Whom to wake when the node changes between two looks.
+    pub fn wake(&mut self, waker: Waker) {
+        self.probing.wake(waker);
     }
 
     /// No predecessor can need anything any more: what other versions left goes as soon as this one is attached.
@@ -240,7 +252,14 @@ impl Enroller {
                 detail,
             }
         };
-        attachments.into_iter().map(hook).collect()
+        let missing = self.probing.problem().map(|why| HookStatus {
+            name: "probe_ops".to_owned(),
+            target: "kubelet".to_owned(),
+            pinned: false,
+            attached: false,
+            detail: Some(format!("probes are known by the node's address alone: {why}")),
+        });
+        attachments.into_iter().map(hook).chain(missing).collect()
     }
 
     /// Whether some pod has begun to wait a moment ago: then it is worth looking again soon.
@@ -251,6 +270,7 @@ impl Enroller {
 
     /// Puts everything of this agent in force again, after a successor that had begun and gave up.
     pub fn reassert(&mut self) {
+        self.probing.reassert();
         for (uid, enrolled) in &self.enrolled {
             if let Err(error) = put(&self.datapath, &enrolled.row, &enrolled.pod.netns, &enrolled.listeners) {
                 tracing::error!(workload = %uid, %error, "a pod is not captured any more");
@@ -355,7 +375,7 @@ impl Enroller {
         }
         let named = enrolment.netns.as_deref();
         let Ok(netns) = self.surroundings.sandboxes.netns(&enrolment.uid, named) else { return };
-        let row = row::pod(snapshot, enrolment, netns.cookie());
+        let row = reached_from_here(row::pod(snapshot, enrolment, netns.cookie()));
         if self.guarded.get(&enrolment.uid) == Some(&row) {
             return;
         }
@@ -369,7 +389,7 @@ impl Enroller {
         let Some(enrolled) = self.enrolled.get_mut(&enrolment.uid) else { return Ok(()) };
         enrolled.pod.remember(enrolment);
         enrolled.leaving = None;
-        let wanted = row::pod(snapshot, enrolment, enrolled.pod.netns.cookie());
+        let wanted = reached_from_here(row::pod(snapshot, enrolment, enrolled.pod.netns.cookie()));
         if wanted != enrolled.row {
             self.datapath.update(&wanted)?;
             enrolled.row = wanted;
@@ -390,7 +410,7 @@ impl Enroller {
         self.prepare_settings(&netns, enrolment)?;
         let inherits = self.inherited.contains_key(&(enrolment.uid.to_string(), cookie.0));
         let listeners = self.listeners_of(enrolment, &netns)?;
-        let wanted = row::pod(snapshot, enrolment, cookie);
+        let wanted = reached_from_here(row::pod(snapshot, enrolment, cookie));
         put(&self.datapath, &wanted, &netns, &listeners)?;
         let pod = Arc::new(Pod::new(Arc::clone(enrolment), netns));
         let enrolled = Enrolled {

@@ -57,11 +57,12 @@ impl Waker {
 
 impl Keeper {
     pub fn start(
-        enroller: Enroller,
+        mut enroller: Enroller,
         snapshots: Snapshots,
         publish: watch::Sender<Arc<KernelSide>>,
     ) -> io::Result<Self> {
         let (commands, arrivals) = sync_channel(limits::KEEPER_COMMANDS);
+        enroller.wake(Waker(commands.clone()));
         let thread = std::thread::Builder::new()
             .name("keeper".to_owned())
             .spawn(move || run(enroller, &snapshots, &arrivals, &publish))?;

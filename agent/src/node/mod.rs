@@ -3,9 +3,12 @@
 pub mod cgroups;
 pub mod enrol;
 pub mod keeper;
+mod kubelet;
 pub mod netns;
 pub mod originals;
 pub mod pod;
+mod probing;
+mod process;
 mod row;
 pub mod sandbox;
 pub mod self_test;

@@ -39,7 +39,10 @@ pub fn restore_all(run_dir: &Path, sysctl_root: &Path, sandboxes: &Sandboxes) ->
             netns.run(|| sysctl::restore(sysctl_root, &row.settings))??;
         }
     }
-    if originals.rows.is_empty() { Ok(()) } else { fs::remove_file(originals.file) }
+    match fs::remove_file(originals.file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 impl Originals {

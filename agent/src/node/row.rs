@@ -10,7 +10,7 @@ use crate::bpf::{CapturedPod, Failure, Listener, Mode, NetnsCookie, NetworkRule,
 use crate::model::{Enrolment, FailureMode, MtlsMode, Snapshot};
 use crate::upgrade::ListenerName;
 
-/// Everything that the kernel is to know about one pod.
+/// Everything that the kernel is to know about one pod, apart from how this node reaches it.
 pub fn pod(snapshot: &Snapshot, enrolment: &Enrolment, netns: NetnsCookie) -> CapturedPod {
     let addresses = snapshot.workloads.get(&enrolment.uid).map_or(&[][..], |workload| &workload.addresses);
     let address4 = addresses.iter().find_map(|address| match address {
@@ -37,6 +37,9 @@ pub fn pod(snapshot: &Snapshot, enrolment: &Enrolment, netns: NetnsCookie) -> Ca
         inbound_ports: declared.chain(excluded).collect(),
         excluded_outbound_ports: enrolment.excluded_outbound_ports.iter().copied().collect(),
         excluded_outbound_networks: enrolment.excluded_outbound_networks.iter().copied().collect(),
+        probe_ports: enrolment.probe_ports.iter().copied().collect(),
+        node4: None,
+        node6: None,
         flight_limit: DEFAULT_FLIGHT_LIMIT,
     }
 }

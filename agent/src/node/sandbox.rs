@@ -13,6 +13,7 @@ use weft_proto::names::WorkloadUid;
 
 use super::cgroups;
 use super::netns::Netns;
+use super::process::Process;
 use crate::bpf::NetnsCookie;
 use crate::limits;
 
@@ -24,13 +25,6 @@ pub struct Sandboxes {
     home: NetnsCookie,
     /// The sandbox's process of pods that were found before: the tree of cgroups is walked once for each.
     known: RefCell<HashMap<WorkloadUid, Process>>,
-}
-
-/// A process, told apart from later ones of its number by when it was started (in ticks since boot).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Process {
-    started: u64,
-    number: u32,
 }
 
 impl Sandboxes {
@@ -78,7 +72,7 @@ impl Sandboxes {
         processes.sort_unstable();
         for process in processes {
             let Some(netns) = process.netns() else { continue };
-            let stays = cgroups::processes(&folder, limits::CGROUP_DEPTH).contains(&process.number);
+            let stays = cgroups::processes(&folder, limits::CGROUP_DEPTH).contains(&process.number());
             if stays && netns.cookie() != self.home {
                 return Ok((process, netns));
             }
@@ -115,19 +109,4 @@ impl Sandboxes {
 fn inode(path: &Path) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt as _;
     Ok(fs::metadata(path)?.ino())
-}
-
-impl Process {
-    /// Its start is the 22nd field of `proc_pid_stat(5)`, counted after its name, which may hold anything.
-    fn look_at(number: u32) -> Option<Self> {
-        let text = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
-        let started = text.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
-        Some(Self { started, number })
-    }
-
-    /// The network namespace that it is in, as long as it runs.
-    fn netns(self) -> Option<Netns> {
-        let netns = Netns::open(Path::new(&format!("/proc/{}/ns/net", self.number))).ok()?;
-        (Self::look_at(self.number) == Some(self)).then_some(netns)
-    }
 }

@@ -1,6 +1,7 @@
 //! What a destination means, and which endpoints may serve a connection to it. Pure.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use weft_proto::names::{Namespace, NamespacedName};
 
@@ -25,6 +26,8 @@ pub struct Target {
 pub struct Candidates {
     pub target: Target,
     pub endpoints: Vec<Endpoint>,
+    /// The client keeps its endpoint for so long.
+    pub affinity: Option<Duration>,
     /// Each request has a way of its own: routes say so, or the port is declared to be HTTP.
     pub by_request: bool,
 }
@@ -41,18 +44,19 @@ pub fn choose(
     let direct = |workload| Candidates {
         target: target(None, Protocol::Undeclared),
         endpoints: vec![Endpoint { address: asked, workload }],
+        affinity: None,
         by_request: false,
     };
     match snapshot.destination(asked) {
-        Destination::Service { service, port } => {
+        Destination::Service { service, port, endpoints } => {
             let routed = client.is_some_and(|client| snapshot.routes(&service.name, port.port, client).is_some());
             let protocol = declared(&port.app_protocol);
             let by_request = routed || matches!(protocol, Protocol::Http1 | Protocol::Http2);
-            if port.endpoints.is_empty() && !by_request {
+            if endpoints.is_empty() && !by_request {
                 return Err(no_endpoint(&service.name, asked));
             }
             let target = target(Some(service.name.clone()), protocol);
-            Ok(Candidates { target, endpoints: port.endpoints.clone(), by_request })
+            Ok(Candidates { target, endpoints: endpoints.to_vec(), affinity: port.affinity, by_request })
         }
         Destination::UnknownPort { service } => Err(no_endpoint(&service.name, asked).with_detail(format!(
             "Service {} has no port {}",
@@ -106,7 +110,7 @@ mod tests {
     fn port(port: u16, app_protocol: &str, endpoints: &[&str]) -> ServicePort {
         let endpoint = |address: &&str| Endpoint { address: address.parse().unwrap(), workload: None };
         let endpoints = endpoints.iter().map(endpoint).collect();
-        ServicePort { port, name: "".into(), app_protocol: app_protocol.into(), endpoints }
+        ServicePort { port, name: "".into(), app_protocol: app_protocol.into(), endpoints, local: None, affinity: None }
     }
 
     fn source() -> Enrolment {
@@ -124,6 +128,7 @@ mod tests {
             excluded_inbound_ports: Vec::new(),
             excluded_outbound_ports: Vec::new(),
             excluded_outbound_networks: Vec::new(),
+            probe_ports: Vec::new(),
             policies: Vec::new(),
             refused: Vec::new(),
         }
@@ -133,6 +138,7 @@ mod tests {
         let web = Service {
             name: "shop/web".parse().unwrap(),
             addresses: vec!["10.96.0.1".parse().unwrap()],
+            external_addresses: vec!["203.0.113.1".parse().unwrap()],
             ports: vec![port(80, "", &["10.1.0.1:8080"]), port(25, "tcp", &["10.1.0.1:2525"]), port(81, "", &[])],
         };
         let snapshot = Snapshot::new(Parts {
@@ -152,6 +158,7 @@ mod tests {
         assert_eq!(route.endpoints[0].address, "10.1.0.1:8080".parse().unwrap());
         assert_eq!(route.target.protocol, Protocol::Undeclared);
         assert_eq!(chosen("10.96.0.1:25").unwrap().target.protocol, Protocol::Opaque);
+        assert_eq!(chosen("203.0.113.1:80").unwrap().target.service, Some("shop/web".parse().unwrap()));
     }
 
     #[test]
@@ -166,5 +173,8 @@ mod tests {
     fn no_endpoint_and_no_such_port_are_said() {
         assert_eq!(chosen("10.96.0.1:81"), Err(Reason::NoEndpoint));
         assert_eq!(chosen("10.96.0.1:82"), Err(Reason::NoEndpoint));
+        assert_eq!(chosen("203.0.113.1:81"), Err(Reason::NoEndpoint));
+        let elsewhere = chosen("203.0.113.1:82").unwrap();
+        assert_eq!((elsewhere.target.service, elsewhere.endpoints.len()), (None, 1), "a port of the host itself");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! No byte of the application has been sent, so every failed attempt may be followed by another one.
 
-use crate::balance::{Outstanding, Terms};
+use crate::balance::{Affinity, Outstanding, Terms};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::Version;
 use crate::http::pool::LineKey;
@@ -39,9 +39,9 @@ pub async fn connect(
 ) -> Result<Connected, ConnectionError> {
     let mut tried: Vec<Endpoint> = Vec::new();
     let mut last = ConnectionError::new(Side::Local, Reason::NoEndpoint);
+    let terms = Terms { affinity: affinity(pod, candidates), ..Terms::connection(&candidates.endpoints) };
     for _ in 0..limits::ENDPOINT_ATTEMPTS {
-        let picked =
-            worker.balancer.borrow_mut().pick(Terms::connection(&candidates.endpoints), &tried, &mut rand::rng());
+        let picked = worker.balancer.borrow_mut().pick(terms, &tried, &mut rand::rng());
         let Some((endpoint, outstanding)) = picked else { break };
         record.attempts += 1;
         record.destination.address = Some(endpoint.address);
@@ -67,4 +67,9 @@ pub async fn connect(
         }
     }
     Err(last)
+}
+
+fn affinity<'a>(pod: &'a Pod, candidates: &'a Candidates) -> Option<Affinity<'a>> {
+    let (service, timeout) = candidates.target.service.as_ref().zip(candidates.affinity)?;
+    Some(Affinity { client: &pod.uid, service, port: candidates.target.port, timeout })
 }

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use http::request::Parts;
 use weft_proto::names::{Namespace, NamespacedName, WorkloadUid};
 
+use crate::balance::Affinity;
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::is_grpc;
 use crate::http::canonical::Canonical;
@@ -34,6 +35,9 @@ pub struct Route<'a> {
     /// The Service and port that the endpoints are of; None for an address without one.
     of: Option<(&'a NamespacedName, u16)>,
     endpoints: Cow<'a, [Endpoint]>,
+    /// The client keeps its endpoint for so long.
+    affinity: Option<Duration>,
+    client: WorkloadUid,
     traffic: &'a Traffic,
     pub version: Version,
     grpc: bool,
@@ -44,7 +48,7 @@ pub struct Route<'a> {
 /// The routes of the port that was asked for, as the client's namespace sees them.
 pub fn routes<'a>(conversation: &Conversation, snapshot: &'a Snapshot) -> Option<&'a Routes> {
     match snapshot.destination(conversation.asked) {
-        Destination::Service { service, port } => {
+        Destination::Service { service, port, .. } => {
             snapshot.routes(&service.name, port.port, conversation.namespace.as_ref()?).map(AsRef::as_ref)
         }
         Destination::UnknownPort { .. } | Destination::Workload(_) | Destination::Foreign => None,
@@ -106,6 +110,8 @@ impl<'a> Route<'a> {
             backend: None,
             of: None,
             endpoints: Cow::Borrowed(&[]),
+            affinity: None,
+            client: conversation.pod.uid.clone(),
             traffic: Traffic::unsaid(),
             version: if grpc { Version::Http2 } else { conversation.version },
             grpc,
@@ -117,13 +123,13 @@ impl<'a> Route<'a> {
     /// The endpoints that may serve the request: of one backend of the rule, by its weight, or of what was asked for.
     pub fn lead(&mut self, snapshot: &'a Snapshot, client: Option<&Namespace>) -> Result<(), ConnectionError> {
         match (self.destination, self.chosen) {
-            (Destination::Service { service, port }, chosen) => {
+            (Destination::Service { service, port, endpoints }, chosen) => {
                 if let Some(client) = client {
                     self.traffic = snapshot.traffic(&service.name, port.port, client);
                 }
                 match chosen {
                     Some(chosen) => self.follow(snapshot, chosen),
-                    None => self.lead_to(&service.name, port),
+                    None => self.lead_to(&service.name, port, endpoints),
                 }
             }
             (Destination::UnknownPort { service }, _) => Err(no_endpoint(&service.name, self.asked)),
@@ -138,14 +144,20 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The endpoints of a Service port, in the protocol that it declares.
-    fn lead_to(&mut self, service: &'a NamespacedName, port: &'a ServicePort) -> Result<(), ConnectionError> {
+    /// These endpoints of a Service port, in the protocol that it declares.
+    fn lead_to(
+        &mut self,
+        service: &'a NamespacedName,
+        port: &'a ServicePort,
+        endpoints: &'a [Endpoint],
+    ) -> Result<(), ConnectionError> {
         self.of = Some((service, port.port));
-        if port.endpoints.is_empty() {
+        self.affinity = port.affinity;
+        if endpoints.is_empty() {
             return Err(ConnectionError::new(Side::Local, Reason::NoEndpoint)
                 .with_detail(format!("no endpoint of Service {service} is ready for port {}", port.port)));
         }
-        self.endpoints = Cow::Borrowed(&port.endpoints);
+        self.endpoints = Cow::Borrowed(endpoints);
         match declared(&port.app_protocol) {
             Protocol::Http2 => self.version = Version::Http2,
             // gRPC has no other form than HTTP/2, whatever a port is called.
@@ -176,7 +188,7 @@ impl<'a> Route<'a> {
                 let row = snapshot
                     .service_port(service, *port)
                     .ok_or_else(|| broken(format!("{who} leads to Service {service}, which has no port {port}")))?;
-                self.lead_to(service, row)
+                self.lead_to(service, row, row.instead_of(self.asked.ip()))
             }
         }
     }
@@ -214,6 +226,12 @@ impl<'a> Route<'a> {
                 require_mesh_tls: self.require_mesh_tls,
             },
             endpoints: &self.endpoints,
+            affinity: self.of.zip(self.affinity).map(|((service, port), timeout)| Affinity {
+                client: &self.client,
+                service,
+                port,
+                timeout,
+            }),
             version: self.version,
             traffic: self.traffic,
             retry: self.retry(),

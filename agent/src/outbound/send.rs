@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 use weft_proto::names::NamespacedName;
 
-use crate::balance::{Outstanding, Terms};
+use crate::balance::{Affinity, Outstanding, Terms};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{REASON, grpc_status};
 use crate::http::engine::Unsent;
@@ -32,6 +32,7 @@ pub struct Plan<'a> {
     pub snapshot: &'a Snapshot,
     pub target: Target,
     pub endpoints: &'a [Endpoint],
+    pub affinity: Option<Affinity<'a>>,
     pub version: Version,
     pub traffic: &'a Traffic,
     pub retry: Option<&'a RetryPolicy>,
@@ -42,7 +43,12 @@ pub struct Plan<'a> {
 
 impl Plan<'_> {
     fn terms(&self) -> Terms<'_> {
-        Terms { endpoints: self.endpoints, balancing: self.traffic.balancing, ejection: self.traffic.ejection }
+        Terms {
+            endpoints: self.endpoints,
+            balancing: self.traffic.balancing,
+            ejection: self.traffic.ejection,
+            affinity: self.affinity,
+        }
     }
 
     /// How long an attempt that begins now may take. Its end is then this file's to judge, not only its caller's.

@@ -37,7 +37,7 @@ impl Account {
     #[must_use]
     pub fn open(telemetry: &Telemetry, record: Box<RequestRecord>) -> Self {
         Self {
-            name: record.id.header(),
+            name: HeaderValue::try_from(record.id.to_string()).unwrap_or_else(|_| HeaderValue::from_static("")),
             record: Some(record),
             started: Instant::now(),
             upload: Rc::default(),

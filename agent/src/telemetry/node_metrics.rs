@@ -58,6 +58,8 @@ fn register_node(registry: &mut Registry, view: &NodeView) {
     flag("ready", "1 while the agent serves", view.status.ready);
     flag("draining", "1 while the agent only ends what it carries", view.status.draining);
     flag("controller_connected", "1 while the Discovery stream is open", view.status.controller.connected);
+    let by_address = view.status.kernel.hooks.iter().any(|hook| hook.name == "probe_ops" && !hook.attached);
+    flag("probes_by_address", "1 while kubelet's probes are known by the node's address alone", by_address);
     if let Some(applied) = view.snapshot_applied {
         let age = Seconds::default();
         age.set((Timestamp::now().duration_since(applied)).as_secs_f64());

@@ -6,8 +6,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::HeaderValue;
 use jiff::Timestamp;
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
@@ -31,15 +29,6 @@ impl ConnectionId {
     pub(super) const fn number(self) -> u64 {
         self.0
     }
-
-    /// As a header's value says it.
-    #[must_use]
-    pub fn header(self) -> HeaderValue {
-        let digits = self.0.to_be_bytes().map(|byte| [byte >> 4, byte & 15]);
-        let text = digits.as_flattened().iter().map(|digit| HEXADECIMAL[usize::from(*digit)]).collect::<Vec<u8>>();
-        // Digits are always a value.
-        HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| HeaderValue::from_static(""))
-    }
 }
 
 impl fmt::Display for ConnectionId {
@@ -47,8 +36,6 @@ impl fmt::Display for ConnectionId {
         write!(formatter, "{:016x}", self.0)
     }
 }
-
-const HEXADECIMAL: [u8; 16] = *b"0123456789abcdef";
 
 /// Not the sixteen hexadecimal digits of a connection id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -28,6 +28,12 @@ pub(super) fn judge(bytes: &[u8]) -> Beginning {
     }
 }
 
+/// Whether a connection begins with a `ClientHello`, whoever it is for.
+#[must_use]
+pub fn is_tls(bytes: &[u8]) -> bool {
+    handshake_bytes(bytes).is_ok_and(|handshake| handshake.first() == Some(&MESSAGE_CLIENT_HELLO))
+}
+
 struct NotTls;
 
 /// The content of the handshake records at the beginning of `bytes`, whole or in part.
@@ -201,6 +207,7 @@ mod tests {
         for hello in [mesh_hello(), records(&mesh_hello(), 700)] {
             assert!(hello.len() < limits::SNIFF_MAXIMUM);
             assert_eq!(judge(&hello), Beginning::Mesh);
+            assert!(is_tls(&hello));
             for length in 0..hello.len() {
                 assert_eq!(judge(&hello[..length]), Beginning::Undecided, "after {length} bytes");
             }

@@ -34,6 +34,12 @@ impl<S> Prefixed<S> {
         &self.stream
     }
 
+    /// The bytes that were not read again yet.
+    #[must_use]
+    pub fn prefix(&self) -> &[u8] {
+        self.prefix.as_ref().map_or(&[], |prefix| &prefix.bytes[prefix.replayed..])
+    }
+
     /// The stream and the bytes that were not read again yet.
     #[must_use]
     pub fn into_parts(self) -> (Vec<u8>, S) {

@@ -4,8 +4,8 @@ use crate::address::{Address, Port};
 use crate::limits::{CAPTURE_PORT_FIRST, CAPTURE_PORTS};
 use crate::reason::Reason;
 use crate::rows::{
-    DESTINATION_EMPTY, DESTINATION_NEVER, FAIL_OPEN, NETWORK_CAPTURED, NETWORK_NEVER, POD_HAS_EXCLUDED_NETWORKS,
-    POD_HAS_PORT_RULES, POD_OUTBOUND, PodRow, ROLE_OUTBOUND,
+    DESTINATION_CAPTURED, DESTINATION_EMPTY, DESTINATION_NEVER, FAIL_OPEN, NETWORK_CAPTURED, NETWORK_NEVER,
+    POD_HAS_EXCLUDED_NETWORKS, POD_HAS_PORT_RULES, POD_OUTBOUND, PodRow, ROLE_OUTBOUND,
 };
 use crate::worker::{Agent, Workers, choose};
 
@@ -75,12 +75,12 @@ pub fn decide(attempt: &Attempt, pod: &PodRow, lookups: &impl ConnectLookups) ->
     if is_excluded(attempt, pod, lookups) {
         return Pass(Reason::OUTBOUND_EXCLUDED);
     }
-    match lookups.network(destination) {
-        NETWORK_CAPTURED => {}
-        NETWORK_NEVER => return Pass(Reason::OUTBOUND_NEVER_CAPTURED),
+    let kind = lookups.destination(destination, attempt.port);
+    match (lookups.network(destination), kind) {
+        (NETWORK_NEVER, _) => return Pass(Reason::OUTBOUND_NEVER_CAPTURED),
+        (NETWORK_CAPTURED, _) | (_, DESTINATION_CAPTURED | DESTINATION_EMPTY) => {}
         _ => return Pass(Reason::OUTBOUND_OUTSIDE),
     }
-    let kind = lookups.destination(destination, attempt.port);
     if kind == DESTINATION_NEVER {
         return Pass(Reason::OUTBOUND_NEVER_CAPTURED);
     }

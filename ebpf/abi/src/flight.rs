@@ -10,7 +10,7 @@ use crate::layout::plain;
 /// The version byte of every value.
 pub const FLIGHT_VERSION: u8 = 1;
 
-/// Names a connection between the two ends of one network namespace.
+/// Names a connection of one network namespace: in `FLOWS` and `PEERS` both ends are there, in `PROBES` the opening one.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FlightKey {
@@ -22,7 +22,7 @@ pub struct FlightKey {
 plain!(FlightKey, 48);
 
 /// What the opening end tells the accepting end: the original destination in `FLOWS`, the real client
-/// in `PEERS`.
+/// in `PEERS`. In `PROBES` that the row is there says everything.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlightRow {
@@ -72,6 +72,8 @@ pub const FACT_CLIENT: u8 = 4;
 pub const FACT_CARRIED: u8 = 8;
 /// No room was left in `PEERS` for this socket of the agent: the app would see the wrong client.
 pub const FACT_UNPUBLISHED: u8 = 16;
+/// Kubelet connects this socket.
+pub const FACT_PROBER: u8 = 32;
 
 impl SocketFact {
     /// A fact of the given kind.

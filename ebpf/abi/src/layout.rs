@@ -2,7 +2,7 @@
 
 use core::mem::{align_of, size_of};
 
-use crate::rows;
+use crate::{probe, rows};
 
 /// Types that are nothing but their bytes: any bytes of the right length are a value.
 ///
@@ -51,6 +51,7 @@ const fn hash() -> u64 {
     state = shape::<rows::DestinationKey>(state);
     state = shape::<rows::Counters>(state);
     state = shape::<rows::Heartbeats>(state);
+    state = shape::<probe::Prober>(state);
     shape::<rows::Event>(state)
 }
 

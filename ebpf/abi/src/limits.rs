@@ -15,6 +15,13 @@ pub const MAX_WORKERS: u32 = 16;
 /// and page faults cause, below what a person calls an outage.
 pub const HEARTBEAT_LIMIT_NANOSECONDS: u64 = 2_000_000_000;
 
+/// Connections of kubelet on record: probes of [`MAX_PODS`] pods at the same moment, several of each. The newest are
+/// kept, because somebody that a hook of kubelet's calls may never hang up.
+pub const MAX_PROBES: u32 = MAX_PODS * 8;
+
+/// A connection of kubelet is looked up when its SYN arrives; a SYN is repeated for about as long as this.
+pub const PROBE_LIMIT_NANOSECONDS: u64 = 120_000_000_000;
+
 /// Captured pods of one node; Kubernetes' own largest supported value is 500.
 pub const MAX_PODS: u32 = 1024;
 /// One listener for each pod, role and worker.

@@ -6,7 +6,7 @@
 use crate::layout::plain;
 
 /// Room for reasons in the counters; new ones take a free number.
-pub const REASONS: usize = 32;
+pub const REASONS: usize = 64;
 
 /// A reason. At the kernel border it is a plain number.
 #[repr(C)]
@@ -24,7 +24,7 @@ macro_rules! reasons {
             pub const ALL: &'static [(Self, &'static str)] = &[$((Self::$constant, $name)),*];
 
             /// One bit for each reason that is also written to the event ring.
-            const RARE: u32 = $(($rare as u32) << $number |)* 0;
+            const RARE: u64 = $(($rare as u64) << $number |)* 0;
         }
     };
 }
@@ -61,6 +61,9 @@ reasons! {
     28 MPTCP_REFUSED "mptcp_refused" false "An MPTCP socket was refused; runtimes fall back to TCP."
     29 OUTBOUND_LOST_AGENT "outbound_lost_agent" true "The agent went between connect and its SYN: reset."
     30 FACT_LOST "fact_lost" true "The accepted socket's storage could not be written: reset, or the app sees its own address."
+    31 INBOUND_PROBE "inbound_probe" false "Kubelet's probe of a port that the pod declares for it: passed."
+    32 INBOUND_PROBE_BY_ADDRESS "inbound_probe_by_address" true "Taken for kubelet's probe by the node's address alone: passed."
+    33 INBOUND_NODE_NOT_PROBE "inbound_node_not_probe" false "From the node's address at a declared port, and not on record as kubelet's: decided as anybody's, and counted there, too."
 }
 
 const _: () = assert!(Reason::ALL.len() <= REASONS);
@@ -76,7 +79,7 @@ impl Reason {
     #[inline(always)]
     #[must_use]
     pub const fn is_rare(self) -> bool {
-        Self::RARE >> (self.0 & 31) & 1 == 1
+        Self::RARE >> (self.0 & 63) & 1 == 1
     }
 }
 
@@ -91,6 +94,6 @@ mod tests {
             assert_eq!(Reason::ALL.iter().filter(|(_, other)| other == name).count(), 1);
         }
         assert!(Reason::MPTCP_REFUSED.name() == Some("mptcp_refused") && !Reason::MPTCP_REFUSED.is_rare());
-        assert!(Reason::FLOWS_FULL.is_rare());
+        assert!(Reason::FLOWS_FULL.is_rare() && !Reason::INBOUND_PROBE.is_rare());
     }
 }

@@ -14,6 +14,9 @@ pub const POD_HAS_PORT_RULES: u32 = 4;
 /// The pod excludes outbound networks.
 pub const POD_HAS_EXCLUDED_NETWORKS: u32 = 8;
 
+/// The pod declares ports for probes or lifecycle hooks.
+pub const POD_HAS_PROBES: u32 = 16;
+
 /// Without a live agent the pod's connections go direct and its permissive ports take plaintext.
 pub const FAIL_OPEN: u32 = 1;
 /// Without a live agent nothing of the pod goes out or in.
@@ -36,6 +39,9 @@ pub struct PodRow {
     /// The pod's addresses; [`Address::NONE`] where it has none of that family.
     pub address4: Address,
     pub address6: Address,
+    /// The addresses from which this node itself connects to the pod; [`Address::NONE`] where it cannot.
+    pub node4: Address,
+    pub node6: Address,
     /// Bit n: port 61000 + n is bound by one of the agent's listeners.
     pub listener_ports: u64,
     /// Bit n: worker n has listeners in this namespace.
@@ -52,7 +58,7 @@ pub struct PodRow {
     pub spare: [u64; POD_SPARE],
 }
 
-plain!(PodRow, 64 + 8 * POD_SPARE);
+plain!(PodRow, 96 + 8 * POD_SPARE);
 
 impl PodRow {
     /// Whether the address is one of the pod's own.
@@ -60,6 +66,13 @@ impl PodRow {
     #[must_use]
     pub fn has_address(&self, address: Address) -> bool {
         address == self.address4 || address == self.address6
+    }
+
+    /// Whether this is the address from which the node itself connects to the pod.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_reached_from(&self, source: Address) -> bool {
+        source != Address::NONE && (source == self.node4 || source == self.node6)
     }
 
     /// The pod's own address of the other address' family, if it has one.
@@ -131,6 +144,8 @@ impl OpenPortKey {
 pub const DIRECTION_INBOUND: u16 = 1;
 /// The rule is for connections of the pod; the only mode that means anything is [`MODE_EXCLUDED`].
 pub const DIRECTION_OUTBOUND: u16 = 2;
+/// The pod declares this port for a probe or a lifecycle hook; the mode means nothing.
+pub const DIRECTION_PROBE: u16 = 3;
 
 /// Key of `PORT_RULES`; the value is a mode.
 #[repr(C)]
@@ -197,10 +212,12 @@ impl ExcludedNetworkKey {
 pub const DESTINATION_EMPTY: u32 = 1;
 /// Never captured, while other ports of the address may be: `default/kubernetes`, the API server.
 pub const DESTINATION_NEVER: u32 = 2;
+/// A service port at an address outside of the captured networks, whose other ports are a host's own.
+pub const DESTINATION_CAPTURED: u32 = 3;
 
-/// Key of `DESTINATIONS`; the value is one of the two above.
+/// Key of `DESTINATIONS`; the value is one of the three above.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct DestinationKey {
     pub address: Address,
     pub port: Port,

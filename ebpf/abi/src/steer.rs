@@ -6,6 +6,7 @@
 use crate::address::{Address, Port, Tuple};
 use crate::connect::PROTOCOL_TCP;
 use crate::listening::{OpenPorts, is_reachable};
+use crate::probe::{Probe, ProbeLookups, recognise};
 use crate::reason::Reason;
 use crate::rows::{
     FAIL_OPEN, MODE_EXCLUDED, MODE_PERMISSIVE, POD_HAS_PORT_RULES, POD_INBOUND, PodRow, ROLE_INBOUND, ROLE_OUTBOUND,
@@ -13,7 +14,7 @@ use crate::rows::{
 use crate::worker::{Agent, Workers, choose};
 
 /// What the verdict reads from maps, only when it needs it.
-pub trait SteerLookups: Workers + OpenPorts {
+pub trait SteerLookups: Workers + OpenPorts + ProbeLookups {
     /// Whether `FLOWS` has this connection.
     fn has_flow(&self) -> bool;
     /// Whether `PEERS` has this connection.
@@ -114,6 +115,12 @@ fn decide_inbound(arrival: &Arrival, pod: &PodRow, lookups: &impl SteerLookups) 
         // can find it, or not at all when the map is full, and neither may go around policy; and nobody
         // from outside is to find the agent's own listeners by their ports.
         return SteerVerdict::Drop(Reason::INBOUND_CLOSED_PORT);
+    }
+    // Kubelet has no identity to show, and nobody else is let in by this.
+    match recognise(tuple, pod, lookups) {
+        Probe::Known => return SteerVerdict::Pass(Reason::INBOUND_PROBE),
+        Probe::Assumed => return SteerVerdict::Pass(Reason::INBOUND_PROBE_BY_ADDRESS),
+        Probe::No => {}
     }
     let open = permissive && pod.failure == FAIL_OPEN;
     match choose(pod.workers, ROLE_INBOUND, tuple.hash(), lookups) {

@@ -19,16 +19,16 @@ use crate::maps::{FLOWS, IN_FLIGHT, OPEN_PORTS, PEERS};
 use crate::record;
 
 // From the kernel's `bpf.h`.
-const OP_CONNECT: u32 = 3;
+pub const OP_CONNECT: u32 = 3;
 const OP_ACCEPTED: u32 = 5;
-const OP_STATE: u32 = 10;
+pub const OP_STATE: u32 = 10;
 const OP_LISTEN: u32 = 11;
 const STATE_CALLBACKS: u32 = 4;
-const STATE_ESTABLISHED: u32 = 1;
-const STATE_CLOSE: u32 = 7;
+pub const STATE_ESTABLISHED: u32 = 1;
+pub const STATE_CLOSE: u32 = 7;
 const STATE_LISTEN: u32 = 10;
 const ONLY_NEW: u64 = 1;
-const ANY: u64 = 0;
+pub const ANY: u64 = 0;
 const EEXIST: i32 = 17;
 const MINUS_ONE: u64 = u64::MAX;
 
@@ -188,7 +188,7 @@ fn stopped_listening(hook: *mut bpf_sock_ops) {
 
 /// Adds to the flags that other programs have asked for.
 #[inline(always)]
-fn ask_for_state_callbacks(hook: *mut bpf_sock_ops) {
+pub fn ask_for_state_callbacks(hook: *mut bpf_sock_ops) {
     let flags = field!(hook, bpf_sock_ops_cb_flags) | STATE_CALLBACKS;
     // SAFETY: the helper takes the program's own context. It fails only for request sockets, which
     // these hooks never see.
@@ -201,7 +201,7 @@ fn socket(hook: *mut bpf_sock_ops) -> *mut bpf_sock {
 }
 
 #[inline(always)]
-fn fact<'a>(hook: *mut bpf_sock_ops) -> Option<&'a mut SocketFact> {
+pub fn fact<'a>(hook: *mut bpf_sock_ops) -> Option<&'a mut SocketFact> {
     let socket = socket(hook);
     if socket.is_null() {
         return None;

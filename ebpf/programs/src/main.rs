@@ -15,6 +15,7 @@ mod flow;
 mod listeners;
 mod maps;
 mod peername;
+mod probe;
 mod record;
 mod steer;
 
@@ -62,6 +63,25 @@ pub fn own(hook: SockContext) -> i32 {
 #[cgroup_sock(sock_create)]
 pub fn plain_tcp(hook: SockContext) -> i32 {
     create::refuse_mptcp(hook.sock)
+}
+
+/// Has no verdict: it only keeps books.
+#[sock_ops]
+pub fn probe_ops(hook: SockOpsContext) -> u32 {
+    probe::keep_books(hook.ops);
+    1
+}
+
+/// Default, and only verdict: the connection goes where its owner wanted.
+#[cgroup_sock_addr(connect4)]
+pub fn probe_connect4(hook: SockAddrContext) -> i32 {
+    probe::mark(hook.sock_addr)
+}
+
+/// Default, and only verdict: the connection goes where its owner wanted.
+#[cgroup_sock_addr(connect6)]
+pub fn probe_connect6(hook: SockAddrContext) -> i32 {
+    probe::mark(hook.sock_addr)
 }
 
 /// Default: the kernel looks for a socket as without the mesh.

@@ -2,11 +2,14 @@
 //! the folder of this layout.
 
 use aya_ebpf::Global;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, RingBuf, SkStorage, SockHash};
+use aya_ebpf::btf_maps::{
+    Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, SkStorage, SockHash,
+};
 use aya_ebpf::macros::btf_map;
 use weft_abi::Address;
 use weft_abi::flight::{FlightKey, FlightRow, SocketFact};
 use weft_abi::limits;
+use weft_abi::probe::Prober;
 use weft_abi::rows::{
     Counters, DestinationKey, Event, EventBudget, Heartbeats, ListenerKey, OpenPortKey, PodRow, PortRuleKey,
 };
@@ -24,6 +27,10 @@ pub static FLOWS: HashMap<FlightKey, FlightRow, { limits::MAX_FLOWS as usize }> 
 /// Real clients between the agent's SYN and the app's accept.
 #[btf_map]
 pub static PEERS: HashMap<FlightKey, FlightRow, { limits::MAX_PEERS as usize }> = HashMap::new();
+
+/// What kubelet connects to, between its SYN and its end; the oldest make room.
+#[btf_map]
+pub static PROBES: LruHashMap<FlightKey, FlightRow, { limits::MAX_PROBES as usize }> = LruHashMap::new();
 
 /// Rows of each captured pod in `FLOWS`. A namespace with a row here is one whose listeners are recorded.
 #[btf_map]
@@ -80,6 +87,10 @@ pub static COUNTERS: PerCpuHashMap<u64, Counters, { limits::MAX_PODS as usize },
 #[btf_map]
 pub static HEARTBEATS: Array<Heartbeats, 1, MMAPABLE> = Array::new();
 
+/// How probes are known.
+#[btf_map]
+pub static PROBER: Array<Prober, 1> = Array::new();
+
 /// Rare happenings.
 #[btf_map]
 pub static EVENTS: RingBuf<Event, { limits::EVENT_RING_BYTES as usize }> = RingBuf::new();
@@ -91,3 +102,13 @@ pub static EVENT_BUDGET: PerCpuArray<EventBudget, 1> = PerCpuArray::new();
 /// The namespace of this copy of `steer`: the hook cannot ask for it.
 #[unsafe(no_mangle)]
 pub static NETNS_COOKIE: Global<u64> = Global::new(0);
+
+/// The process whose sockets `probe_connect4` and `probe_connect6` mark; 0 where every socket of the cgroup is kubelet's.
+#[unsafe(no_mangle)]
+pub static PROBER_PROCESS: Global<u64> = Global::new(0);
+
+/// The namespace of processes in which that is its number (device and inode); 0 for the kernel's first one.
+#[unsafe(no_mangle)]
+pub static PROBER_SPACE_DEVICE: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static PROBER_SPACE_INODE: Global<u64> = Global::new(0);

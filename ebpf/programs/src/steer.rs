@@ -4,14 +4,17 @@ use aya_ebpf::bindings::bpf_sk_lookup;
 use aya_ebpf::programs::SkLookupContext;
 use weft_abi::flight::FlightKey;
 use weft_abi::listening::OpenPorts;
-use weft_abi::rows::{DIRECTION_INBOUND, ListenerKey, OpenPortKey, PodRow, PortRuleKey, ROLE_OUTBOUND};
+use weft_abi::probe::{PROBER_NONE, ProbeLookups, is_unrecorded};
+use weft_abi::rows::{
+    DIRECTION_INBOUND, DIRECTION_PROBE, ListenerKey, OpenPortKey, PodRow, PortRuleKey, ROLE_INBOUND, ROLE_OUTBOUND,
+};
 use weft_abi::steer::{Arrival, SteerLookups, SteerVerdict, decide};
 use weft_abi::worker::Workers;
 use weft_abi::{Address, Port, Reason, Tuple};
 
 use crate::fields::{FAMILY_IP4, field, keep_apart};
 use crate::listeners::PodWorkers;
-use crate::maps::{FLOWS, LISTENERS, NETNS_COOKIE, OPEN_PORTS, PEERS, PODS, PORT_RULES};
+use crate::maps::{FLOWS, LISTENERS, NETNS_COOKIE, OPEN_PORTS, PEERS, PODS, PORT_RULES, PROBER, PROBES};
 use crate::record;
 
 const PASS: u32 = 1;
@@ -30,7 +33,13 @@ pub fn steer(hook: &SkLookupContext) -> u32 {
     let key = FlightKey { netns_cookie: cookie, tuple: arriving_tuple(hook.lookup) };
     let arrival = Arrival { protocol: field!(hook.lookup, protocol), netns_cookie: cookie, tuple: key.tuple };
     let maps = PodMaps { workers, key: &key };
-    match decide(&arrival, pod, &maps) {
+    let verdict = decide(&arrival, pod, &maps);
+    if matches!(verdict, SteerVerdict::Drop(_) | SteerVerdict::Hand(ROLE_INBOUND, _))
+        && is_unrecorded(&key.tuple, pod, &maps)
+    {
+        record::count(cookie, Reason::INBOUND_NODE_NOT_PROBE, &key.tuple);
+    }
+    match verdict {
         SteerVerdict::Ignore => PASS,
         SteerVerdict::Pass(reason) => {
             record::count(cookie, reason, &key.tuple);
@@ -111,6 +120,25 @@ impl OpenPorts for PodMaps<'_> {
     fn is_open(&self, key: &OpenPortKey) -> bool {
         // SAFETY: the value is one word.
         unsafe { OPEN_PORTS.get(key) }.is_some_and(|sockets| *sockets > 0)
+    }
+}
+
+impl ProbeLookups for PodMaps<'_> {
+    #[inline(always)]
+    fn declares_probe(&self, port: Port) -> bool {
+        let key = PortRuleKey::new(self.workers.netns_cookie, DIRECTION_PROBE, port);
+        PORT_RULES.get_ptr(key).is_some()
+    }
+    #[inline(always)]
+    fn prober(&self) -> u32 {
+        PROBER.get(0).map_or(PROBER_NONE, |prober| prober.mode)
+    }
+    #[inline(always)]
+    fn probe_written_at(&self) -> Option<u64> {
+        let netns_cookie = PROBER.get(0)?.netns_cookie;
+        // SAFETY: the number is read at once; a row that is used again meanwhile is as old as its new connection.
+        let row = unsafe { PROBES.get(FlightKey { netns_cookie, tuple: self.key.tuple }) };
+        row.map(|row| row.written_at)
     }
 }
 

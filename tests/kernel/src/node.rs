@@ -41,7 +41,10 @@ pub struct Node {
     pub paths: Paths,
     /// Where apps live, below the pods' folder.
     pub apps: PathBuf,
-    root: PathBuf,
+    /// A folder for kubelet, beside the pods'.
+    pub kubelet: PathBuf,
+    /// Above all of them.
+    pub root: PathBuf,
     hearts: Hearts,
 }
 
@@ -65,19 +68,17 @@ impl Node {
         let root = grounds.cgroup.join(&name);
         // The agent's folder lies below the pods', as a DaemonSet's does: only its mark tells it apart.
         let (pods, agent, apps) = (root.join("pods"), root.join("pods/agent"), root.join("pods/apps"));
-        for folder in [&root, &pods, &agent, &apps] {
-            fs::create_dir(folder).with_context(|| format!("create {}", folder.display()))?;
-            // Threads of this one process are to be in different folders.
-            fs::write(folder.join("cgroup.type"), "threaded")?;
-        }
-        let paths = Paths { pin_dir: grounds.bpffs.join(&name), pods_cgroup: pods, agent_cgroup: agent };
+        let kubelet = root.join("kubelet");
+        [&root, &pods, &agent, &apps, &kubelet].into_iter().try_for_each(|folder| make_folder(folder))?;
+        let paths =
+            Paths { pin_dir: grounds.bpffs.join(&name), pods_cgroup: pods, agent_cgroup: agent, kubelet_cgroup: None };
         let datapath = Datapath::open_with(&paths, sizes)?;
         let captured = ["10.96.0.0/16", "fd96::/32"];
         let networks = captured.map(|network| network.parse().map(|network| (network, NetworkRule::Captured)));
         datapath.publish_networks(&networks.into_iter().collect::<Result<Vec<_>, _>>()?)?;
         datapath.attach()?;
         let hearts = Hearts::start(&datapath)?;
-        Ok(Self { datapath: Some(datapath), paths, apps, root, hearts })
+        Ok(Self { datapath: Some(datapath), paths, apps, kubelet, root, hearts })
     }
 
     /// The kernel side.
@@ -141,12 +142,18 @@ impl Drop for Node {
         if let Err(error) = remove_all(&self.paths.pin_dir) {
             println!("a node could not be removed: {error}");
         }
-        for folder in ["pods/apps", "pods/agent", "pods", ""] {
+        for folder in ["pods/apps", "pods/agent", "pods", "kubelet", ""] {
             if let Err(error) = remove_folder(&self.root.join(folder)) {
                 println!("a cgroup folder stays: {error:#}");
             }
         }
     }
+}
+
+/// Makes a cgroup folder for threads of this one process.
+pub fn make_folder(folder: &Path) -> Result<()> {
+    fs::create_dir(folder).with_context(|| format!("create {}", folder.display()))?;
+    Ok(fs::write(folder.join("cgroup.type"), "threaded")?)
 }
 
 /// Removes a cgroup folder; a thread that has just ended is in it for another moment.
@@ -204,6 +211,9 @@ pub fn plan(netns: NetnsCookie) -> CapturedPod {
         inbound_ports: BTreeMap::new(),
         excluded_outbound_ports: BTreeSet::new(),
         excluded_outbound_networks: BTreeSet::new(),
+        probe_ports: BTreeSet::new(),
+        node4: None,
+        node6: None,
         flight_limit: weft_abi::limits::DEFAULT_FLIGHT_LIMIT,
     }
 }

@@ -217,7 +217,8 @@ fn inside<T: Send>(place: &Place, work: impl FnOnce() -> T + Send) -> Result<T> 
     weft_rig::netns::inside(Path::new(&path), work)
 }
 
-fn cookie_of(place: &Place) -> Result<NetnsCookie> {
+/// The number of a place's network namespace.
+pub fn cookie_of(place: &Place) -> Result<NetnsCookie> {
     let path = format!("/proc/self/fd/{}", place.as_fd().as_raw_fd());
     let netns = weft_agent::node::netns::Netns::open(Path::new(&path)).context("open a namespace")?;
     Ok(netns.cookie())

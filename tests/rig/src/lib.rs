@@ -20,6 +20,7 @@ pub mod pod;
 pub mod process;
 mod proxy;
 pub mod sandbox;
+pub mod tier;
 pub mod wait;
 mod yaml;
 

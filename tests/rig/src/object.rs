@@ -106,6 +106,7 @@ pub struct ServicePlan {
     pub(crate) name: Name,
     pub(crate) ports: Vec<Port>,
     pub(crate) selector: Vec<(String, String)>,
+    pub(crate) more: Vec<(String, Value)>,
 }
 
 /// A port of a Service.
@@ -120,13 +121,20 @@ impl ServicePlan {
     /// A Service without ports.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        Self { name: Name::parse(name), ports: Vec::new(), selector: Vec::new() }
+        Self { name: Name::parse(name), ports: Vec::new(), selector: Vec::new(), more: Vec::new() }
     }
 
     /// A port and where it leads to in the pods. The name may declare a protocol, as in Kubernetes.
     #[must_use]
     pub fn port(mut self, name: &str, port: u16, target: u16) -> Self {
         self.ports.push(Port { name: name.to_owned(), number: port, target });
+        self
+    }
+
+    /// A field more of its spec.
+    #[must_use]
+    pub fn field(mut self, name: &str, value: Value) -> Self {
+        self.more.push((name.to_owned(), value));
         self
     }
 
@@ -185,7 +193,7 @@ pub(crate) fn service(plan: &ServicePlan, addresses: &[IpAddr]) -> Value {
         .iter()
         .map(|port| json!({"name": port.name, "port": port.number, "targetPort": port.target, "protocol": "TCP"}))
         .collect();
-    json!({
+    let mut service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": plan.name.name, "namespace": plan.name.namespace},
         "spec": {
@@ -193,7 +201,11 @@ pub(crate) fn service(plan: &ServicePlan, addresses: &[IpAddr]) -> Value {
             "ipFamilies": addresses.iter().map(|address| family(*address)).collect::<Vec<_>>(),
             "ipFamilyPolicy": "PreferDualStack", "selector": pairs(&plan.selector), "ports": ports,
         },
-    })
+    });
+    for (name, value) in &plan.more {
+        service["spec"][name] = value.clone();
+    }
+    service
 }
 
 /// A pod behind a Service, as an `EndpointSlice` lists it.

@@ -45,6 +45,12 @@ impl Place {
         Self { cgroup: Some(folder.to_owned()), ..self }
     }
 
+    /// The cgroup folder of processes there, if they have one.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_deref()
+    }
+
     /// Where the network namespace can be opened.
     #[must_use]
     pub fn netns(&self) -> &Path {

@@ -13,7 +13,7 @@ use crate::admin::finding::{Cause, End, Finding, Weight};
 use crate::admin::question::Source;
 use crate::error::Reason;
 use crate::limits;
-use crate::model::{Endpoint, Enrolment, FailureMode, MtlsMode, Workload};
+use crate::model::{Beginning, Endpoint, Enrolment, FailureMode, MtlsMode, Workload};
 use crate::telemetry::Security;
 
 /// Tells of each endpoint whose pod is on this node.
@@ -141,13 +141,19 @@ impl Arrival<'_> {
         if self.speaks != Security::Plaintext || mode == MtlsMode::Permissive {
             return;
         }
-        let exemption = self.source.address().and_then(|address| authentication.exempts(port, address));
-        if let Some(exemption) = exemption {
+        let exempts = |beginning| authentication.exempts(port, self.source.address()?, beginning);
+        if let Some(exemption) = exempts(Beginning::Anything) {
             told.fact(
                 End::Destination,
                 format!("Plaintext from {} is exempt: {}.", self.source.name(), exemption.reason),
             );
             return;
+        }
+        if let Some(exemption) = exempts(Beginning::OwnTls) {
+            told.fact(
+                End::Destination,
+                format!("The application's own TLS from {} is exempt: {}.", self.source.name(), exemption.reason),
+            );
         }
         told.finding(
             Finding::new(

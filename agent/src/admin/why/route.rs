@@ -13,7 +13,7 @@ use crate::http::canonical::{Canonical, Refused};
 use crate::http::filter::{self, Next};
 use crate::http::matching::Chosen;
 use crate::limits;
-use crate::model::{Backend, BackendTarget, Endpoint, Routes, Traffic};
+use crate::model::{Backend, BackendTarget, Endpoint, Routes, ServicePort, Traffic};
 use crate::telemetry::Ejected;
 
 /// What the question's request is, and where it may end.
@@ -228,12 +228,13 @@ fn tell_backend(known: &Known<'_>, chosen: Chosen<'_>, backend: &Backend, told: 
         told.finding(broken_route(summary, weight));
         return;
     };
-    if row.endpoints.is_empty() {
+    let endpoints = row.nearest();
+    if endpoints.is_empty() {
         told.finding(no_endpoint(service, port, &format!("{} leads {of_requests} there: 503", chosen.rule), weight));
     } else {
         let listed: Vec<_> =
-            row.endpoints.iter().take(limits::WHY_BACKEND_ENDPOINTS).map(|endpoint| named(known, endpoint)).collect();
-        let count = plural(row.endpoints.len(), "endpoint");
+            endpoints.iter().take(limits::WHY_BACKEND_ENDPOINTS).map(|endpoint| named(known, endpoint)).collect();
+        let count = plural(endpoints.len(), "endpoint");
         told.fact(End::Path, format!("{service}:{port} has {count}: {}.", listed.join(", ")));
     }
 }
@@ -257,7 +258,7 @@ fn named(known: &Known<'_>, endpoint: &Endpoint) -> String {
 fn reached<'a>(known: &Known<'a>, backend: &Backend) -> &'a [Endpoint] {
     match &backend.target {
         BackendTarget::Service { service, port } => {
-            known.snapshot.service_port(service, *port).map(|row| row.endpoints.as_slice()).unwrap_or_default()
+            known.snapshot.service_port(service, *port).map(ServicePort::nearest).unwrap_or_default()
         }
         BackendTarget::Invalid(_) => &[],
     }

@@ -13,7 +13,7 @@ use crate::admin::question::{Source, Target};
 use crate::admin::status::PodStatus;
 use crate::error::Reason;
 use crate::limits;
-use crate::model::{Endpoint, Enrolment, FailureMode, MtlsMode, Workload};
+use crate::model::{Destination, Endpoint, Enrolment, FailureMode, MtlsMode, Workload};
 use crate::telemetry::Security;
 
 /// Tells whether the source is captured.
@@ -251,7 +251,8 @@ fn passes(known: &Known<'_>, enrolment: &Enrolment, asked: SocketAddr) -> Option
     if let Some(network) = enrolment.excluded_outbound_networks.iter().find(|network| network.contains(&address)) {
         return Some(format!("the pod excludes {network} (weft.dev/exclude-outbound-cidrs)"));
     }
-    let meant = snapshot.captured_networks.iter().any(|network| network.contains(&address));
+    let of_service = matches!(snapshot.destination(asked), Destination::Service { .. });
+    let meant = of_service || snapshot.captured_networks.iter().any(|network| network.contains(&address));
     (!meant).then(|| format!("{address} is in none of the mesh's networks"))
 }
 
@@ -265,11 +266,17 @@ pub(super) fn tell_target(known: &Known<'_>, source: &Source, target: &Target, w
             let selected = known.snapshot.services.iter().find(|other| other.name == service.name);
             let others = selected.is_some_and(|service| service.ports.iter().any(|port| !port.endpoints.is_empty()));
             let more = if others { " Other ports of it have endpoints: look at this one's targetPort." } else { "" };
-            let mut finding = blocked(format!(
-                "Service {} has no endpoint for port {port}: its selector matches no pod, or none of them is ready.{more}",
-                service.name
-            ))
-            .seen(format!("Snapshot {} has no endpoint in this service port.", known.snapshot.version.0));
+            let elsewhere = service.ports.iter().find(|row| row.port == *port).filter(|row| row.local.is_some());
+            let why = match elsewhere.map(|row| row.endpoints.len()).filter(|count| *count > 0) {
+                Some(count) => format!(
+                    "its internalTrafficPolicy is Local, and none of its {} is on this node",
+                    plural(count, "endpoint")
+                ),
+                None => "its selector matches no pod, or none of them is ready".to_owned(),
+            };
+            let mut finding =
+                blocked(format!("Service {} has no endpoint for port {port}: {why}.{more}", service.name))
+                    .seen(format!("Snapshot {} has no endpoint in this service port.", known.snapshot.version.0));
             if let Some(pod) = source.row().and_then(|row| known.pod(&row.uid)) {
                 let number = pod.counters.of(Counted::OUTBOUND_REFUSED_NO_ENDPOINT);
                 if number > 0 {

@@ -82,6 +82,7 @@ fn enrolment(name: &str) -> Enrolment {
         excluded_inbound_ports: vec![],
         excluded_outbound_ports: vec![],
         excluded_outbound_networks: vec![],
+        probe_ports: Vec::new(),
         policies: vec![],
         refused: vec![],
     }
@@ -126,8 +127,14 @@ impl World {
     }
 
     fn parts(&self, node: &str) -> Parts {
-        let port =
-            ServicePort { port: 80, name: "http".into(), app_protocol: "".into(), endpoints: self.endpoints.clone() };
+        let port = ServicePort {
+            port: 80,
+            name: "http".into(),
+            app_protocol: "".into(),
+            endpoints: self.endpoints.clone(),
+            local: None,
+            affinity: None,
+        };
         Parts {
             version: SnapshotVersion("v7".into()),
             captured_networks: vec!["10.0.0.0/8".parse().unwrap()],
@@ -135,6 +142,7 @@ impl World {
             services: vec![Arc::new(Service {
                 name: NamespacedName::new("shop", "web").unwrap(),
                 addresses: vec!["10.96.0.10".parse().unwrap()],
+                external_addresses: vec![],
                 ports: vec![port],
             })],
             enrolments: self

@@ -40,13 +40,14 @@ pub fn read(uid: &str, row: &v1::Enrolment) -> Result<NodeEnrolment, ReadError> 
         excluded_inbound_ports: ports("excluded_inbound_ports", &row.excluded_inbound_ports)?,
         excluded_outbound_ports: ports("excluded_outbound_ports", &row.excluded_outbound_ports)?,
         excluded_outbound_networks: networks("excluded_outbound_cidrs", &row.excluded_outbound_cidrs)?,
+        probe_ports: ports("probe_ports", &row.probe_ports)?,
         policies: Vec::new(),
         refused: row.refused.clone(),
     };
     Ok(NodeEnrolment { enrolment, policies: row.authorization.clone() })
 }
 
-/// Captured without exception, strict, fails closed, nobody may connect.
+/// Captured without exception but for probes, strict, fails closed, nobody may connect.
 pub fn safe(uid: &str, row: Option<&v1::Enrolment>) -> Result<NodeEnrolment, ReadError> {
     let own_uid: WorkloadUid = name("uid", uid)?;
     let deny_all = PolicyName::Operator(Arc::from("unreadable-enrolment"));
@@ -65,6 +66,8 @@ pub fn safe(uid: &str, row: Option<&v1::Enrolment>) -> Result<NodeEnrolment, Rea
         excluded_inbound_ports: Vec::new(),
         excluded_outbound_ports: Vec::new(),
         excluded_outbound_networks: Vec::new(),
+        // A pod must not be killed because something else about it cannot be read.
+        probe_ports: row.and_then(|row| ports("probe_ports", &row.probe_ports).ok()).unwrap_or_default(),
         policies: vec![Arc::new(Policy::safe_reading(deny_all, None, why))],
         refused: Vec::new(),
     };
@@ -96,6 +99,7 @@ fn exemption(row: &v1::Exemption) -> Result<Exemption, ReadError> {
         ports: ports("exemptions.ports", &row.ports)?,
         networks: networks("exemptions.cidrs", &row.cidrs)?,
         anyone: row.any,
+        tls_only: row.tls_only,
         reason: Arc::from(row.reason.as_str()),
     })
 }

@@ -1,6 +1,5 @@
-//! Workload rows, and Services with their endpoints.
+//! Workload rows.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use weft_policy::ReadError;
@@ -8,8 +7,8 @@ use weft_proto::names::{Identity, NamespacedName, WorkloadUid};
 use weft_proto::v1;
 
 use super::Domains;
-use super::fields::{address, addresses, mtls, name, port, ports, problem, same};
-use crate::model::{Endpoint, Service, ServicePort, Workload};
+use super::fields::{addresses, mtls, name, ports, problem, same};
+use crate::model::Workload;
 
 pub fn read(uid: &str, row: &v1::Workload, domains: &Domains) -> Result<Workload, ReadError> {
     let own_uid: WorkloadUid = name("uid", uid)?;
@@ -42,48 +41,5 @@ pub fn read(uid: &str, row: &v1::Workload, domains: &Domains) -> Result<Workload
         mtls: mtls("mtls", row.mtls)?,
         excluded_inbound_ports: ports("excluded_inbound_ports", &row.excluded_inbound_ports)?,
         not_capturable: (!row.not_capturable.is_empty()).then(|| Arc::from(row.not_capturable.as_str())),
-    })
-}
-
-pub fn read_service(resource: &str, row: &v1::Service) -> Result<Service, ReadError> {
-    let own_name: NamespacedName = name("name", resource)?;
-    let inside = NamespacedName::new(&row.namespace, &row.name).map_err(|error| problem("name", error))?;
-    same("name", &inside, &own_name)?;
-    Ok(Service {
-        name: own_name,
-        addresses: addresses("addresses", &row.addresses)?,
-        ports: row.ports.iter().map(read_port).collect::<Result<_, _>>()?,
-    })
-}
-
-/// The Service without any endpoint, so that its connections are refused and go nowhere else. None when it has no name.
-pub fn safe_service(resource: &str, row: &v1::Service) -> Option<Service> {
-    let ports = row.ports.iter().filter_map(|written| {
-        let port = port("ports", written.port).ok()?;
-        Some(ServicePort { port, name: Arc::from(""), app_protocol: Arc::from(""), endpoints: Vec::new() })
-    });
-    Some(Service {
-        name: resource.parse().ok()?,
-        addresses: row.addresses.iter().filter_map(|bytes| address("addresses", bytes).ok()).collect(),
-        ports: ports.collect(),
-    })
-}
-
-fn read_port(written: &v1::ServicePort) -> Result<ServicePort, ReadError> {
-    let own = port("ports.port", written.port)?;
-    let field = format!("ports[{own}].endpoints");
-    let endpoint = |written: &v1::Endpoint| {
-        let workload = match written.workload.as_str() {
-            "" => None,
-            uid => Some(name(&field, uid)?),
-        };
-        let address = SocketAddr::new(address(&field, &written.address)?, port(&field, written.port)?);
-        Ok(Endpoint { address, workload })
-    };
-    Ok(ServicePort {
-        port: own,
-        name: Arc::from(written.name.as_str()),
-        app_protocol: Arc::from(written.app_protocol.as_str()),
-        endpoints: written.endpoints.iter().map(endpoint).collect::<Result<_, _>>()?,
     })
 }

@@ -3,6 +3,7 @@
 mod apply;
 mod disk;
 mod parse;
+mod places;
 mod routes;
 
 use weft_proto::resource::{self, versioned};
@@ -51,6 +52,7 @@ fn service() -> v1::Service {
             endpoints: vec![v1::Endpoint { address: vec![10, 0, 0, 7], port: 8080, workload: "u1".to_owned() }],
             ..v1::ServicePort::default()
         }],
+        ..v1::Service::default()
     }
 }
 
@@ -91,6 +93,7 @@ fn resource(body: Body) -> v1::Resource {
         Body::Workload(row) => resource::workload(&row.uid),
         Body::Enrolment(row) => resource::enrolment(&row.uid),
         Body::Service(row) => resource::service(&row.namespace, &row.name),
+        Body::Node(row) => resource::node(&row.name),
         Body::Authorization(row) => resource::authorization(&row.namespace, &row.name),
         Body::Settings(_) => resource::SETTINGS.to_owned(),
         Body::Trust(_) => resource::TRUST.to_owned(),

@@ -6,7 +6,7 @@ use weft_proto::v1::{self, resource::Body};
 
 use super::super::parse::{Features, Read, Reading, read};
 use super::*;
-use crate::model::{FailureMode, MtlsMode};
+use crate::model::{Beginning, FailureMode, MtlsMode};
 
 fn own(resource: &v1::Resource) -> Read {
     read(resource, &Features::own(), &domains())
@@ -94,9 +94,9 @@ fn an_enrolment_is_read_with_all_its_exceptions() {
     assert_eq!(row.policies, ["authorization/shop/web"]);
     assert_eq!(row.enrolment.authentication.mode(8443), MtlsMode::Strict);
     assert_eq!(row.enrolment.authentication.mode(80), MtlsMode::Permissive);
-    assert!(row.enrolment.authentication.exempts(8443, [10, 9, 1, 1].into()).is_some());
-    assert!(row.enrolment.authentication.exempts(8443, [10, 8, 1, 1].into()).is_none());
-    assert!(row.enrolment.authentication.exempts(443, [10, 9, 1, 1].into()).is_none());
+    assert!(row.enrolment.authentication.exempts(8443, [10, 9, 1, 1].into(), Beginning::Anything).is_some());
+    assert!(row.enrolment.authentication.exempts(8443, [10, 8, 1, 1].into(), Beginning::OwnTls).is_none());
+    assert!(row.enrolment.authentication.exempts(443, [10, 9, 1, 1].into(), Beginning::OwnTls).is_none());
 }
 
 #[test]
@@ -119,6 +119,20 @@ fn a_bad_enrolment_is_captured_strict_closed_and_denied() {
         assert!(row.enrolment.require_mesh_tls && row.enrolment.excluded_outbound_ports.is_empty());
         assert!(row.enrolment.policies.iter().any(|policy| denies_everything(policy)));
     }
+}
+
+#[test]
+fn a_pod_is_probed_however_badly_its_enrolment_reads() {
+    let declared = v1::Enrolment { probe_ports: vec![8080, 9000], ..enrolment("u1", &[]) };
+    let bad = v1::Enrolment { mtls: 9, ..declared.clone() };
+    let readings = [as_written(Body::Enrolment(declared.clone())), check_bad("mtls", Body::Enrolment(bad))];
+    for reading in readings {
+        let Reading::Enrolment(row) = reading else { panic!("no enrolment") };
+        assert_eq!(row.enrolment.probe_ports, [8080, 9000]);
+    }
+    let bad = v1::Enrolment { probe_ports: vec![8080, 0], ..declared };
+    let Reading::Enrolment(row) = check_bad("probe_ports", Body::Enrolment(bad)) else { panic!("no enrolment") };
+    assert!(row.enrolment.probe_ports.is_empty());
 }
 
 fn denies_everything(policy: &Policy) -> bool {
@@ -146,6 +160,7 @@ fn a_bad_service_keeps_its_address_and_loses_its_endpoints() {
     readings.push(own(&too_new(Body::Service(service()))).reading);
     for reading in readings {
         let Reading::Service(row) = reading else { panic!("no service") };
+        let row = row.seen_from(None);
         assert_eq!(row.addresses, [std::net::IpAddr::from([10, 96, 0, 1])]);
         assert_eq!((row.ports[0].port, row.ports[0].endpoints.len()), (80, 0));
     }

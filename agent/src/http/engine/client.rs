@@ -3,12 +3,10 @@
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Body, Version, http1, http2};
-use crate::node::socket::OverTcp;
+use super::{Body, Transport, Version, http1, http2};
 
 /// A connection that requests can be sent on. HTTP/1 carries one at a time, HTTP/2 many: each holder of a share has at most
 /// one request under way, from its head to the end of its answer.
@@ -54,7 +52,7 @@ pub async fn open<S>(
     ended: CancellationToken,
 ) -> Result<Line, hyper::Error>
 where
-    S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
+    S: Transport,
 {
     match version {
         Version::Http1 => Ok(Line::Http1(http1::Line::new(stream, tasks.clone()))),

@@ -2,7 +2,7 @@
 //!
 //! Nothing outside this folder knows how: a request is `http::Request<Body>`, a connection that requests are sent on is a
 //! [`Line`], an upgraded one a [`Tunnel`]. Known gaps, each with its decision: `http1` says its own; HTTP/2 opens no tunnels
-//! (extended CONNECT), and answers whose connection ends early are not told from whole ones by hyper (`http2/stream` resets).
+//! (extended CONNECT), and hyper tells an early end of a connection not from an orderly one (`http2/stream` resets).
 
 mod alarm;
 mod body;
@@ -14,10 +14,19 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::node::socket::OverTcp;
+
 pub use body::{Body, BodyEnd, BodyError, Finished};
 pub use client::{Line, Unsent, open};
 pub use http1::{Tunnel, tunnel};
 pub use server::{Peer, Served, serve};
+
+/// What a connection goes through.
+pub trait Transport: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static> Transport for S {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Version {

@@ -1,12 +1,10 @@
 //! The side that answers requests, in either version.
 
 use http::{Request, Response};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
-use super::{Body, Version, http1, http2};
+use super::{Body, Transport, Version, http1, http2};
 use crate::error::{ConnectionError, Reason, Side};
-use crate::node::socket::OverTcp;
 
 /// How a connection that requests came on has ended.
 #[derive(Debug)]
@@ -59,7 +57,7 @@ pub async fn serve<S, F>(
     answer: impl Fn(Request<Body>) -> F,
 ) -> Served
 where
-    S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
+    S: Transport,
     F: Future<Output = Response<Body>> + 'static,
 {
     match version {

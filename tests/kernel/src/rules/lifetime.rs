@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use aya::programs::links::{FdLink, PinnedLink};
 use weft_abi::Reason;
-use weft_agent::bpf::{Attachment, BpfError, Datapath, Failure, Paths, Role, remove_all};
+use weft_agent::bpf::{Attachment, BpfError, Datapath, Failure, Paths, ProbeSockets, Role, remove_all};
 
 use crate::Rule;
 use crate::node::{Grounds, Node, remove_folder};
@@ -39,8 +39,10 @@ fn budgets(grounds: &Grounds) -> Result<()> {
         println!("{:<14} {:>6} instructions, {:>6} verified", size.name, size.translated, size.verified);
     }
     let names: BTreeSet<&str> = sizes.iter().map(|size| size.name).collect();
-    let expected = ["connect4", "connect6", "flow_ops", "getpeername4", "getpeername6", "own", "plain_tcp", "steer"];
-    ensure!(names == BTreeSet::from(expected), "these programs were loaded: {names:?}");
+    let pods = ["connect4", "connect6", "flow_ops", "getpeername4", "getpeername6", "plain_tcp", "steer"];
+    let others = ["own", "probe_connect4", "probe_connect6", "probe_ops"];
+    let expected: BTreeSet<&str> = pods.into_iter().chain(others).collect();
+    ensure!(names == expected, "these programs were loaded: {names:?}");
     ensure!(sizes.iter().all(|size| size.verified > 0 && size.verified <= VERIFIED && size.translated <= TRANSLATED));
     Ok(())
 }
@@ -119,7 +121,7 @@ fn other_versions(grounds: &Grounds) -> Result<()> {
     map.pin(old.join("PODS"))?;
     let flight = node.paths.pin_dir.join("flight-v1");
     let frozen = names_in(&flight)?;
-    ensure!(frozen == ["FLOWS", "IN_FLIGHT", "PEERS", "SOCKET_FACTS"], "frozen are {frozen:?}");
+    ensure!(frozen == ["FLOWS", "IN_FLIGHT", "PEERS", "PROBES", "SOCKET_FACTS"], "frozen are {frozen:?}");
     node.datapath()?.attach()?;
     ensure!(!old.exists(), "the old version's maps are still pinned");
     ensure!(names_in(&flight)? == frozen);
@@ -139,9 +141,10 @@ fn names_in(folder: &Path) -> Result<Vec<String>> {
 fn removal(grounds: &Grounds) -> Result<()> {
     let mut node = Node::new(grounds)?;
     let pod = Pod::captured(&node)?;
+    node.datapath()?.probe_by_sockets(&node.root, ProbeSockets::OfProcess(1), pod.cookie)?;
     let links = links_of(&node)?;
     let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
-    ensure!(links.len() == 9, "these links were pinned: {names:?}");
+    ensure!(links.len() == 12, "these links were pinned: {names:?}");
     node.kill_agent();
     remove_all(&node.paths.pin_dir)?;
     ensure!(!node.paths.pin_dir.exists(), "something is still pinned");

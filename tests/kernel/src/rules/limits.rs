@@ -150,7 +150,7 @@ fn events(grounds: &Grounds) -> Result<()> {
     let mut events = node.datapath()?.events()?;
     for family in FAMILIES {
         let vip = at(family.vip, 80);
-        node.datapath()?.publish_destinations(&[vip], &[])?;
+        node.datapath()?.publish_destinations(&[], &[vip], &[])?;
         expect_refused(pod.app.connect(vip))?;
         let Some(Event { netns, reason, destination, suppressed, .. }) = events.next_event() else {
             bail!("nothing was told");
@@ -168,7 +168,7 @@ fn event_flood(grounds: &Grounds) -> Result<()> {
     let pod = Pod::captured(&node)?;
     let mut events = node.datapath()?.events()?;
     let vip = at(FAMILIES[0].vip, 80);
-    node.datapath()?.publish_destinations(&[vip], &[])?;
+    node.datapath()?.publish_destinations(&[], &[vip], &[])?;
     let begun = std::time::Instant::now();
     let (mut refused, mut told, mut suppressed) = (0_u64, 0_u64, 0_u64);
     while suppressed == 0 {

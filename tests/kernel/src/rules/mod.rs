@@ -6,12 +6,22 @@ mod limits;
 mod liveness;
 mod outbound;
 mod ports;
+mod probes;
 mod sockets;
 
 use crate::Rule;
 
 /// Every test with its name.
 pub fn all() -> Vec<(&'static str, Rule)> {
-    [lifetime::RULES, outbound::RULES, sockets::RULES, inbound::RULES, ports::RULES, liveness::RULES, limits::RULES]
-        .concat()
+    [
+        lifetime::RULES,
+        outbound::RULES,
+        sockets::RULES,
+        inbound::RULES,
+        probes::RULES,
+        ports::RULES,
+        liveness::RULES,
+        limits::RULES,
+    ]
+    .concat()
 }

@@ -23,6 +23,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("outbound::udp_is_not_touched", udp),
     ("outbound::a_pod_that_is_not_captured_goes_direct", uncaptured),
     ("outbound::a_service_without_an_endpoint_refuses_at_once", empty_service),
+    ("outbound::a_service_port_outside_of_the_mesh_is_captured_alone", external_service),
     ("outbound::a_pod_without_an_address_of_the_family_follows_its_failure_mode", no_address),
     ("outbound::all_of_ip6_can_be_captured_without_ip4", all_of_ip6),
 ];
@@ -101,11 +102,11 @@ fn never(grounds: &Grounds) -> Result<()> {
         accept(&listener)?;
         ensure!(direct.peer_addr()? == at(family.vip, 443));
         node.datapath()?.publish_networks(&[(wide.parse()?, NetworkRule::Captured)])?;
-        node.datapath()?.publish_destinations(&[], &[at(family.vip, 443)])?;
+        node.datapath()?.publish_destinations(&[], &[], &[at(family.vip, 443)])?;
         pod.app.connect(at(family.vip, 443))?;
         accept(&listener)?;
         pod.expect_captured(at(family.vip, 444))?;
-        node.datapath()?.publish_destinations(&[], &[])?;
+        node.datapath()?.publish_destinations(&[], &[], &[])?;
         pod.expect_captured(at(family.vip, 443))?;
     }
     pod.expect_count(&node, Reason::OUTBOUND_NEVER_CAPTURED, 4)
@@ -185,14 +186,34 @@ fn uncaptured(grounds: &Grounds) -> Result<()> {
     Ok(())
 }
 
+/// A Service's port at an address outside of the mesh's networks; the host's other ports stay its own.
+fn external_service(grounds: &Grounds) -> Result<()> {
+    let node = Node::new(grounds)?;
+    let pod = Pod::captured(&node)?;
+    for family in FAMILIES {
+        let (service, own) = (at(family.world, 80), at(family.world, 81));
+        let listeners = (pod.outside.listen(service)?, pod.outside.listen(own)?);
+        node.datapath()?.publish_destinations(&[service], &[], &[])?;
+        pod.expect_captured(service)?;
+        pod.app.connect(own)?;
+        accept(&listeners.1)?;
+        node.datapath()?.publish_destinations(&[service], &[service], &[])?;
+        expect_refused(pod.app.connect(service))?;
+        node.datapath()?.publish_destinations(&[], &[], &[])?;
+        pod.app.connect(service)?;
+        accept(&listeners.0)?;
+    }
+    pod.expect_count(&node, Reason::OUTBOUND_REFUSED_NO_ENDPOINT, 2)
+}
+
 fn empty_service(grounds: &Grounds) -> Result<()> {
     let node = Node::new(grounds)?;
     let pod = Pod::captured(&node)?;
     for family in FAMILIES {
-        node.datapath()?.publish_destinations(&[at(family.vip, 80)], &[])?;
+        node.datapath()?.publish_destinations(&[], &[at(family.vip, 80)], &[])?;
         expect_refused(pod.app.connect(at(family.vip, 80)))?;
         pod.expect_captured(at(family.vip, 81))?;
-        node.datapath()?.publish_destinations(&[], &[])?;
+        node.datapath()?.publish_destinations(&[], &[], &[])?;
         pod.expect_captured(at(family.vip, 80))?;
     }
     pod.expect_count(&node, Reason::OUTBOUND_REFUSED_NO_ENDPOINT, 2)

@@ -64,7 +64,15 @@ fn snapshot(world: &World, node: &str) -> Snapshot {
     let unserved = Service {
         name: "shop/none".parse().unwrap(),
         addresses: vec![],
-        ports: vec![ServicePort { port: 80, name: "http".into(), app_protocol: "".into(), endpoints: vec![] }],
+        external_addresses: vec![],
+        ports: vec![ServicePort {
+            port: 80,
+            name: "http".into(),
+            app_protocol: "".into(),
+            endpoints: vec![],
+            local: None,
+            affinity: None,
+        }],
     };
     let whole = world.parts(node);
     let services = whole.services.into_iter().chain([Arc::new(unserved)]).collect();

@@ -13,12 +13,12 @@ use http_body::Frame;
 use tokio_util::task::TaskTracker;
 
 use super::Incoming;
-use super::connection::{Arrived, Connection, End, Transport};
+use super::connection::{Arrived, Connection, End};
 use super::head::{self, Announced, AnswerHead, Lines};
 use super::outgoing::{Failure, Outgoing};
 use super::rest::Rest;
 use super::tunnel::Handover;
-use crate::http::engine::{Body, BodyError, Unsent, with_causes};
+use crate::http::engine::{Body, BodyError, Transport, Unsent, with_causes};
 use crate::limits;
 
 /// A connection that carries a request at a time. Nothing runs for it while it rests: whoever keeps it asks whether it has
@@ -51,7 +51,7 @@ enum Upload {
 }
 
 impl Line {
-    pub fn new(stream: impl Transport + 'static, tasks: TaskTracker) -> Self {
+    pub fn new(stream: impl Transport, tasks: TaskTracker) -> Self {
         Self { connection: Rc::new(RefCell::new(Connection::new(stream, End::Client))), tasks }
     }
 

@@ -12,22 +12,16 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http_body::Frame;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite as _;
 use tokio::task::coop;
 use tokio::time::{Instant, timeout};
 
-use super::super::BodyError;
-use super::super::alarm::{Alarm, Owed};
 use super::framing::{Decoder, Framing, Malformed, Piece};
 use super::head::{Lines, Refused, Search};
 use super::tunnel::Tunnel;
+use crate::http::engine::alarm::{Alarm, Owed};
+use crate::http::engine::{BodyError, Transport};
 use crate::limits;
-use crate::node::socket::OverTcp;
-
-/// What a connection goes through.
-pub trait Transport: AsyncRead + AsyncWrite + OverTcp + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send> Transport for S {}
 
 pub struct Connection {
     /// Gone where it has ended or has become a tunnel.
@@ -91,7 +85,7 @@ pub enum Arrived {
 }
 
 impl Connection {
-    pub fn new(stream: impl Transport + 'static, end: End) -> Self {
+    pub fn new(stream: impl Transport, end: End) -> Self {
         stream.acknowledge_within(Some(limits::ACKNOWLEDGE));
         Self {
             stream: Some(Box::new(stream)),
@@ -180,6 +174,16 @@ impl Connection {
             Some((known, since)) if known == owed => (owed, since),
             Some(_) | None => (owed, Instant::now()),
         });
+        self.poll_alarm(task)
+    }
+
+    /// The peer takes no bytes. Ready: for too long.
+    fn poll_blocked(&mut self, task: &mut Context<'_>) -> Poll<io::Error> {
+        self.blocked.get_or_insert_with(Instant::now);
+        self.poll_alarm(task)
+    }
+
+    fn poll_alarm(&mut self, task: &mut Context<'_>) -> Poll<io::Error> {
         let owed = self.blocked.map(|since| (Owed::Reading, since)).or(self.owes);
         self.alarm.poll(task, owed)
     }
@@ -342,8 +346,7 @@ impl Connection {
         if !self.body.is_done() {
             self.watcher = Some(task.waker().clone());
             // Somebody else reads; who is waited for too long is found out by both.
-            let owed = self.blocked.map(|since| (Owed::Reading, since)).or(self.owes);
-            return self.alarm.poll(task, owed);
+            return self.poll_alarm(task);
         }
         while !self.is_ended && self.input.len() < limits::HTTP1_AHEAD {
             if let Err(error) = ready!(self.poll_fill(task, None)) {
@@ -391,8 +394,7 @@ impl Connection {
             self.refused = Some(error.kind());
         }
         if flushed.is_pending() {
-            let since = *self.blocked.get_or_insert_with(Instant::now);
-            return self.alarm.poll(task, Some((Owed::Reading, since))).map(Err);
+            return self.poll_blocked(task).map(Err);
         }
         self.blocked = None;
         flushed
@@ -437,8 +439,7 @@ impl Connection {
         if let Poll::Ready(ended) = Pin::new(stream).poll_shutdown(task) {
             return Poll::Ready(ended);
         }
-        let since = *self.blocked.get_or_insert_with(Instant::now);
-        self.alarm.poll(task, Some((Owed::Reading, since))).map(Err)
+        self.poll_blocked(task).map(Err)
     }
 
     fn is_still_sent_to(&mut self, unread: bool) -> bool {

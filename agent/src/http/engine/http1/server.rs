@@ -11,19 +11,19 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version, response};
 use tokio::task::coop;
 
-use super::connection::{self, Arrived, Connection, End, Transport};
+use super::connection::{self, Arrived, Connection, End};
 use super::head::{self, Announced, Lines, Refused, RequestHead};
 use super::outgoing::{Failure, Outgoing};
 use super::tunnel::Handover;
 use super::{Incoming, RequestBody};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{Asker, refusal};
-use crate::http::engine::{Body, Served, with_causes};
+use crate::http::engine::{Body, Served, Transport, with_causes};
 
-/// Answers every request on `stream` with `answer` until it ends, or one says `Connection: close`. When `drain` is ready, a request under way is still answered
-/// and no new one is taken.
+/// Answers every request on `stream` with `answer` until it ends, or an answer says `Connection: close`. When `drain` is ready,
+/// a request under way is still answered and no new one is taken.
 pub async fn serve<F>(
-    stream: impl Transport + 'static,
+    stream: impl Transport,
     drain: impl Future<Output = ()>,
     answer: impl Fn(Request<Body>) -> F,
 ) -> Served

@@ -12,7 +12,7 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-use super::connection::Transport;
+use crate::http::engine::Transport;
 
 /// The engine hands a connection over as soon as the head that allows it is written.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,27 +77,10 @@ impl Handover {
     }
 }
 
-/// What becomes an upgraded connection once both sides have said 101. None: the message asks for no upgrade, or has been
-/// asked before.
-pub fn tunnel<M: Message>(message: &M) -> impl Future<Output = Option<Tunnel>> + use<M> {
-    let handover: Option<&Handover> = message.extensions().get();
+/// What becomes an upgraded connection once both sides have said 101, by the extensions of the request or the answer. None: it
+/// asks for no upgrade, or has been asked before.
+pub fn tunnel(extensions: &http::Extensions) -> impl Future<Output = Option<Tunnel>> + use<> {
+    let handover: Option<&Handover> = extensions.get();
     let taker = handover.and_then(|handover| handover.0.lock().unwrap_or_else(PoisonError::into_inner).take());
     async move { tokio::time::timeout(HANDOVER_TIMEOUT, taker?).await.ok()?.ok() }
-}
-
-/// A request or an answer.
-pub trait Message {
-    fn extensions(&self) -> &http::Extensions;
-}
-
-impl<B> Message for http::Request<B> {
-    fn extensions(&self) -> &http::Extensions {
-        self.extensions()
-    }
-}
-
-impl<B> Message for http::Response<B> {
-    fn extensions(&self) -> &http::Extensions {
-        self.extensions()
-    }
 }

@@ -16,13 +16,11 @@ use hyper::client::conn::http2 as client;
 use hyper::server::conn::http2 as server;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Body, BodyError, Peer, Served, Unsent, with_causes};
+use super::{Body, BodyError, Peer, Served, Transport, Unsent, with_causes};
 use crate::limits;
-use crate::node::socket::OverTcp;
 use meter::End;
 use premature::Premature;
 use stream::Guarded;
@@ -46,7 +44,7 @@ pub async fn serve<S, F>(
     answer: impl Fn(Request<Body>) -> F,
 ) -> Served
 where
-    S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
+    S: Transport,
     F: Future<Output = Response<Body>> + 'static,
 {
     let premature = Rc::new(Premature::default());
@@ -125,7 +123,7 @@ pub struct Line(client::SendRequest<Body>, Rc<()>);
 /// The preface cannot be sent.
 pub async fn open<S>(stream: S, tasks: &TaskTracker, ended: CancellationToken) -> Result<Line, hyper::Error>
 where
-    S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
+    S: Transport,
 {
     let io = TokioIo::new(Guarded::new(stream, End::Client));
     let (line, connection) = client::Builder::new(OnWorker(tasks.clone()))

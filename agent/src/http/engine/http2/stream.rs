@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::meter::{End, Meter};
 use crate::http::engine::alarm::{Alarm, Owed};
@@ -147,7 +147,7 @@ impl<S: OverTcp + AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         if matches!(me.ending, Ending::Open) {
             let ended = Pin::new(&mut me.stream).poll_shutdown(task);
             ready!(me.wrote(task, ended))?;
-            let until = Box::pin(sleep_until(Instant::now() + limits::LINGER));
+            let until = Box::pin(sleep(limits::LINGER));
             me.ending = Ending::Lingering { until, room: limits::LINGER_BYTES };
         }
         if let Ending::Lingering { until, room } = &mut me.ending {

@@ -144,11 +144,15 @@ async fn exchange(to: &str, greeted: bool, patience: Duration) -> Result<Duratio
     timeout(patience, talk).await.unwrap_or_else(|_| bail!("hung"))
 }
 
+/// What comes of one such connection, in a word.
+pub async fn outcome(to: &str) -> String {
+    exchange(to, false, ANSWER_LIMIT).await.map_or_else(|error| name_of(&error), |_| "ok".to_owned())
+}
+
 pub async fn attempt(to: &str) -> Result<()> {
     let to = resolve(to).await?;
     let start = Instant::now();
-    let outcome = exchange(&to, false, ANSWER_LIMIT).await;
-    let outcome = outcome.map_or_else(|error| name_of(&error), |_| "ok".to_owned());
+    let outcome = outcome(&to).await;
     let millis = u64::try_from(start.elapsed().as_millis())?;
     print(&json!({"outcome": outcome, "ms": millis}));
     Ok(())

@@ -8,6 +8,7 @@ mod client;
 mod frames;
 mod hostile;
 mod http;
+mod probe;
 mod raw;
 mod requests;
 mod server;
@@ -88,6 +89,8 @@ enum Application {
         #[arg(long)]
         to: String,
     },
+    /// One connection to each address, one word each way, again and again; prints what came of each.
+    Probe(probe::Probe),
     /// Sends half, closes its side, and reads the rest.
     HalfClose {
         #[arg(long)]
@@ -152,6 +155,7 @@ async fn run(application: Application) -> Result<()> {
         Application::Hold(hold) => client::hold(hold).await,
         Application::Transfer(transfer) => transfer::run(transfer).await,
         Application::Attempt { to } => client::attempt(&to).await,
+        Application::Probe(plan) => match probe::probe(&plan).await? {},
         Application::HalfClose { to } => client::half_close(&to).await,
         Application::EndFirst { to } => client::end_first(&to).await,
         Application::SpeakLast { to } => client::speak_last(&to).await,

@@ -1,129 +1,19 @@
 //! The verdicts against a world in a table: the cases of the kernel tier, and what must hold in any world.
 
+mod world;
+
 use proptest::prelude::*;
-use weft_abi::connect::{Attempt, ConnectLookups, ConnectVerdict, CreateVerdict, decide_create};
-use weft_abi::listening::OpenPorts;
+use weft_abi::connect::{Attempt, ConnectVerdict, CreateVerdict, decide_create};
+use weft_abi::limits::PROBE_LIMIT_NANOSECONDS;
+use weft_abi::probe::{PROBER_ADDRESSES, PROBER_NONE, PROBER_SOCKETS, is_unrecorded};
 use weft_abi::rows::{
-    DESTINATION_EMPTY, DESTINATION_NEVER, FAIL_CLOSED, FAIL_OPEN, MODE_EXCLUDED, MODE_PERMISSIVE, MODE_STRICT,
-    NETWORK_CAPTURED, NETWORK_NEVER, OpenPortKey, POD_HAS_EXCLUDED_NETWORKS, POD_HAS_PORT_RULES, POD_INBOUND,
-    POD_OUTBOUND, POD_SPARE, PodRow, ROLE_INBOUND, ROLE_OUTBOUND,
+    DESTINATION_CAPTURED, DESTINATION_EMPTY, DESTINATION_NEVER, FAIL_OPEN, MODE_EXCLUDED, MODE_PERMISSIVE, MODE_STRICT,
+    NETWORK_NEVER, POD_HAS_PORT_RULES, POD_HAS_PROBES, POD_INBOUND, POD_OUTBOUND, PodRow, ROLE_INBOUND, ROLE_OUTBOUND,
 };
-use weft_abi::steer::{Arrival, SteerLookups, SteerVerdict};
-use weft_abi::worker::{Workers, freshness};
+use weft_abi::steer::{Arrival, SteerVerdict};
 use weft_abi::{Address, MAX_WORKERS, Port, Reason, Tuple, connect, steer};
 
-const COOKIE: u64 = 7;
-const NOW: u64 = 1_000_000_000_000;
-const POD4: &str = "10.88.0.2";
-const POD6: &str = "fd88::2";
-const VIP4: &str = "10.96.0.10";
-const NEIGHBOUR4: &str = "10.88.0.1";
-
-/// Everything that a verdict can read.
-#[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is the answer of one lookup")]
-struct World {
-    pod: PodRow,
-    beats: [u64; MAX_WORKERS as usize],
-    /// Bit n: worker n listens.
-    listens: u32,
-    network: u32,
-    destination: u32,
-    excludes_port: bool,
-    excludes_network: bool,
-    in_flight: u64,
-    open: Vec<(Address, Port)>,
-    flow: bool,
-    peer: bool,
-    port_mode: u32,
-}
-
-impl Workers for World {
-    fn beat_at(&self, worker: u32) -> u64 {
-        self.beats[worker as usize]
-    }
-    fn now(&self) -> u64 {
-        NOW
-    }
-    fn listens(&self, _role: u32, worker: u32) -> bool {
-        self.listens >> worker & 1 == 1
-    }
-}
-
-impl ConnectLookups for World {
-    fn excludes_port(&self, _port: Port) -> bool {
-        self.excludes_port
-    }
-    fn excludes_network(&self, _destination: Address) -> bool {
-        self.excludes_network
-    }
-    fn network(&self, _destination: Address) -> u32 {
-        self.network
-    }
-    fn destination(&self, _destination: Address, _port: Port) -> u32 {
-        self.destination
-    }
-    fn in_flight(&self) -> u64 {
-        self.in_flight
-    }
-}
-
-impl OpenPorts for World {
-    fn is_open(&self, key: &OpenPortKey) -> bool {
-        key.netns_cookie == COOKIE && self.open.contains(&(key.address, key.port))
-    }
-}
-
-impl SteerLookups for World {
-    fn has_flow(&self) -> bool {
-        self.flow
-    }
-    fn has_peer(&self) -> bool {
-        self.peer
-    }
-    fn port_mode(&self, _port: Port) -> u32 {
-        self.port_mode
-    }
-}
-
-#[expect(clippy::unwrap_used, reason = "the addresses are those of this file")]
-fn ip(text: &str) -> Address {
-    Address::from_ip(text.parse().unwrap())
-}
-
-fn port(number: u16) -> Port {
-    Port::from_host(number)
-}
-
-/// The pod of the kernel tier: captured both ways, permissive, fails closed, one live worker.
-fn world() -> World {
-    let pod = PodRow {
-        address4: ip(POD4),
-        address6: ip(POD6),
-        listener_ports: 0b11,
-        workers: 1,
-        flags: POD_INBOUND | POD_OUTBOUND | POD_HAS_PORT_RULES | POD_HAS_EXCLUDED_NETWORKS,
-        failure: FAIL_CLOSED,
-        inbound_mode: MODE_PERMISSIVE,
-        flight_limit: 10,
-        padding: 0,
-        spare: [0; POD_SPARE],
-    };
-    World {
-        pod,
-        beats: [NOW; MAX_WORKERS as usize],
-        listens: 1,
-        network: NETWORK_CAPTURED,
-        destination: 0,
-        excludes_port: false,
-        excludes_network: false,
-        in_flight: 0,
-        open: vec![(Address::NONE, port(8080))],
-        flow: false,
-        peer: false,
-        port_mode: 0,
-    }
-}
+use world::{COOKIE, NEIGHBOUR4, NODE4, NOW, POD4, POD6, VIP4, World, ip, port, world};
 
 fn attempt(destination: &str) -> Attempt {
     Attempt {
@@ -167,6 +57,13 @@ fn connects_are_decided_as_in_the_kernel_tier() {
     check_connect(|world, _| world.network = NETWORK_NEVER, Pass(Reason::OUTBOUND_NEVER_CAPTURED));
     check_connect(|world, _| world.destination = DESTINATION_NEVER, Pass(Reason::OUTBOUND_NEVER_CAPTURED));
     check_connect(|world, _| world.destination = DESTINATION_EMPTY, Refuse(Reason::OUTBOUND_REFUSED_NO_ENDPOINT));
+    // A Service's port at an address from outside; an operator's word is above it.
+    let outside = |network: u32, kind: u32| {
+        move |world: &mut World, _: &mut Attempt| (world.network, world.destination) = (network, kind)
+    };
+    check_connect(outside(0, DESTINATION_EMPTY), Refuse(Reason::OUTBOUND_REFUSED_NO_ENDPOINT));
+    check_connect(outside(0, DESTINATION_NEVER), Pass(Reason::OUTBOUND_OUTSIDE));
+    check_connect(outside(NETWORK_NEVER, DESTINATION_CAPTURED), Pass(Reason::OUTBOUND_NEVER_CAPTURED));
     check_connect(|world, _| world.in_flight = 10, Refuse(Reason::OUTBOUND_REFUSED_FLIGHT_LIMIT));
     check_connect(|world, _| world.pod.address4 = Address::NONE, Refuse(Reason::OUTBOUND_REFUSED_NO_ADDRESS));
     check_connect(|world, _| world.listens = 0, Refuse(Reason::OUTBOUND_REFUSED_AGENT_GONE));
@@ -263,8 +160,81 @@ fn arrivals_from_elsewhere_are_decided_as_in_the_kernel_tier() {
     check_steer(web, fails_open(MODE_STRICT), Drop(Reason::INBOUND_REFUSED_AGENT_GONE));
 }
 
+#[test]
+fn probes_are_decided_as_in_the_kernel_tier() {
+    use SteerVerdict::{Drop, Hand, Pass};
+    let (by_socket, by_address) = (Pass(Reason::INBOUND_PROBE), Pass(Reason::INBOUND_PROBE_BY_ADDRESS));
+    let (kubelet, other) = (arrival(NODE4, POD4, 8080), arrival(NEIGHBOUR4, POD4, 8080));
+    let to_agent = Hand(ROLE_INBOUND, 0);
+    let strict = |declares: bool, prober: u32, probe: bool| {
+        move |world: &mut World| {
+            (world.port_mode, world.declares, world.prober) = (MODE_STRICT, declares, prober);
+            world.probe = probe.then_some(NOW - 1);
+        }
+    };
+    check_steer(kubelet, strict(true, PROBER_SOCKETS, true), by_socket);
+    // From wherever kubelet connects.
+    check_steer(other, strict(true, PROBER_SOCKETS, true), by_socket);
+    check_steer(kubelet, strict(false, PROBER_SOCKETS, true), to_agent);
+    check_steer(kubelet, strict(true, PROBER_SOCKETS, false), to_agent);
+    check_steer(kubelet, strict(true, PROBER_NONE, true), to_agent);
+    check_steer(kubelet, strict(true, 9, true), to_agent);
+    check_steer(kubelet, strict(true, PROBER_ADDRESSES, false), by_address);
+    check_steer(other, strict(true, PROBER_ADDRESSES, true), to_agent);
+    check_steer(kubelet, strict(false, PROBER_ADDRESSES, false), to_agent);
+    // A pod without an address of the node has nobody at "no address".
+    check_steer(arrival("::", POD6, 8080), strict(true, PROBER_ADDRESSES, false), to_agent);
+    let changed = |declares, prober, probe, change: fn(&mut World)| {
+        move |world: &mut World| {
+            strict(declares, prober, probe)(world);
+            change(world);
+        }
+    };
+    check_steer(kubelet, changed(true, PROBER_SOCKETS, true, |world| world.pod.flags &= !POD_HAS_PROBES), to_agent);
+    check_steer(kubelet, changed(true, PROBER_SOCKETS, true, |world| world.listens = 0), by_socket);
+    let (gone, hung) = (Drop(Reason::INBOUND_REFUSED_AGENT_GONE), Drop(Reason::INBOUND_REFUSED_AGENT_HUNG));
+    check_steer(kubelet, changed(true, PROBER_SOCKETS, false, |world| world.listens = 0), gone);
+    check_steer(kubelet, changed(true, PROBER_SOCKETS, false, |world| world.beats[0] = 1), hung);
+    // A pod that is only guarded, while the agent is well.
+    check_steer(kubelet, changed(true, PROBER_SOCKETS, false, |world| world.pod.workers = 0), gone);
+    check_steer(kubelet, changed(true, PROBER_SOCKETS, true, |world| world.pod.workers = 0), by_socket);
+    check_steer(other, changed(true, PROBER_SOCKETS, false, |world| world.listens = 0), gone);
+    check_steer(kubelet, changed(true, PROBER_NONE, false, |world| world.listens = 0), gone);
+    check_steer(kubelet, changed(false, PROBER_SOCKETS, false, |world| world.listens = 0), gone);
+    check_steer(
+        kubelet,
+        changed(true, PROBER_SOCKETS, true, |world| world.open.clear()),
+        Drop(Reason::INBOUND_CLOSED_PORT),
+    );
+    // What nobody saw end is on record for a while only.
+    let old = |world: &mut World| world.probe = Some(NOW - PROBE_LIMIT_NANOSECONDS - 1);
+    check_steer(kubelet, changed(true, PROBER_SOCKETS, true, old), to_agent);
+    let oldest = |world: &mut World| world.probe = Some(NOW - PROBE_LIMIT_NANOSECONDS);
+    check_steer(kubelet, changed(true, PROBER_SOCKETS, true, oldest), by_socket);
+    let ahead = |world: &mut World| world.probe = Some(NOW + 1);
+    check_steer(kubelet, changed(true, PROBER_SOCKETS, true, ahead), by_socket);
+}
+
+#[test]
+fn who_comes_from_the_node_and_is_not_on_record_is_counted() {
+    for (source, declares, prober, probe, expected) in [
+        (NODE4, true, PROBER_SOCKETS, None, true),
+        (NODE4, true, PROBER_SOCKETS, Some(NOW - PROBE_LIMIT_NANOSECONDS - 1), true),
+        (NODE4, true, PROBER_SOCKETS, Some(NOW), false),
+        (NODE4, false, PROBER_SOCKETS, None, false),
+        (NODE4, true, PROBER_ADDRESSES, None, false),
+        (NODE4, true, PROBER_NONE, None, false),
+        (NEIGHBOUR4, true, PROBER_SOCKETS, None, false),
+    ] {
+        let world = World { declares, prober, probe, ..world() };
+        let tuple = arrival(source, POD4, 8080).tuple;
+        assert_eq!(is_unrecorded(&tuple, &world.pod, &world), expected, "{source} {world:?}");
+    }
+}
+
 fn any_address() -> impl Strategy<Value = Address> {
-    let known = [POD4, POD6, VIP4, NEIGHBOUR4, "127.0.0.1", "127.87.3.4", "::1", "fe80::1", "0.0.0.0", "fd88::1"];
+    let known =
+        [POD4, POD6, VIP4, NEIGHBOUR4, NODE4, "127.0.0.1", "127.87.3.4", "::1", "fe80::1", "0.0.0.0", "fd88::1"];
     prop_oneof![
         proptest::sample::select(known.map(ip).to_vec()),
         any::<[u32; 4]>().prop_map(Address),
@@ -278,13 +248,14 @@ fn any_port() -> impl Strategy<Value = Port> {
 
 prop_compose! {
     fn any_world()(
-        (flags, failure, inbound_mode, port_mode) in (0_u32..16, 0_u32..4, 0_u32..5, 0_u32..5),
+        (flags, failure, inbound_mode, port_mode) in (0_u32..32, 0_u32..4, 0_u32..5, 0_u32..5),
         (workers, listens, listener_ports) in (0_u32..1 << MAX_WORKERS, any::<u32>(), any::<u64>()),
         ages in proptest::collection::vec(0_u64..4_000_000_000, MAX_WORKERS as usize),
         (network, destination, in_flight) in (0_u32..4, 0_u32..4, 0_u64..20),
         (excludes_port, excludes_network, flow, peer) in any::<(bool, bool, bool, bool)>(),
         open in proptest::collection::vec((any_address(), any_port()), 0..4),
         (has4, has6) in any::<(bool, bool)>(),
+        (declares, prober, probe) in (any::<bool>(), 0_u32..4, proptest::option::of(0..NOW + 10)),
     ) -> World {
         let mut world = world();
         world.pod.address4 = if has4 { ip(POD4) } else { Address::NONE };
@@ -293,17 +264,8 @@ prop_compose! {
         for (beat, age) in world.beats.iter_mut().zip(ages) {
             *beat = NOW - age;
         }
+        let world = World { declares, prober, probe, ..world };
         World { listens, network, destination, excludes_port, excludes_network, in_flight, open, flow, peer, port_mode, ..world }
-    }
-}
-
-impl World {
-    fn is_alive(&self, worker: u32) -> bool {
-        self.pod.workers >> worker & 1 == 1 && freshness(self.beats[worker as usize], NOW) == 1
-    }
-
-    fn takes(&self, role: u32, worker: u32) -> bool {
-        worker < MAX_WORKERS && self.is_alive(worker) && self.listens(role, worker)
     }
 }
 
@@ -318,7 +280,7 @@ proptest! {
         let verdict = connect::decide(&attempt, &world.pod, &world);
         match verdict {
             ConnectVerdict::Capture(address, port) => {
-                prop_assert!(!own && protocol == 6 && world.network == NETWORK_CAPTURED);
+                prop_assert!(!own && protocol == 6 && world.concerns_the_mesh());
                 prop_assert!(address != Address::NONE && world.pod.has_address(address));
                 prop_assert_eq!(address.is_ip4(), destination.is_ip4());
                 prop_assert!(port.capture_index().is_some() && port != bound_port);
@@ -328,7 +290,7 @@ proptest! {
             }
             // Only what the mesh concerns is ever refused.
             ConnectVerdict::Refuse(_) => {
-                prop_assert!(!own && protocol == 6 && world.network == NETWORK_CAPTURED);
+                prop_assert!(!own && protocol == 6 && world.concerns_the_mesh());
                 prop_assert!(!connect::stays_local(destination) && world.destination != DESTINATION_NEVER);
             }
             ConnectVerdict::Pass(reason) => {
@@ -369,6 +331,13 @@ proptest! {
                 prop_assert_eq!(role, ROLE_INBOUND);
                 prop_assert!(!same_pod && world.pod.flags & POD_INBOUND != 0 && mode != MODE_EXCLUDED);
                 prop_assert!(world.takes(ROLE_INBOUND, worker));
+            }
+            SteerVerdict::Pass(Reason::INBOUND_PROBE | Reason::INBOUND_PROBE_BY_ADDRESS) => {
+                // Whoever it is and however it came: only what the pod itself declares, and only by these two ways.
+                prop_assert!(world.declares && world.pod.flags & POD_HAS_PROBES != 0 && !same_pod);
+                let recorded = world.probe.is_some_and(|at| at + PROBE_LIMIT_NANOSECONDS >= NOW);
+                let by_socket = world.prober == PROBER_SOCKETS && recorded;
+                prop_assert!(by_socket || world.prober == PROBER_ADDRESSES && source == ip(NODE4));
             }
             SteerVerdict::Pass(_) => prop_assert!(mode == MODE_PERMISSIVE || mode == MODE_EXCLUDED),
             SteerVerdict::Drop(_) => {}
