@@ -141,7 +141,7 @@ pub fn await_outcome(mesh: &Mesh, pod: &str, to: &str, wanted: &str) -> Result<(
 }
 
 /// `refused` stands for every way in which a peer can say no at once.
-fn is_outcome(outcome: &str, wanted: &str) -> bool {
+pub fn is_outcome(outcome: &str, wanted: &str) -> bool {
     match wanted {
         "refused" => ["ConnectionRefused", "ConnectionReset", "closed before the answer"].contains(&outcome),
         wanted => outcome == wanted,

@@ -12,9 +12,11 @@ mod floods;
 mod hostile;
 mod http;
 mod load;
+mod probes;
 mod requests_seen;
 mod resets;
 mod seeing;
+mod services;
 mod upgrade;
 mod upheaval;
 
@@ -27,6 +29,7 @@ pub fn all() -> Vec<Promise> {
         access::promises(),
         changes::promises(),
         failure::promises(),
+        probes::promises(),
         faults::promises(),
         upgrade::promises(),
         controller::promises(),
@@ -38,6 +41,7 @@ pub fn all() -> Vec<Promise> {
         balance::promises(),
         upheaval::promises(),
         seeing::promises(),
+        services::promises(),
         requests_seen::promises(),
         load::promises(),
     ]

@@ -110,7 +110,7 @@ fn a_killed_sandbox_leaves_nothing(scene: &Scene) -> Result<()> {
     // Inside, variables of the outer sandbox would be taken for an answer.
     let program = "/proc/self/exe";
     let mut child = Command::new(program)
-        .args([crate::RUN, "rig_two_pods_talk_over_the_wire_and_the_wire_is_readable"])
+        .args([weft_rig::tier::RUN, "rig_two_pods_talk_over_the_wire_and_the_wire_is_readable"])
         .env_remove("WEFT_SANDBOX_ROLE")
         .spawn()?;
     let prefix = format!("weft-{}-", child.id());

@@ -1,42 +1,11 @@
 //! What a test is given, and what describes it.
 
-use std::time::Duration;
-
 use anyhow::Result;
+use weft_rig::tier::{self, Scale};
 use weft_rig::{Binaries, Sandbox};
 
-/// How much of a proof is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scale {
-    /// At most a minute, in every run of the tier.
-    Short,
-    /// The numbers of the work order.
-    Full,
-}
-
 /// A test.
-pub struct Promise {
-    /// What it is called on the command line.
-    pub name: &'static str,
-    /// A test that takes longer hangs.
-    pub limit: Duration,
-    /// What its longer form proves, if it has one.
-    pub proof: Option<&'static str>,
-    /// The test itself.
-    pub run: fn(&Scene) -> Result<()>,
-}
-
-impl Promise {
-    /// A test of at most a minute.
-    pub fn new(name: &'static str, run: fn(&Scene) -> Result<()>) -> Self {
-        Self { name, limit: Duration::from_mins(1), proof: None, run }
-    }
-
-    /// The same, with a longer form that proves this.
-    pub fn proves(self, claim: &'static str) -> Self {
-        Self { proof: Some(claim), ..self }
-    }
-}
+pub type Promise = tier::Promise<fn(&Scene) -> Result<()>>;
 
 /// Where a test plays.
 #[derive(Debug)]

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use weft_rig::{Mesh, wait};
 
-use crate::cast::{self, ECHO, GREET, at, at_v6, authorization, server_mtls};
+use crate::cast::{self, ECHO, GREET, SINK, at, at_v6, authorization, server_mtls};
 use crate::scene::{Promise, Scene};
 
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -21,6 +22,7 @@ pub fn promises() -> Vec<Promise> {
         Promise::new("dry_run_and_audit_refuse_nobody_and_are_noted", dry_run),
         Promise::new("the_operators_denial_comes_first", enforced_denial),
         Promise::new("the_operators_minimum_cannot_be_loosened", enforced_minimum),
+        Promise::new("what_the_api_server_calls_takes_tls_and_no_plaintext", webhook),
     ]
 }
 
@@ -145,4 +147,39 @@ fn enforced_minimum(scene: &Scene) -> Result<()> {
     })?;
     cast::await_outcome(&mesh, "outside/stranger", &to, "refused")?;
     cast::expect_ok(&mesh, "shop/client", &to).map(drop)
+}
+
+fn webhook(scene: &Scene) -> Result<()> {
+    let service = json!({"namespace": "shop", "name": "server", "port": ECHO});
+    let caller = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "guard"},
+        "webhooks": [{"name": "guard.example.com", "clientConfig": {"service": service}}],
+    });
+    let mut mesh = cast::start(cast::shop(scene)?.object(caller), scene)?;
+    let to = at(&mesh, "shop/server", ECHO)?;
+    mesh.directory().edit("MeshConfig", "", "default", |config| {
+        config["spec"]["enforced"] = json!({"minimumMtls": "Strict"});
+    })?;
+    cast::await_outcome(&mesh, "outside/stranger", &to, "refused")?;
+    // A ClientHello with nothing in it: the application may make of it what it likes. This one sends it back.
+    let hello = r"printf '\026\003\001\000\005\001\000\000\001\000'";
+    let line = format!("{hello} | timeout 5 socat -t 5 - TCP:{to} | od -An -tx1");
+    let heard = |mesh: &Mesh| mesh.pod("outside/stranger")?.command("sh").args(["-c", &line]).run()?.expect_success();
+    let answer = heard(&mesh)?;
+    ensure!(answer.contains("16 03 01 00 05 01 00 00 01 00"), "the webhook was not reached: {answer:?}");
+    for plaintext in [&to, &at(&mesh, "shop/server", SINK)?] {
+        cast::expect_refused(&mesh, "outside/stranger", plaintext, AT_ONCE)?;
+    }
+    // Pods of the mesh are spoken to as before.
+    cast::expect_ok(&mesh, "shop/client", &to)?;
+    let records = cast::records(&mut mesh, 1, "the mesh's own", |record| record["original_destination"] == *to)?;
+    ensure!(records[0]["security"] == "mtls", "{}", records[0]);
+    mesh.directory().remove("ValidatingWebhookConfiguration", "", "guard")?;
+    wait::until("the exemption to end with its webhook", cast::EFFECT_LIMIT, || {
+        let answer = heard(&mesh)?;
+        ensure!(answer.is_empty(), "the webhook still answers {answer:?}");
+        Ok(())
+    })
 }

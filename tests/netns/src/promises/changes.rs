@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use weft_rig::{PodPlan, wait};
 
+use super::probes;
 use crate::cast::{self, ECHO, EFFECT_LIMIT, IDENTIFY, at};
 use crate::scene::{Promise, Scene};
 
@@ -180,6 +181,9 @@ fn address_reused(scene: &Scene) -> Result<()> {
 fn removal(scene: &Scene) -> Result<()> {
     let mut mesh = cast::start(cast::shop(scene)?, scene)?;
     let tap = mesh.fabric().listen(1)?;
+    probes::declare(&mut mesh, "near")?;
+    let probed = at(&mesh, "shop/near", ECHO)?;
+    let mut kubelet = probes::start_known(&mut mesh, &[&probed])?;
     let namespace = mesh.pod("shop/client")?.namespace();
     let reserved = namespace.read_sysctl("net/ipv4/ip_local_reserved_ports")?;
     ensure!(reserved.contains(CAPTURE_PORTS), "the capture range is not reserved: {reserved:?}");
@@ -196,5 +200,5 @@ fn removal(scene: &Scene) -> Result<()> {
     let to = at(&mesh, "shop/server", ECHO)?;
     cast::speak(&mesh, "shop/client", &to, "marker-removed")?;
     tap.find("marker-removed")?.context("still captured")?;
-    Ok(())
+    kubelet.expect_running()
 }
