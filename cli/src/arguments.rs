@@ -63,8 +63,60 @@ pub enum Command {
     },
     /// Looks for everything that is wrong on this machine, with cause and fix.
     Check(CheckArguments),
+    /// Prints, or applies, the objects of Weft for a Kubernetes cluster: the same that the Helm charts have.
+    Install(InstallArguments),
+    /// Brings an installed Weft to this version: its kinds, then the controller, then the agents.
+    Upgrade(Installation),
+    /// Takes Weft off the cluster: pods leave the mesh, nodes are cleaned, objects are deleted. Policies stay.
+    Uninstall(UninstallArguments),
     /// Prints a completion script, as in: `weft completion bash > /etc/bash_completion.d/weft`
     Completion { shell: Shell },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = INSTALL_HELP)]
+pub struct InstallArguments {
+    #[command(flatten)]
+    pub installation: Installation,
+    /// Print the definitions of Weft's kinds instead, which must be there first.
+    #[arg(long)]
+    pub crds: bool,
+    /// Apply everything with kubectl, in order, and wait until it runs.
+    #[arg(long, conflicts_with = "crds")]
+    pub apply: bool,
+}
+
+const INSTALL_HELP: &str = "Without --apply nothing is changed, and no cluster is asked.
+
+Examples:
+  weft install --apply --set 'meshConfig.networks.pods={10.244.0.0/16}'
+  weft install --crds | kubectl apply --server-side -f -
+  weft install --values mesh.yaml | kubectl apply --server-side -f -";
+
+/// What is installed, where.
+#[derive(Debug, Args)]
+pub struct Installation {
+    #[arg(short, long, default_value = "weft-system")]
+    pub namespace: String,
+    /// A file with values of the chart; repeatable, the later one is over the earlier.
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub values: Vec<PathBuf>,
+    /// A value of the chart, as in `controller.replicas=3`; repeatable, and over all files.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// kubectl's context; without it the current one.
+    #[arg(long)]
+    pub context: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct UninstallArguments {
+    /// As it was installed.
+    #[command(flatten)]
+    pub installation: Installation,
+    /// Delete Weft's kinds too, and with them everybody's policies. What there is of them is printed first.
+    #[arg(long)]
+    pub delete_policies: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -324,7 +324,7 @@ fn controller(socket: &Path, answer: &Result<ControllerStatus, AskError>, checks
     };
     checks.fine(GROUP, "answers");
     for defect in &status.errors {
-        checks.problem(GROUP, format!("object in {}", defect.place()), defect.problem.clone(), defect.fix.clone());
+        checks.problem(GROUP, defect.subject(), defect.problem.clone(), defect.fix.clone());
     }
     if status.errors.is_empty() {
         checks.fine(GROUP, format!("{} objects read", status.objects));

@@ -31,7 +31,9 @@ pub struct ControllerStatus {
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Defect {
-    pub file: String,
+    /// None: it is about an object of the Kubernetes API, or about the controller itself.
+    #[serde(default)]
+    pub file: Option<String>,
     #[serde(default)]
     pub line: u64,
     pub object: Option<String>,
@@ -42,12 +44,18 @@ pub struct Defect {
 }
 
 impl Defect {
+    /// What it is about, as the name of a check.
+    pub fn subject(&self) -> String {
+        if self.file.is_some() { format!("object in {}", self.place()) } else { self.place() }
+    }
+
     /// File, line, object and field, as far as they are known.
     pub fn place(&self) -> String {
         let line = if self.line > 0 { format!(":{}", self.line) } else { String::new() };
-        let file = format!("{}{line}", self.file);
-        let parts = [Some(&file), self.object.as_ref(), self.field.as_ref()];
-        parts.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ")
+        let file = self.file.as_ref().map(|file| format!("{file}{line}"));
+        let parts = [file.as_ref(), self.object.as_ref(), self.field.as_ref()];
+        let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+        if parts.is_empty() { "the controller".to_owned() } else { parts.join(", ") }
     }
 }
 

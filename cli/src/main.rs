@@ -1,7 +1,8 @@
-//! `weft`: shows what the mesh does and why.
+//! `weft`: shows what the mesh does and why, and installs it.
 //!
 //! It asks the admin sockets of the agents and of the controller on this machine, joins what they say,
-//! and prints it: tables for people, JSON for programs. It changes nothing.
+//! and prints it: tables for people, JSON for programs. It changes nothing but by `install --apply`, `upgrade` and
+//! `uninstall`, which call kubectl.
 
 mod agents;
 mod answers;
@@ -11,12 +12,15 @@ mod check;
 mod config;
 mod controller;
 mod exposition;
+mod install;
 mod join;
+mod kubectl;
 mod paint;
 mod status;
 mod status_view;
 mod tap;
 mod top;
+mod uninstall;
 mod why;
 mod why_record;
 mod why_request;
@@ -69,6 +73,9 @@ fn run(arguments: &Arguments, paint: Paint) -> anyhow::Result<Outcome> {
             Command::Tap(options) => tap::run(arguments, options, paint).await,
             Command::Config { command: ConfigCommand::Dump(options) } => config::dump(arguments, options, paint).await,
             Command::Check(options) => check::run(arguments, options, paint).await,
+            Command::Install(options) => install::install(options),
+            Command::Upgrade(installation) => install::upgrade(installation),
+            Command::Uninstall(options) => uninstall::uninstall(options),
             Command::Completion { shell } => arguments::completion(*shell),
         }
     })
