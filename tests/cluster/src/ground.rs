@@ -129,7 +129,7 @@ fn a_projected_token_is_reviewed(namespace: &Namespace) -> Result<()> {
     Ok(())
 }
 
-fn the_api_server_asks_webhooks_in_pods(namespace: &Namespace) -> Result<()> {
+pub fn the_api_server_asks_webhooks_in_pods(namespace: &Namespace) -> Result<()> {
     let name = format!("webhook.{}.svc", namespace.name());
     namespace.create_pod("webhook", "node2", &["review", &format!(":{PORT}"), &name], |_| {})?;
     namespace.service("webhook")?;

@@ -3,10 +3,19 @@
 //! This program runs in the network of the control plane, with kubectl on its path and the administrator's credentials.
 //! Every test has a namespace of its own. Absent: bringing the cluster up and down, which xtask does.
 
+mod capability;
+mod capture;
 mod ground;
+mod install;
 mod namespace;
 mod nodes;
+mod removal;
+mod route;
+mod strict;
+mod upgrade;
+mod weft;
 
+use std::env;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -24,12 +33,43 @@ pub struct Promise {
 }
 
 fn main() -> ExitCode {
+    if env::args_os().any(|word| word == removal::LIST_LINKS) {
+        return list_links();
+    }
     let mut arguments = Arguments::from_args();
     // Two processors carry a control plane and two nodes: tests side by side would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let promises = ground::promises().into_iter().chain(nodes::promises());
-    let trials = promises.map(|promise| Trial::test(promise.name, move || start(&promise)));
+    // Without Weft first, and last its removal: what one test installs is there for the next.
+    let promises = [
+        ground::promises,
+        nodes::promises,
+        install::promises,
+        capture::promises,
+        strict::promises,
+        route::promises,
+        upgrade::promises,
+        capability::promises,
+        removal::promises,
+    ];
+    let trials = promises
+        .into_iter()
+        .flat_map(|promises| promises())
+        .map(|promise| Trial::test(promise.name, move || start(&promise)));
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "it is what the test that started it reads")]
+fn list_links() -> ExitCode {
+    match removal::list_links() {
+        Ok(lines) => {
+            print!("{lines}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn start(promise: &Promise) -> Result<(), Failed> {

@@ -97,6 +97,17 @@ impl Namespace {
         Ok(service["spec"]["clusterIP"].as_str().context("a Service without an address")?.to_owned())
     }
 
+    /// The address of a pod.
+    pub fn address(&self, pod: &str) -> Result<String> {
+        let pod = self.get(&format!("pod/{pod}"))?;
+        Ok(pod["status"]["podIP"].as_str().context("a pod without an address")?.to_owned())
+    }
+
+    /// Asks for its pods to be captured, those that run too.
+    pub fn capture(&self) -> Result<()> {
+        kubectl(["label", "namespace", &self.name, "weft.dev/capture=enabled"]).run()?.expect_success().map(drop)
+    }
+
     /// Waits until a pod is ready.
     pub fn await_ready(&self, pod: &str) -> Result<()> {
         let timeout = format!("--timeout={}s", POD_LIMIT.as_secs());

@@ -12,7 +12,7 @@ use crate::Promise;
 use crate::namespace::{Namespace, POD_LIMIT, kubectl};
 
 /// The names of the cluster's nodes.
-const NODES: [&str; 2] = ["node1", "node2"];
+pub const NODES: [&str; 2] = ["node1", "node2"];
 
 /// The API server is ready after ten seconds on a free machine.
 const RESTART_LIMIT: Duration = Duration::from_mins(3);
@@ -127,16 +127,16 @@ fn start_of_api_server() -> Result<f64> {
 }
 
 /// What a command inside a node prints.
-fn said(node: &str, words: &[&str]) -> Result<String> {
+pub fn said(node: &str, words: &[&str]) -> Result<String> {
     Ok(inside(node, words)?.run()?.expect_success()?.trim().to_owned())
 }
 
-fn inside(node: &str, words: &[&str]) -> Result<Launch> {
+pub fn inside(node: &str, words: &[&str]) -> Result<Launch> {
     Ok(xtask(&["node", node])?.args(words))
 }
 
 /// `cargo xtask cluster` for this cluster.
-fn xtask(words: &[&str]) -> Result<Launch> {
+pub fn xtask(words: &[&str]) -> Result<Launch> {
     let program = env::var_os("XTASK").context("XTASK is not set")?;
     let cluster = env::var("WEFT_CLUSTER").context("WEFT_CLUSTER is not set")?;
     Ok(Launch::new(program).args(["cluster", "--name", &cluster]).args(words).ends_with_caller())
