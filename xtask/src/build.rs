@@ -13,7 +13,7 @@ use super::{run, setup, step, workspace};
 const AGENT: &str = "weft-agent";
 
 /// The agent of the tests of upgrades, beside the other.
-const NEXT_AGENT: &str = "weft-agent-next";
+pub const NEXT_AGENT: &str = "weft-agent-next";
 
 /// The server in Go of the tests of raw requests.
 const WITNESS: &str = "weft-witness";

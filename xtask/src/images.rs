@@ -13,7 +13,7 @@ use clap::Args;
 use super::image::{self, Architecture, Image};
 use super::{build, run, step, workspace};
 
-/// Below `target`: an archive for each image, and beside it a folder with what is in it.
+/// Below `target`, what has a tag of its own in a folder of that name: an archive for each image, and beside it a folder with what is in it.
 const FOLDER: &str = "target/images";
 
 /// What the images' names begin with, unless somebody says otherwise: also the charts' default.
@@ -34,55 +34,78 @@ pub struct Arguments {
 
 /// One of the product's programs, as an image.
 struct Packed {
+    name: &'static str,
+    /// None: this version, as users have it.
+    tag: Option<&'static str>,
+    /// The file that is packed under that name.
     program: &'static str,
     /// None: root.
     user: Option<&'static str>,
 }
 
+impl Packed {
+    const fn agent(tag: Option<&'static str>, program: &'static str) -> Self {
+        Self { name: "weft-agent", tag, program, user: None }
+    }
+
+    fn tag(&self) -> &'static str {
+        self.tag.unwrap_or(env!("CARGO_PKG_VERSION"))
+    }
+
+    const fn controller(tag: Option<&'static str>) -> Self {
+        Self { name: "weft-controller", tag, program: "weft-controller", user: Some("65532:65532") }
+    }
+}
+
 /// The charts know the names, the paths of the programs and the users.
-const PACKED: [Packed; 2] =
-    [Packed { program: "weft-agent", user: None }, Packed { program: "weft-controller", user: Some("65532:65532") }];
+const PACKED: [Packed; 2] = [Packed::agent(None, "weft-agent"), Packed::controller(None)];
+
+/// What the tests of upgrades install next: an agent of another build.
+const NEXT: [Packed; 2] = [Packed::agent(Some(NEXT_TAG), build::NEXT_AGENT), Packed::controller(Some(NEXT_TAG))];
+
+const NEXT_TAG: &str = "next";
 
 /// Builds the programs and packs them.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let programs = build::for_images(arguments.quick)?;
-    for archive in pack_all(&arguments.registry, &programs)? {
+    for archive in pack_all(&PACKED, &arguments.registry, &programs)? {
         println!("{}", archive.strip_prefix(workspace::root()).unwrap_or(&archive).display());
     }
     Ok(())
 }
 
-/// Packs the programs that are built already as those of tests are, and returns the archives.
+/// Packs the programs that are built already as those of tests are, and what is next, and returns the archives.
 pub fn of_tests() -> Result<Vec<PathBuf>> {
-    pack_all(REGISTRY, &workspace::path("target/release"))
+    let programs = workspace::path("target/release");
+    Ok([pack_all(&PACKED, REGISTRY, &programs)?, pack_all(&NEXT, REGISTRY, &programs)?].concat())
 }
 
-fn pack_all(registry: &str, programs: &Path) -> Result<Vec<PathBuf>> {
-    let packed = PACKED.iter().map(|packed| {
-        let purpose = format!("pack {}", packed.program);
+fn pack_all(all: &[Packed], registry: &str, programs: &Path) -> Result<Vec<PathBuf>> {
+    let packed = all.iter().map(|packed| {
+        let purpose = format!("pack {}:{}", packed.name, packed.tag());
         step::quiet(&purpose, || pack(packed, registry, programs))
     });
     packed.collect()
 }
 
 fn pack(packed: &Packed, registry: &str, programs: &Path) -> Result<PathBuf> {
-    let folder = workspace::path(FOLDER);
-    let root = folder.join(packed.program);
+    let folder = workspace::path(FOLDER).join(packed.tag.unwrap_or_default());
+    let root = folder.join(packed.name);
     if root.exists() {
         fs::remove_dir_all(&root)?;
     }
     fs::create_dir_all(&root)?;
-    for name in [packed.program, COMMAND] {
-        let program = programs.join(name);
+    for (program, name) in [(packed.program, packed.name), (COMMAND, COMMAND)] {
+        let program = programs.join(program);
         // Without line numbers, which are two thirds of it; names of functions stay.
         run::captured(Command::new("strip").args(["--strip-debug", "-o"]).arg(root.join(name)).arg(&program))?;
         for library in libraries(&program)? {
             copy(&library, &root.join(library.strip_prefix("/").unwrap_or(&library)))?;
         }
     }
-    let name = format!("{registry}/{}:{}", packed.program, env!("CARGO_PKG_VERSION"));
-    let entrypoint = format!("/{}", packed.program);
-    let archive = folder.join(format!("{}.tar", packed.program));
+    let name = format!("{registry}/{}:{}", packed.name, packed.tag());
+    let entrypoint = format!("/{}", packed.name);
+    let archive = folder.join(format!("{}.tar", packed.name));
     let image = Image {
         name: &name,
         architecture: Architecture::here()?,

@@ -11,14 +11,22 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
 // A request that has no answer by then will not get one.
 const requestLimit = 5 * time.Second
+
+const usage = `usage: podapp
+  serve ADDRESS [LEDGER] | serve-grpc ADDRESS | serve-lines ADDRESS | review ADDRESS NAME
+  get URL | post URL | tally URL COUNT | talk URL ADDRESS
+  load http|http-once|grpc|tcp TARGET RATE ADDRESS
+  resolve NAME | copy | read FILE | grow MEBIBYTES`
 
 func main() {
 	log.SetFlags(0)
@@ -30,7 +38,15 @@ func main() {
 func run(words []string) error {
 	switch {
 	case len(words) == 2 && words[0] == "serve":
-		return serve(words[1])
+		return serve(words[1], "")
+	case len(words) == 3 && words[0] == "serve":
+		return serve(words[1], words[2])
+	case len(words) == 2 && words[0] == "serve-grpc":
+		return serveGRPC(words[1])
+	case len(words) == 2 && words[0] == "serve-lines":
+		return serveLines(words[1])
+	case len(words) == 5 && words[0] == "load":
+		return load(words[1], words[2], words[3], words[4])
 	case len(words) == 3 && words[0] == "review":
 		return review(words[1], words[2])
 	case len(words) == 2 && words[0] == "get":
@@ -53,19 +69,26 @@ func run(words []string) error {
 	case len(words) == 2 && words[0] == "grow":
 		return grow(words[1])
 	}
-	return errors.New("usage: podapp serve ADDRESS | review ADDRESS NAME | get URL | post URL | tally URL COUNT | talk URL ADDRESS | resolve NAME | copy | read FILE | grow MEBIBYTES")
+	return errors.New(usage)
 }
 
 // requestName is the header in which Weft gives every request that it carries a name.
 const requestName = "weft-request-id"
 
 // serve answers who asked, and what Weft calls the request. /ready refuses until somebody posts to /ready, and
-// /probes tells how often it was asked.
-func serve(address string) error {
+// /probes tells how often it was asked. With a ledger it takes its time over a request, and writes down each, and its end.
+func serve(address, path string) error {
 	pod, err := os.Hostname()
 	if err != nil {
 		return err
 	}
+	var book *ledger
+	if path != "" {
+		if book, err = openLedger(path, pod); err != nil {
+			return err
+		}
+	}
+	go endAtOnce(book)
 	var ready atomic.Bool
 	var probes atomic.Int64
 	http.HandleFunc("/ready", func(writer http.ResponseWriter, request *http.Request) {
@@ -83,6 +106,12 @@ func serve(address string) error {
 	})
 	http.HandleFunc("/", func(writer http.ResponseWriter, request *http.Request) {
 		client, _, _ := net.SplitHostPort(request.RemoteAddr)
+		if book != nil {
+			if err := book.write(request.URL.Path); err != nil {
+				log.Fatal(err)
+			}
+			time.Sleep(work)
+		}
 		fmt.Printf("%s %s from %s\n", request.Method, request.URL.Path, client)
 		answer := map[string]string{"pod": pod, "client": client}
 		if name := request.Header.Get(requestName); name != "" {
@@ -91,6 +120,17 @@ func serve(address string) error {
 		json.NewEncoder(writer).Encode(answer)
 	})
 	return http.ListenAndServe(address, nil)
+}
+
+// endAtOnce ends the process when it is asked to, whatever it is doing.
+func endAtOnce(book *ledger) {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM)
+	<-asked
+	if book != nil {
+		book.write("")
+	}
+	os.Exit(0)
 }
 
 func get(method, url string) error {

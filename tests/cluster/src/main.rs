@@ -7,9 +7,11 @@ mod capability;
 mod capture;
 mod ground;
 mod install;
+mod load;
 mod namespace;
 mod nodes;
 mod removal;
+mod rollout;
 mod route;
 mod strict;
 mod upgrade;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         capture::promises,
         strict::promises,
         route::promises,
+        rollout::promises,
         upgrade::promises,
         capability::promises,
         removal::promises,

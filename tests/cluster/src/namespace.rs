@@ -11,7 +11,7 @@ use weft_rig::wait;
 pub const POD_LIMIT: Duration = Duration::from_mins(2);
 
 /// What every pod of the tier runs: `podapp`, which cluster/images brings.
-const IMAGE: &str = "registry.weft.local/podapp:1";
+pub const IMAGE: &str = "registry.weft.local/podapp:1";
 
 /// The port on which a test's servers listen.
 pub const PORT: u16 = 8080;
@@ -146,6 +146,12 @@ impl Namespace {
         wait::until(&format!("an answer of {url} to {pod}"), POD_LIMIT, || {
             Ok(serde_json::from_str(&self.exec(pod, &["get", url])?.expect_success()?)?)
         })
+    }
+
+    /// Prints a figure of a test that went well.
+    #[expect(clippy::print_stdout, reason = "it is the test's output")]
+    pub fn note(&self, figure: &str) {
+        println!("{}: {figure}", self.name);
     }
 
     /// The pods and the events, for failures.

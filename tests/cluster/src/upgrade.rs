@@ -1,55 +1,70 @@
-//! Agents are replaced one beside the other, and nobody who asks notices.
+//! Agents are replaced one beside the other, by another build and back, and nobody who talks notices.
 
 use std::time::Duration;
 
-use anyhow::{Error, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
-use weft_rig::place::Outcome;
 use weft_rig::wait;
 
 use crate::Promise;
-use crate::capture::await_security;
+use crate::load::Load;
 use crate::namespace::{Namespace, PORT, kubectl};
 use crate::weft::{self, NAMESPACE};
 
-/// Two nodes, one after the other, each with a pod that starts and one that ends.
-const ROLLOUT_LIMIT: Duration = Duration::from_mins(3);
+/// Two nodes, one after the other, each with a pod that starts and one that ends when its connections have.
+const ROLLOUT_LIMIT: Duration = Duration::from_mins(4);
 
-/// Requests between two looks at the rollout.
-const REQUESTS: &str = "100";
+/// Requests a second, half of which must not be delivered twice.
+const REQUESTS: u32 = 200;
+/// Streams and opaque connections that begin in a second, of three seconds each.
+const STREAMS: u32 = 4;
+
+/// Conversations after each upgrade.
+const AFTER: u64 = 20;
+
+/// The tag of what xtask packs beside this version: the same, with programs and maps that cannot be shared.
+const NEXT: &str = "next";
 
 pub fn promises() -> Vec<Promise> {
-    vec![Promise { name: "agents_hand_over_and_no_request_fails", run: agents_hand_over_and_no_request_fails }]
+    vec![Promise { name: "an_upgrade_and_its_way_back_harm_nobody", run: an_upgrade_and_its_way_back_harm_nobody }]
 }
 
-fn agents_hand_over_and_no_request_fails(namespace: &Namespace) -> Result<()> {
+fn an_upgrade_and_its_way_back_harm_nobody(namespace: &Namespace) -> Result<()> {
     weft::need()?;
-    namespace.server("server", "node2")?;
-    namespace.server("client", "node1")?;
     namespace.capture()?;
-    weft::await_captured(namespace, &["client", "server"])?;
-    let url = format!("http://{}:{PORT}/", namespace.address("server")?);
-    await_security(namespace, "client", &url, "mtls")?;
-
-    let before = kubectl(agents()).run()?.expect_success()?;
-    kubectl(["--namespace", NAMESPACE, "rollout", "restart", "daemonset/weft-agent"]).run()?.expect_success()?;
-    let mut failed: Option<Error> = None;
-    wait::until("every agent to be replaced", ROLLOUT_LIMIT, || {
-        let asked = namespace.exec("client", &["tally", &url, REQUESTS]).and_then(Outcome::expect_success);
-        if let Err(error) = asked {
-            failed = Some(error);
-            return Ok(());
-        }
-        expect_replaced(&before)
-    })?;
-    if let Some(error) = failed {
-        return Err(error.context("a request failed during the hand-over"));
+    let listen = format!(":{PORT}");
+    let mut targets = Vec::new();
+    for (server, words) in [("http", "serve"), ("grpc", "serve-grpc"), ("lines", "serve-lines")] {
+        namespace.create_pod(server, "node2", &[words, &listen], |_| {})?;
+        namespace.await_ready(server)?;
+        targets.push(format!("{}:{PORT}", namespace.address(server)?));
     }
-    await_security(namespace, "client", &url, "mtls")
+    weft::await_captured(namespace, &["grpc", "http", "lines"])?;
+    let url = format!("http://{}", targets[0]);
+    let loads = [
+        Load::start(namespace, "asks", "node1", ("http", &url), REQUESTS)?,
+        Load::start(namespace, "streams", "node1", ("grpc", &targets[1]), STREAMS)?,
+        Load::start(namespace, "talks", "node1", ("tcp", &targets[2]), STREAMS)?,
+    ];
+    weft::await_captured(namespace, &["asks", "grpc", "http", "lines", "streams", "talks"])?;
+    for tag in [Some(NEXT), None] {
+        let before = agents()?;
+        weft::upgrade(tag)?;
+        wait::until("every agent to be replaced", ROLLOUT_LIMIT, || expect_replaced(&before))?;
+        for load in &loads {
+            load.goes_on(AFTER)?;
+            let report = load.expect_unharmed()?;
+            namespace.note(&format!("{} conversations to {tag:?}, none failed", report.done));
+        }
+    }
+    Ok(())
 }
 
-fn agents() -> [&'static str; 6] {
-    ["--namespace", NAMESPACE, "get", "pods", "--selector=app.kubernetes.io/name=weft-agent", "--output=name"]
+/// The agents' pods, and the images that they run.
+fn agents() -> Result<String> {
+    let list = ["--namespace", NAMESPACE, "get", "pods", "--selector=app.kubernetes.io/name=weft-agent"];
+    let columns = "--output=custom-columns=POD:.metadata.name,IMAGE:.spec.containers[0].image";
+    kubectl(list).args([columns, "--no-headers"]).run()?.expect_success()
 }
 
 fn expect_replaced(before: &str) -> Result<()> {
@@ -59,7 +74,7 @@ fn expect_replaced(before: &str) -> Result<()> {
     for number in ["updatedNumberScheduled", "numberAvailable", "currentNumberScheduled"] {
         ensure!(status[number] == *wanted, "the rollout is at {status}");
     }
-    let now = kubectl(agents()).run()?.expect_success()?;
+    let now = agents()?;
     match before.lines().find(|pod| now.lines().any(|other| other == *pod)) {
         Some(pod) => bail!("{pod} is still there"),
         None => Ok(()),

@@ -59,6 +59,12 @@ pub fn install() -> Result<String> {
     Ok(printed)
 }
 
+/// Brings it to the version with this tag, or to this program's own.
+pub fn upgrade(tag: Option<&str>) -> Result<()> {
+    let tag = tag.map(|tag| format!("--set=image.tag={tag}"));
+    weft(&["upgrade"])?.args(VALUES).args(tag).run()?.expect_success().map(drop)
+}
+
 /// Uninstalls Weft, also the kinds. What that prints.
 pub fn uninstall() -> Result<String> {
     *locked(&INSTALLED)? = false;

@@ -15,7 +15,7 @@ use crate::{build, images, setup, workspace};
 pub fn run(tier: Tier, name: Option<&str>) -> Outcome {
     let prepared = setup::require_root("the cluster tier")
         .and_then(|()| setup::ensure(&[setup::Part::Bpf, setup::Part::Cluster]))
-        .and_then(|()| build::for_packages(&Tier::PROGRAMS));
+        .and_then(|()| build::for_packages_and_next_agent(&Tier::PROGRAMS));
     match prepared {
         Ok(()) => Outcome::of(tier.name(), || in_cluster(tier, name)),
         Err(error) => Outcome::unprepared(tier.name(), &error),
