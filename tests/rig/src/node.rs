@@ -193,7 +193,7 @@ impl Node {
 
     /// Loads a ruleset of nftables into the node's own namespace, through which its pods' packets pass.
     pub fn load_rules(&self, ruleset: &str) -> Result<()> {
-        self.place().command("nft").args(["-f", "-"]).input(ruleset).run()?.expect_success().map(drop)
+        self.place().load_rules(ruleset)
     }
 
     /// Loses every packet between this node and the controller, until [`Node::reconnect`].

@@ -57,6 +57,11 @@ impl Place {
         &self.netns
     }
 
+    /// Changes the rules of its packet filter, as `nft --file` reads them.
+    pub fn load_rules(&self, ruleset: &str) -> Result<()> {
+        self.command("nft").args(["-f", "-"]).input(ruleset).run()?.expect_success().map(drop)
+    }
+
     /// A command that will run here.
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Launch {
