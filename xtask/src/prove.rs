@@ -9,7 +9,7 @@ use super::test::{self, Tier};
 use super::{run, table};
 
 /// The tiers that have proofs.
-const TIERS: [Tier; 2] = [Tier::Netns, Tier::Control];
+const TIERS: [Tier; 3] = [Tier::Netns, Tier::Control, Tier::Cluster];
 
 /// Runs the named proof in full, or lists the proofs when none is named. Of the tiers, only those are prepared that have to
 /// be asked.

@@ -124,7 +124,7 @@ pub fn run(tiers: &[Tier], name: Option<&str>) -> Result<()> {
                 outcomes.push(in_namespaces(tier, name));
             }
             Tier::Control => outcomes.push(control::run(name)),
-            Tier::Cluster | Tier::ClusterV2 => outcomes.push(cluster::run(tier, name)),
+            Tier::Cluster | Tier::ClusterV2 => outcomes.push(cluster::run(tier, name.as_slice())),
             Tier::Kernels => outcomes.extend(kernels::run()),
         }
     }
@@ -133,9 +133,12 @@ pub fn run(tiers: &[Tier], name: Option<&str>) -> Result<()> {
 
 /// Runs one proof of a tier, which is prepared, in full.
 pub fn run_proof(tier: Tier, name: &str) -> Result<()> {
-    let outcome =
-        Outcome::of(name, || count(prover(tier)?.args(["--full", name]), Some(PROOF_LIMIT)).map(Counts::or_one_passed));
-    report(&[outcome])
+    let words = ["--full", name];
+    report(&[if tier == Tier::Cluster {
+        cluster::run(tier, &words)
+    } else {
+        Outcome::of(name, || count(prover(tier)?.args(words), Some(PROOF_LIMIT)).map(Counts::or_one_passed))
+    }])
 }
 
 /// The program of a tier that has proofs.
@@ -147,6 +150,9 @@ pub fn prover(tier: Tier) -> Result<Command> {
 pub fn prepare_prover(tier: Tier) -> Result<()> {
     if tier == Tier::Control {
         return control::prepare();
+    }
+    if tier == Tier::Cluster {
+        return cluster::prepare();
     }
     setup::ensure(&[setup::Part::Demo])?;
     build::for_packages_and_next_agent(&Tier::PROGRAMS)

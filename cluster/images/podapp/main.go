@@ -25,7 +25,7 @@ const requestLimit = 5 * time.Second
 const usage = `usage: podapp
   serve ADDRESS [LEDGER] | serve-grpc ADDRESS | serve-lines ADDRESS | review ADDRESS NAME
   get URL | post URL | tally URL COUNT | talk URL ADDRESS
-  load http|http-once|grpc|tcp TARGET RATE ADDRESS
+  load http|http-once|grpc|tcp TARGET RATE ADDRESS | watch URL ADDRESS
   resolve NAME | copy | read FILE | grow MEBIBYTES`
 
 func main() {
@@ -57,6 +57,8 @@ func run(words []string) error {
 		return tally(words[1], words[2])
 	case len(words) == 3 && words[0] == "talk":
 		return talk(words[1], words[2])
+	case len(words) == 3 && words[0] == "watch":
+		return watch(words[1], words[2])
 	case len(words) == 2 && words[0] == "resolve":
 		return resolve(words[1])
 	case len(words) == 1 && words[0] == "copy":

@@ -5,6 +5,8 @@
 
 mod capability;
 mod capture;
+mod enforced;
+mod faults;
 mod ground;
 mod install;
 mod load;
@@ -24,6 +26,7 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use namespace::Namespace;
+use weft_rig::tier::{FULL, PROOFS};
 
 /// What a test does in its namespace.
 pub type Run = fn(&Namespace) -> Result<()>;
@@ -35,8 +38,12 @@ pub struct Promise {
 }
 
 fn main() -> ExitCode {
-    if env::args_os().any(|word| word == removal::LIST_LINKS) {
-        return list_links();
+    let words: Vec<String> = env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [removal::LIST_LINKS] => return printed(removal::list_links()),
+        [PROOFS] => return printed(Ok(format!("{}\t{}\n", enforced::PROOF, enforced::CLAIM))),
+        [FULL, enforced::PROOF] => return prove(),
+        _ => {}
     }
     let mut arguments = Arguments::from_args();
     // Two processors carry a control plane and two nodes: tests side by side would disturb each other.
@@ -49,6 +56,8 @@ fn main() -> ExitCode {
         capture::promises,
         strict::promises,
         route::promises,
+        enforced::promises,
+        faults::promises,
         rollout::promises,
         upgrade::promises,
         capability::promises,
@@ -61,11 +70,11 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "it is what the test that started it reads")]
-fn list_links() -> ExitCode {
-    match removal::list_links() {
-        Ok(lines) => {
-            print!("{lines}");
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "it is what the program was started for")]
+fn printed(outcome: Result<String>) -> ExitCode {
+    match outcome {
+        Ok(text) => {
+            print!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -75,11 +84,24 @@ fn list_links() -> ExitCode {
     }
 }
 
+/// Runs the one proof in full, and closes with the line that `cargo xtask prove` counts.
+fn prove() -> ExitCode {
+    match in_namespace(enforced::PROOF, enforced::prove) {
+        Ok(()) => printed(Ok("1 passed, 0 failed\n".to_owned())),
+        Err(error) => {
+            printed(Ok("0 passed, 1 failed\n".to_owned()));
+            printed(Err(error))
+        }
+    }
+}
+
 fn start(promise: &Promise) -> Result<(), Failed> {
-    let outcome = Namespace::create(promise.name).and_then(|namespace| {
-        let outcome = (promise.run)(&namespace).map_err(|error| error.context(namespace.last_words()));
-        // The test's error says more than that of the removal behind it.
-        outcome.and(namespace.remove())
-    });
-    outcome.map_err(|error| format!("{error:#}").into())
+    in_namespace(promise.name, promise.run).map_err(|error| format!("{error:#}").into())
+}
+
+fn in_namespace(name: &str, run: Run) -> Result<()> {
+    let namespace = Namespace::create(name)?;
+    let outcome = run(&namespace).map_err(|error| error.context(namespace.last_words()));
+    // The test's error says more than that of the removal behind it.
+    outcome.and(namespace.remove())
 }

@@ -99,10 +99,7 @@ fn limits_are_as_the_nodes_can(namespace: &Namespace) -> Result<()> {
 /// Who watches an API server that goes watches the next one.
 fn a_new_api_server_is_believed(namespace: &Namespace) -> Result<()> {
     namespace.server("before", "node1")?;
-    let first = start_of_api_server()?;
-    xtask(&["restart", "kube-apiserver"])?.within(RESTART_LIMIT).run()?.expect_success()?;
-    let second = start_of_api_server()?;
-    ensure!(second > first, "the API server that started at {first} was to be ended, and one of {second} answers");
+    restart_api_server()?;
     let address = namespace.service("after")?;
     namespace.server("after", "node2")?;
     let name = format!("after.{}.svc.cluster.local", namespace.name());
@@ -116,6 +113,15 @@ fn a_new_api_server_is_believed(namespace: &Namespace) -> Result<()> {
     let pod = namespace.get("pod/before")?;
     let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
     ensure!(restarts == 0, "the pod was started again: {}", pod["status"]);
+    Ok(())
+}
+
+/// Ends the API server, and waits until another answers.
+pub fn restart_api_server() -> Result<()> {
+    let first = start_of_api_server()?;
+    xtask(&["restart", "kube-apiserver"])?.within(RESTART_LIMIT).run()?.expect_success()?;
+    let second = start_of_api_server()?;
+    ensure!(second > first, "the API server that started at {first} was to be ended, and one of {second} answers");
     Ok(())
 }
 

@@ -12,6 +12,9 @@ use crate::namespace::{Namespace, PORT, kubectl};
 use crate::nodes::NODES;
 use crate::weft::{self, EFFECT_LIMIT};
 
+/// The port of a second container, which kubelet calls by gRPC.
+const GRPC_PORT: u16 = 9090;
+
 /// Probes after capture that pass before the pod counts as unharmed.
 const MORE_PROBES: u64 = 5;
 
@@ -48,6 +51,15 @@ fn strict_pods_are_probed_by_kubelet_alone(namespace: &Namespace) -> Result<()> 
         container["livenessProbe"] = each_second(&json!({"tcpSocket": {"port": PORT}}));
         container["readinessProbe"] = each_second(&get("/ready"));
         container["lifecycle"] = json!({"preStop": get("/")});
+        let mut calls = container.clone();
+        calls["name"] = json!("calls");
+        calls["args"] = json!(["serve-grpc", format!(":{GRPC_PORT}")]);
+        let called = each_second(&json!({"grpc": {"port": GRPC_PORT}}));
+        for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+            calls[probe] = called.clone();
+        }
+        calls["lifecycle"] = Value::Null;
+        pod["spec"]["containers"][1] = calls;
     })?;
     weft::await_captured(namespace, &["probed"])?;
     let own = format!("http://127.0.0.1:{PORT}");
@@ -64,7 +76,9 @@ fn strict_pods_are_probed_by_kubelet_alone(namespace: &Namespace) -> Result<()> 
         Ok(())
     })?;
     let status = &namespace.get("pod/probed")?["status"];
-    ensure!(status["containerStatuses"][0]["restartCount"] == 0, "it was started again: {status}");
+    let containers = status["containerStatuses"].as_array().context("no containers")?;
+    ensure!(containers.len() == 2, "{status}");
+    ensure!(containers.iter().all(|container| container["restartCount"] == 0), "it was started again: {status}");
 
     // A node's port is rewritten to come from the node's own address, as kubelet does.
     let service = namespace.create_object(&json!({

@@ -16,10 +16,10 @@ use crate::sandbox::{self, Isolation, Sandbox};
 
 /// Names the test that a started process is to run.
 pub const RUN: &str = "--run-one";
-/// Runs a proof in full.
-const FULL: &str = "--full";
+/// Runs the proof that the next word names in full.
+pub const FULL: &str = "--full";
 /// Lists the proofs: name, tab, what is proven.
-const PROOFS: &str = "--proofs";
+pub const PROOFS: &str = "--proofs";
 
 /// How much of a proof is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,18 +11,22 @@ use super::{Outcome, TIER_LIMIT, Tier, count};
 use crate::cluster::{self, Borrowed, Choice, Name};
 use crate::{build, images, setup, workspace};
 
-/// Runs the tier in a cluster with its options.
-pub fn run(tier: Tier, name: Option<&str>) -> Outcome {
-    let prepared = setup::require_root("the cluster tier")
-        .and_then(|()| setup::ensure(&[setup::Part::Bpf, setup::Part::Cluster]))
-        .and_then(|()| build::for_packages_and_next_agent(&Tier::PROGRAMS));
-    match prepared {
-        Ok(()) => Outcome::of(tier.name(), || in_cluster(tier, name)),
+/// Runs the tier's program with these words, in a cluster with the tier's options.
+pub fn run(tier: Tier, words: &[&str]) -> Outcome {
+    match prepare() {
+        Ok(()) => Outcome::of(tier.name(), || in_cluster(tier, words)),
         Err(error) => Outcome::unprepared(tier.name(), &error),
     }
 }
 
-fn in_cluster(tier: Tier, name: Option<&str>) -> Result<Counts> {
+/// Installs and builds what it takes, without a cluster.
+pub fn prepare() -> Result<()> {
+    setup::require_root("the cluster tier")?;
+    setup::ensure(&[setup::Part::Bpf, setup::Part::Cluster])?;
+    build::for_packages_and_next_agent(&Tier::PROGRAMS)
+}
+
+fn in_cluster(tier: Tier, words: &[&str]) -> Result<Counts> {
     let choice = if tier == Tier::ClusterV2 { Choice::OTHER } else { Choice::USUAL };
     let own = own_name(tier)?;
     let lock = lock(tier, &own)?;
@@ -30,7 +34,7 @@ fn in_cluster(tier: Tier, name: Option<&str>) -> Result<Counts> {
     let cluster = Borrowed::up(own, choice, lock)?;
     let mut program: Command = cluster.command(&workspace::program(tier.program()))?;
     program.env("WEFT_IMAGES", images).env("WEFT_GATEWAY_API", cluster::gateway_api()?);
-    let counts = count(program.args(name), Some(TIER_LIMIT));
+    let counts = count(program.args(words), Some(TIER_LIMIT));
     if !counts.as_ref().is_ok_and(|counts| counts.objection().is_none()) {
         println!("{}", cluster.last_words());
     }

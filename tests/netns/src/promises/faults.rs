@@ -23,9 +23,12 @@ const CROWD: &str = "4000";
 /// How many it may have.
 const SHARE: u32 = 2048;
 /// Loses every first packet of a connection on a pod's loopback, over which it reaches its agent.
-const LOSE_BEGINNINGS: &str = "table inet weft-beginnings { chain input { type filter hook input priority 0; policy accept;
-    iif lo tcp flags & (syn | ack) == syn drop
-} }
+const LOSE_BEGINNINGS: &str = "table inet weft-beginnings {
+    chain input {
+        type filter hook input priority 0; policy accept;
+        iif lo tcp flags & (syn | ack) == syn drop
+    }
+}
 ";
 
 pub fn promises() -> Vec<Promise> {
