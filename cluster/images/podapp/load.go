@@ -22,7 +22,6 @@ type failure struct {
 
 // report is what became of the conversations so far.
 type report struct {
-	Begun    int            `json:"begun"`
 	Done     int            `json:"done"`
 	Carried  int            `json:"carried"`
 	Pods     map[string]int `json:"pods"`
@@ -38,7 +37,8 @@ type outcome struct {
 // conversation is one of a load; its name is unique.
 type conversation func(name string) (outcome, error)
 
-// load holds so many conversations a second, each once and never again, and tells how they went under address. A
+// load holds so many conversations a second, each once and never again, and tells how they went under address. It begins
+// when it is asked for the first time: what began before its pod was captured would go its own way for ever. A
 // conversation's name says what it does: an idempotent request is called get-N, another post-N.
 func load(kind, target, rate, address string) error {
 	each, err := strconv.Atoi(rate)
@@ -62,38 +62,38 @@ func load(kind, target, rate, address string) error {
 	}
 	told := &report{Pods: map[string]int{}, Failures: []failure{}}
 	var lock sync.Mutex
+	begin := sync.OnceFunc(func() { go hold(talk, each, told, &lock) })
 	http.HandleFunc("/", func(writer http.ResponseWriter, _ *http.Request) {
+		begin()
 		lock.Lock()
 		defer lock.Unlock()
 		json.NewEncoder(writer).Encode(told)
 	})
-	go func() {
-		free := make(chan struct{}, loadLimit)
-		for number := range ticks(each) {
-			free <- struct{}{}
-			go func() {
-				defer func() { <-free }()
-				name := kindOf(number) + "-" + strconv.Itoa(number)
-				start := time.Now().UnixNano()
-				lock.Lock()
-				told.Begun++
-				lock.Unlock()
-				came, err := talk(name)
-				lock.Lock()
-				defer lock.Unlock()
-				if err != nil {
-					told.Failures = append(told.Failures, failure{name, start, time.Now().UnixNano(), err.Error()})
-					return
-				}
-				told.Done++
-				told.Pods[came.pod]++
-				if came.carried {
-					told.Carried++
-				}
-			}()
-		}
-	}()
 	return http.ListenAndServe(address, nil)
+}
+
+func hold(talk conversation, rate int, told *report, lock *sync.Mutex) {
+	free := make(chan struct{}, loadLimit)
+	for number := range ticks(rate) {
+		free <- struct{}{}
+		go func() {
+			defer func() { <-free }()
+			name := kindOf(number) + "-" + strconv.Itoa(number)
+			start := time.Now().UnixNano()
+			came, err := talk(name)
+			lock.Lock()
+			defer lock.Unlock()
+			if err != nil {
+				told.Failures = append(told.Failures, failure{name, start, time.Now().UnixNano(), err.Error()})
+				return
+			}
+			told.Done++
+			told.Pods[came.pod]++
+			if came.carried {
+				told.Carried++
+			}
+		}()
+	}
 }
 
 func kindOf(number int) string {

@@ -48,11 +48,11 @@ fn measure(namespace: &Namespace, changes: usize) -> Result<Duration> {
     namespace.capture()?;
     for (server, node) in [("blue", "node1"), ("green", "node2")] {
         namespace.server(server, node)?;
-        namespace.service(server)?;
     }
+    namespace.service("green")?;
+    let url = format!("http://{}:80", namespace.service("blue")?);
     namespace.create_object(&route(0))?;
     await_accepted(namespace, "httproute/split", "/status/parents/0")?;
-    let url = format!("http://blue.{}.svc.cluster.local", namespace.name());
     for node in NODES {
         namespace.create_pod(&watcher(node), node, &["watch", &url, &format!(":{PORT}")], |_| {})?;
         namespace.await_ready(&watcher(node))?;

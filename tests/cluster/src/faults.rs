@@ -77,7 +77,7 @@ fn a_killed_agent_leaves_each_namespace_its_way(namespace: &Namespace) -> Result
     weft::need()?;
     let ways = Ways::create(namespace)?;
     let start = |own| -> Result<_> {
-        let load = Load::start(own, "client", "node1", ("http-once", &url_of_server(own)?), RATE)?;
+        let load = Load::create(own, "client", "node1", ("http-once", &url_of_server(own)?), RATE)?;
         weft::await_captured(own, &["client", "server"])?;
         load.goes_on(AROUND)?;
         Ok(load)
@@ -139,7 +139,7 @@ fn a_new_api_server_is_obeyed(namespace: &Namespace) -> Result<()> {
     namespace.capture()?;
     namespace.server("server", "node2")?;
     let url = url_of_server(namespace)?;
-    let load = Load::start(namespace, "client", "node1", ("http", &url), RATE)?;
+    let load = Load::create(namespace, "client", "node1", ("http", &url), RATE)?;
     weft::await_captured(namespace, &["client", "server"])?;
     load.goes_on(AROUND)?;
     let before = restarts_of_weft()?;

@@ -44,8 +44,8 @@ impl Failure {
 }
 
 impl<'a> Load<'a> {
-    /// Starts it on a node: conversations of a kind that `podapp load` knows.
-    pub fn start(
+    /// Makes it on a node: conversations of a kind that `podapp load` knows, from the first report on.
+    pub fn create(
         namespace: &'a Namespace,
         name: &str,
         node: &str,

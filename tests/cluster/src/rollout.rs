@@ -30,9 +30,10 @@ fn an_update_of_an_application_harms_nobody(namespace: &Namespace) -> Result<()>
     weft::need()?;
     namespace.capture()?;
     namespace.create_object(&deployment(namespace))?;
-    let url = format!("http://{}", namespace.service("app")?);
+    let url = format!("http://{}:80", namespace.service("app")?);
     await_rollout(namespace)?;
-    let load = Load::start(namespace, "client", "node1", ("http", &url), RATE)?;
+    let load = Load::create(namespace, "client", "node1", ("http", &url), RATE)?;
+    await_all_captured(namespace)?;
     load.goes_on(AROUND)?;
     let before = load.report()?;
 
@@ -91,6 +92,13 @@ fn deployment(namespace: &Namespace) -> Value {
 /// On a node, in memory: it goes with the node.
 fn folder(namespace: &Namespace) -> String {
     format!("/run/ledger-of-{}", namespace.name())
+}
+
+/// The client's pod and those of the application.
+fn await_all_captured(namespace: &Namespace) -> Result<()> {
+    let list = namespace.kubectl(["get", "pods", "--output=jsonpath={.items[*].metadata.name}"]);
+    let names = list.run()?.expect_success()?;
+    weft::await_captured(namespace, &names.split(' ').collect::<Vec<_>>())
 }
 
 fn await_rollout(namespace: &Namespace) -> Result<()> {

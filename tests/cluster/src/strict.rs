@@ -59,7 +59,7 @@ fn strict_pods_are_probed_by_kubelet_alone(namespace: &Namespace) -> Result<()> 
             calls[probe] = called.clone();
         }
         calls["lifecycle"] = Value::Null;
-        pod["spec"]["containers"][1] = calls;
+        pod["spec"]["containers"] = json!([container, calls]);
     })?;
     weft::await_captured(namespace, &["probed"])?;
     let own = format!("http://127.0.0.1:{PORT}");

@@ -19,8 +19,8 @@ const REQUESTS: u32 = 200;
 /// Streams and opaque connections that begin in a second, of three seconds each.
 const STREAMS: u32 = 4;
 
-/// Conversations after each upgrade.
-const AFTER: u64 = 20;
+/// Conversations before the first upgrade and after each.
+const AROUND: u64 = 20;
 
 /// The tag of what xtask packs beside this version: the same, with programs and maps that cannot be shared.
 const NEXT: &str = "next";
@@ -42,17 +42,18 @@ fn an_upgrade_and_its_way_back_harm_nobody(namespace: &Namespace) -> Result<()> 
     weft::await_captured(namespace, &["grpc", "http", "lines"])?;
     let url = format!("http://{}", targets[0]);
     let loads = [
-        Load::start(namespace, "asks", "node1", ("http", &url), REQUESTS)?,
-        Load::start(namespace, "streams", "node1", ("grpc", &targets[1]), STREAMS)?,
-        Load::start(namespace, "talks", "node1", ("tcp", &targets[2]), STREAMS)?,
+        Load::create(namespace, "asks", "node1", ("http", &url), REQUESTS)?,
+        Load::create(namespace, "streams", "node1", ("grpc", &targets[1]), STREAMS)?,
+        Load::create(namespace, "talks", "node1", ("tcp", &targets[2]), STREAMS)?,
     ];
     weft::await_captured(namespace, &["asks", "grpc", "http", "lines", "streams", "talks"])?;
+    loads.iter().try_for_each(|load| load.goes_on(AROUND))?;
     for tag in [Some(NEXT), None] {
         let before = agents()?;
         weft::upgrade(tag)?;
         wait::until("every agent to be replaced", ROLLOUT_LIMIT, || expect_replaced(&before))?;
         for load in &loads {
-            load.goes_on(AFTER)?;
+            load.goes_on(AROUND)?;
             let report = load.expect_unharmed()?;
             namespace.note(&format!("{} conversations to {tag:?}, none failed", report.done));
         }
