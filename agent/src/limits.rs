@@ -188,6 +188,9 @@ pub const LINES_PER_WORKER: usize = 1024;
 /// The part of a request's path in a record, in bytes.
 pub const RECORD_PATH_MAXIMUM: usize = 512;
 
+/// A connection of HTTP/1 on which nobody has asked for this long is closed by an agent that leaves. Longer than `LINE_IDLE`:
+/// another agent has then ended it itself, and what asks more often is told with an answer.
+pub const DRAIN_REST: Duration = Duration::from_secs(6);
 /// Draining: connections that have not ended by themselves by then are reset.
 pub const DRAIN: Duration = Duration::from_secs(30);
 /// A connection that was told to end has this long to do so before its worker's thread ends without it.

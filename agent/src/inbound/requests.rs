@@ -22,7 +22,7 @@ use weft_proto::names::Identity;
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{self, Asker as Speaker, REQUEST_ID};
 use crate::http::canonical::{self, Canonical};
-use crate::http::engine::{self, Line, Peer, Transport, Unsent};
+use crate::http::engine::{self, Leave, Line, Peer, Transport, Unsent};
 use crate::http::retry;
 use crate::http::upgrade::Upgrade;
 use crate::http::{Request, Response, Version};
@@ -109,14 +109,14 @@ where
         |request: Request| -> Pin<Box<dyn Future<Output = Response>>> { Box::pin(judged(Rc::clone(&gate), request)) };
     let mut over = quietly(async {
         tokio::select! {
-            () = worker.shared.stopping.cancelled() => {}
-            () = gate.ended.cancelled() => {}
+            () = worker.shared.stopping.cancelled() => Leave::WithNextAnswer,
+            () = gate.ended.cancelled() => Leave::AtOnce,
         }
     });
     let drain = poll_fn(|task| {
         // Each time anew: whoever has answered a request puts its line back.
         let resting = gate.application.borrow().as_ref().map_or(Poll::Pending, |line| line.poll_closed(task));
-        if resting.is_ready() { resting } else { Pin::new(&mut over).poll(task) }
+        if resting.is_ready() { Poll::Ready(Leave::AtOnce) } else { Pin::new(&mut over).poll(task) }
     });
     let peer = if gate.identity.is_some() { Peer::Agent } else { Peer::Stranger };
     let serving = engine::serve(version, peer, downstream, &worker.lines, drain, answer);

@@ -10,7 +10,7 @@ use weft_proto::names::Namespace;
 
 use crate::balance::Outstanding;
 use crate::error::{ConnectionError, Side};
-use crate::http::engine::{self, Line, Peer};
+use crate::http::engine::{self, Leave, Line, Peer};
 use crate::http::pool::{LineKey, OpenLine};
 use crate::http::{Request, Response, Version};
 use crate::model::{Endpoint, Snapshot, Workload};
@@ -100,7 +100,10 @@ impl Conversation {
         let answer = |request: Request| -> std::pin::Pin<Box<dyn Future<Output = Response>>> {
             Box::pin(request::carry(Rc::clone(&conversation), request))
         };
-        let drain = quietly(worker.shared.stopping.cancelled());
+        let drain = quietly(async {
+            worker.shared.stopping.cancelled().await;
+            Leave::WithNextAnswer
+        });
         let serving = engine::serve(conversation.version, Peer::Stranger, downstream, &worker.lines, drain, answer);
         tokio::select! {
             biased;

@@ -21,7 +21,7 @@ use crate::node::socket::OverTcp;
 pub use body::{Body, BodyEnd, BodyError, Finished};
 pub use client::{Line, Unsent, open};
 pub use http1::{Tunnel, tunnel};
-pub use server::{Peer, Served, serve};
+pub use server::{Leave, Peer, Served, serve};
 
 /// What a connection goes through.
 pub trait Transport: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static {}

@@ -46,14 +46,24 @@ pub enum Peer {
     Agent,
 }
 
-/// Answers every request on `stream` with `answer` until it ends. When `drain` is ready, requests under way are still
-/// answered and no new one is taken.
+/// When a connection goes on which no more requests are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// When nothing is under way.
+    AtOnce,
+    /// With the next answer, which says so, or after [`limits::DRAIN_REST`] without a request. HTTP/1 has no other way to
+    /// say it, and a request that meets a connection that is just ending is lost to a client that cannot send it again.
+    WithNextAnswer,
+}
+
+/// Answers every request on `stream` with `answer` until it ends, or leaves as `drain` says when that is ready. HTTP/2 says
+/// at once which requests it still takes.
 pub async fn serve<S, F>(
     version: Version,
     peer: Peer,
     stream: S,
     tasks: &TaskTracker,
-    drain: impl Future<Output = ()>,
+    drain: impl Future<Output = Leave>,
     answer: impl Fn(Request<Body>) -> F,
 ) -> Served
 where

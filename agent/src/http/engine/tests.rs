@@ -275,6 +275,42 @@ async fn who_reads_nothing_is_cut() {
     assert!((limits::WRITE_STALL..2 * limits::WRITE_STALL).contains(&after), "{after:?}");
 }
 
+/// What a client that asks once, so long after the agent began to leave, is answered, and how long the connection stayed.
+async fn asked_after(leave: Leave, pause: Duration) -> (String, Duration) {
+    let (mut client, downstream) = duplex(1 << 10);
+    let began = Instant::now();
+    let asking = async {
+        tokio::time::sleep(pause).await;
+        let mut answer = String::new();
+        let _ = client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let _ = client.read_to_string(&mut answer).await;
+        answer
+    };
+    let answer = |_: Request<Body>| async { Response::new(Body::whole("here")) };
+    let tasks = TaskTracker::new();
+    let serving = async {
+        let served =
+            serve(Version::Http1, Peer::Stranger, Pipe(downstream), &tasks, std::future::ready(leave), answer).await;
+        assert!(matches!(served, Served::Ended), "{served:?}");
+        began.elapsed()
+    };
+    local(async { tokio::join!(asking, serving) }).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_while_the_agent_leaves_is_answered_and_told() {
+    let soon = limits::DRAIN_REST / 2;
+    let (answer, stayed) = asked_after(Leave::WithNextAnswer, soon).await;
+    assert!(answer.ends_with("here") && answer.to_lowercase().contains("connection: close"), "{answer}");
+    assert!((soon..limits::DRAIN_REST).contains(&stayed), "{stayed:?}");
+    let (answer, stayed) = asked_after(Leave::WithNextAnswer, 2 * limits::DRAIN_REST).await;
+    assert_eq!(answer, "");
+    assert!((limits::DRAIN_REST..limits::DRAIN_REST * 2).contains(&stayed), "{stayed:?}");
+    let (answer, stayed) = asked_after(Leave::AtOnce, soon).await;
+    assert_eq!(answer, "");
+    assert!(stayed < soon, "{stayed:?}");
+}
+
 /// A line to a server that answers for ever.
 async fn endless() -> Line {
     let (mut server, upstream) = duplex(1024);

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use http::header::{CONNECTION, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version, response};
 use tokio::task::coop;
+use tokio::time::{Sleep, sleep};
 
 use super::connection::{self, Arrived, Connection, End};
 use super::head::{self, Announced, Lines, Refused, RequestHead};
@@ -18,13 +19,13 @@ use super::tunnel::Handover;
 use super::{Incoming, RequestBody};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{Asker, refusal};
-use crate::http::engine::{Body, Served, Transport, with_causes};
+use crate::http::engine::{Body, Leave, Served, Transport, with_causes};
+use crate::limits;
 
-/// Answers every request on `stream` with `answer` until it ends, or an answer says `Connection: close`. When `drain` is ready,
-/// a request under way is still answered and no new one is taken.
+/// Answers every request on `stream` with `answer` until it ends, an answer says `Connection: close`, or `drain` says to leave.
 pub async fn serve<F>(
     stream: impl Transport,
-    drain: impl Future<Output = ()>,
+    drain: impl Future<Output = Leave>,
     answer: impl Fn(Request<Body>) -> F,
 ) -> Served
 where
@@ -32,7 +33,7 @@ where
 {
     let connection = Rc::new(RefCell::new(Connection::new(stream, End::Server)));
     let _served = ToTheEnd(&connection);
-    let mut drain = Drain { signal: pin!(drain), has_come: false };
+    let mut drain = Drain { signal: pin!(drain), leave: None, rest: None };
     loop {
         let next = poll_fn(|task| poll_request(&mut connection.borrow_mut(), &mut drain, task)).await;
         let goes_on = match next {
@@ -73,20 +74,37 @@ enum Next {
     Refused(Refused),
 }
 
-/// Whether new requests are still taken.
+/// Whether another request is wanted.
 struct Drain<'a, D> {
     signal: Pin<&'a mut D>,
-    has_come: bool,
+    leave: Option<Leave>,
+    /// The end of a rest that began after the signal, or was interrupted by it.
+    rest: Option<Pin<Box<Sleep>>>,
 }
 
-impl<D: Future<Output = ()>> Drain<'_, D> {
-    fn has_come(&mut self, task: &mut Context<'_>) -> bool {
-        self.has_come = self.has_come || self.signal.as_mut().poll(task).is_ready();
-        self.has_come
+impl<D: Future<Output = Leave>> Drain<'_, D> {
+    fn poll(&mut self, task: &mut Context<'_>) -> Option<Leave> {
+        if self.leave.is_none()
+            && let Poll::Ready(leave) = self.signal.as_mut().poll(task)
+        {
+            self.leave = Some(leave);
+        }
+        self.leave
+    }
+
+    /// Ready when a connection that rests goes.
+    fn poll_rest(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        match self.poll(task) {
+            None => Poll::Pending,
+            Some(Leave::AtOnce) => Poll::Ready(()),
+            Some(Leave::WithNextAnswer) => {
+                self.rest.get_or_insert_with(|| Box::pin(sleep(limits::DRAIN_REST))).as_mut().poll(task)
+            }
+        }
     }
 }
 
-fn poll_request<D: Future<Output = ()>>(
+fn poll_request<D: Future<Output = Leave>>(
     connection: &mut Connection,
     drain: &mut Drain<'_, D>,
     task: &mut Context<'_>,
@@ -95,7 +113,7 @@ fn poll_request<D: Future<Output = ()>>(
     let Poll::Ready(arrived) = arrived else {
         // Without a budget nothing was read, however much there is.
         let rests = connection.has_read_all() && coop::has_budget_remaining();
-        return if rests && drain.has_come(task) { Poll::Ready(Ok(Next::End)) } else { Poll::Pending };
+        return if rests { drain.poll_rest(task).map(|()| Ok(Next::End)) } else { Poll::Pending };
     };
     Poll::Ready(Ok(match arrived {
         Arrived::Head(head) => {
@@ -106,7 +124,7 @@ fn poll_request<D: Future<Output = ()>>(
     }))
 }
 
-async fn answer_one<F, D: Future<Output = ()>>(
+async fn answer_one<F, D: Future<Output = Leave>>(
     connection: &Rc<RefCell<Connection>>,
     head: RequestHead,
     drain: &mut Drain<'_, D>,
@@ -147,8 +165,8 @@ where
         }
         return Ok(Then::Nothing);
     }
-    let drains = poll_fn(|task| Poll::Ready(drain.has_come(task))).await;
-    write(connection, Asked { persistent: asked.persistent && !drains, ..asked }, response).await
+    let leave = poll_fn(|task| Poll::Ready(drain.poll(task))).await;
+    write(connection, Asked { persistent: asked.persistent && leave.is_none(), ..asked }, response).await
 }
 
 /// What an answer must know of its request.

@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Body, BodyError, Peer, Served, Transport, Unsent, with_causes};
+use super::{Body, BodyError, Leave, Peer, Served, Transport, Unsent, with_causes};
 use crate::limits;
 use meter::End;
 use premature::Premature;
@@ -40,7 +40,7 @@ pub async fn serve<S, F>(
     peer: Peer,
     stream: S,
     tasks: &TaskTracker,
-    drain: impl Future<Output = ()>,
+    drain: impl Future<Output = Leave>,
     answer: impl Fn(Request<Body>) -> F,
 ) -> Served
 where
@@ -87,7 +87,7 @@ where
         tokio::select! {
             ended = connection.as_mut() => return judge(ended),
             () = flood.as_mut() => return Served::Flooded("the client resets most of its requests at once".to_owned()),
-            () = drain.as_mut(), if !draining => {
+            _ = drain.as_mut(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
