@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// tally asks this often, and tells which pod gave how many answers. It posts,
+// tally asks this often for what Weft must carry, and tells which pod gave how many answers. It posts,
 // because a lost request of another method would be sent again silently.
 func tally(url, count string) error {
 	wanted, err := strconv.Atoi(count)
@@ -29,11 +29,14 @@ func tally(url, count string) error {
 		if err != nil {
 			return err
 		}
-		var answer struct{ Pod string }
+		var answer struct{ Pod, Request string }
 		err = json.NewDecoder(response.Body).Decode(&answer)
 		response.Body.Close()
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", response.Status, err)
+		}
+		if answer.Request == "" {
+			return fmt.Errorf("Weft did not carry what %s answered", answer.Pod)
 		}
 		answers[answer.Pod]++
 	}

@@ -15,6 +15,7 @@ mod nodes;
 mod removal;
 mod rollout;
 mod route;
+mod services;
 mod strict;
 mod upgrade;
 mod weft;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         capture::promises,
         strict::promises,
         route::promises,
+        services::promises,
         enforced::promises,
         faults::promises,
         rollout::promises,
