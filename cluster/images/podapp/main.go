@@ -22,6 +22,8 @@ const usage = `usage: podapp
   serve ADDRESS [LEDGER] | serve-grpc ADDRESS | serve-lines ADDRESS | review ADDRESS NAME
   get URL | post URL | tally URL COUNT | talk URL ADDRESS
   load http|http-once|grpc|tcp TARGET RATE ADDRESS | watch URL ADDRESS
+  get URL | post URL | await URL | tally URL COUNT | talk URL ADDRESS
+  load http|http-once|grpc|tcp TARGET RATE ADDRESS
   resolve NAME | copy | read FILE | grow MEBIBYTES`
 
 func main() {
@@ -49,6 +51,8 @@ func run(words []string) error {
 		return get(http.MethodGet, words[1])
 	case len(words) == 2 && words[0] == "post":
 		return get(http.MethodPost, words[1])
+	case len(words) == 2 && words[0] == "await":
+		return await(words[1])
 	case len(words) == 3 && words[0] == "tally":
 		return tally(words[1], words[2])
 	case len(words) == 3 && words[0] == "talk":

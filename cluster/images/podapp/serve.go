@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -19,20 +20,22 @@ const requestName = "weft-request-id"
 // server answers who asked, and what Weft calls the request. With a ledger it takes its time over a request, and writes
 // down each, and its end.
 type server struct {
-	pod    string
-	book   *ledger
-	ready  atomic.Bool
-	probes atomic.Int64
+	pod      string
+	book     *ledger
+	ready    atomic.Bool
+	probes   atomic.Int64
+	released chan struct{}
+	release  sync.Once
 }
 
 // serve answers everywhere, and at some paths does more: /ready refuses until somebody posts to it, and again after a
-// post to /unready; /probes tells how often it was asked.
+// post to /unready; /probes tells how often it was asked; /hold answers when somebody has posted to /release.
 func serve(address, path string) error {
 	pod, err := os.Hostname()
 	if err != nil {
 		return err
 	}
-	server := &server{pod: pod}
+	server := &server{pod: pod, released: make(chan struct{})}
 	if path != "" {
 		if server.book, err = openLedger(path, pod); err != nil {
 			return err
@@ -43,6 +46,14 @@ func serve(address, path string) error {
 	http.HandleFunc("/unready", func(http.ResponseWriter, *http.Request) { server.ready.Store(false) })
 	http.HandleFunc("/probes", func(writer http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(writer, server.probes.Load())
+	})
+	http.HandleFunc("/hold", func(writer http.ResponseWriter, request *http.Request) {
+		fmt.Println("holding")
+		<-server.released
+		server.answer(writer, request)
+	})
+	http.HandleFunc("/release", func(http.ResponseWriter, *http.Request) {
+		server.release.Do(func() { close(server.released) })
 	})
 	http.HandleFunc("/", server.answer)
 	return http.ListenAndServe(address, nil)

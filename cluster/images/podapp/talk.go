@@ -79,6 +79,14 @@ func talk(url, address string) error {
 	}
 }
 
+// await asks until it is answered with a success, and prints that. A pod begins before Weft has captured it.
+func await(url string) error {
+	for get(http.MethodGet, url) != nil {
+		time.Sleep(talkInterval)
+	}
+	return nil
+}
+
 func ask(client http.Client, url string) error {
 	answer, err := client.Get(url)
 	if err != nil {

@@ -9,6 +9,7 @@ mod enforced;
 mod faults;
 mod ground;
 mod install;
+mod kinds;
 mod load;
 mod namespace;
 mod nodes;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         strict::promises,
         route::promises,
         services::promises,
+        kinds::promises,
         enforced::promises,
         faults::promises,
         rollout::promises,
