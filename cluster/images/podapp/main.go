@@ -22,6 +22,7 @@ const usage = `usage: podapp
   serve ADDRESS [LEDGER] | serve-grpc ADDRESS | serve-lines ADDRESS | review ADDRESS NAME
   get URL | post URL | tally URL COUNT | talk URL ADDRESS
   load http|http-once|grpc|tcp TARGET RATE ADDRESS | watch URL ADDRESS
+  visit ADDRESS AWAITED URL
   get URL | post URL | await URL | tally URL COUNT | talk URL ADDRESS
   load http|http-once|grpc|tcp TARGET RATE ADDRESS
   resolve NAME | copy | read FILE | grow MEBIBYTES`
@@ -53,6 +54,8 @@ func run(words []string) error {
 		return get(http.MethodPost, words[1])
 	case len(words) == 2 && words[0] == "await":
 		return await(words[1])
+	case len(words) == 4 && words[0] == "visit":
+		return visit(words[1], words[2], words[3])
 	case len(words) == 3 && words[0] == "tally":
 		return tally(words[1], words[2])
 	case len(words) == 3 && words[0] == "talk":

@@ -87,6 +87,21 @@ func await(url string) error {
 	return nil
 }
 
+// visit asks under its own name at both URLs, at the first one until it is answered, and then serves.
+func visit(address, awaited, url string) error {
+	pod, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	if err := await(awaited + "/" + pod); err != nil {
+		return err
+	}
+	if err := get(http.MethodGet, url+"/"+pod); err != nil {
+		fmt.Println(err)
+	}
+	return serve(address, "")
+}
+
 func ask(client http.Client, url string) error {
 	answer, err := client.Get(url)
 	if err != nil {

@@ -14,6 +14,7 @@ mod load;
 mod namespace;
 mod nodes;
 mod removal;
+mod reuse;
 mod rollout;
 mod route;
 mod services;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         enforced::promises,
         faults::promises,
         rollout::promises,
+        reuse::promises,
         upgrade::promises,
         capability::promises,
         removal::promises,
