@@ -18,6 +18,7 @@ mod reuse;
 mod rollout;
 mod route;
 mod services;
+mod stolen;
 mod strict;
 mod upgrade;
 mod weft;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         route::promises,
         services::promises,
         kinds::promises,
+        stolen::promises,
         enforced::promises,
         faults::promises,
         rollout::promises,
