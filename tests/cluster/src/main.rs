@@ -13,6 +13,7 @@ mod kinds;
 mod load;
 mod namespace;
 mod nodes;
+mod policy_engine;
 mod removal;
 mod reuse;
 mod rollout;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         services::promises,
         kinds::promises,
         stolen::promises,
+        policy_engine::promises,
         enforced::promises,
         faults::promises,
         rollout::promises,
