@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,11 +10,8 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"runtime"
 	"strconv"
-	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -26,6 +22,9 @@ const usage = `usage: podapp
   serve ADDRESS [LEDGER] | serve-grpc ADDRESS | serve-lines ADDRESS | review ADDRESS NAME
   get URL | post URL | tally URL COUNT | talk URL ADDRESS
   load http|http-once|grpc|tcp TARGET RATE ADDRESS | watch URL ADDRESS
+  visit ADDRESS AWAITED URL
+  get URL | post URL | await URL | tally URL COUNT | talk URL ADDRESS
+  load http|http-once|grpc|tcp TARGET RATE ADDRESS
   resolve NAME | copy | read FILE | grow MEBIBYTES`
 
 func main() {
@@ -53,6 +52,10 @@ func run(words []string) error {
 		return get(http.MethodGet, words[1])
 	case len(words) == 2 && words[0] == "post":
 		return get(http.MethodPost, words[1])
+	case len(words) == 2 && words[0] == "await":
+		return await(words[1])
+	case len(words) == 4 && words[0] == "visit":
+		return visit(words[1], words[2], words[3])
 	case len(words) == 3 && words[0] == "tally":
 		return tally(words[1], words[2])
 	case len(words) == 3 && words[0] == "talk":
@@ -74,67 +77,7 @@ func run(words []string) error {
 	return errors.New(usage)
 }
 
-// requestName is the header in which Weft gives every request that it carries a name.
-const requestName = "weft-request-id"
-
-// serve answers who asked, and what Weft calls the request. /ready refuses until somebody posts to /ready, and
-// /probes tells how often it was asked. With a ledger it takes its time over a request, and writes down each, and its end.
-func serve(address, path string) error {
-	pod, err := os.Hostname()
-	if err != nil {
-		return err
-	}
-	var book *ledger
-	if path != "" {
-		if book, err = openLedger(path, pod); err != nil {
-			return err
-		}
-	}
-	go endAtOnce(book)
-	var ready atomic.Bool
-	var probes atomic.Int64
-	http.HandleFunc("/ready", func(writer http.ResponseWriter, request *http.Request) {
-		if request.Method == http.MethodPost {
-			ready.Store(true)
-			return
-		}
-		probes.Add(1)
-		if !ready.Load() {
-			http.Error(writer, "not yet", http.StatusServiceUnavailable)
-		}
-	})
-	http.HandleFunc("/probes", func(writer http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(writer, probes.Load())
-	})
-	http.HandleFunc("/", func(writer http.ResponseWriter, request *http.Request) {
-		client, _, _ := net.SplitHostPort(request.RemoteAddr)
-		if book != nil {
-			if err := book.write(request.URL.Path); err != nil {
-				log.Fatal(err)
-			}
-			time.Sleep(work)
-		}
-		fmt.Printf("%s %s from %s\n", request.Method, request.URL.Path, client)
-		answer := map[string]string{"pod": pod, "client": client}
-		if name := request.Header.Get(requestName); name != "" {
-			answer["request"] = name
-		}
-		json.NewEncoder(writer).Encode(answer)
-	})
-	return http.ListenAndServe(address, nil)
-}
-
-// endAtOnce ends the process when it is asked to, whatever it is doing.
-func endAtOnce(book *ledger) {
-	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGTERM)
-	<-asked
-	if book != nil {
-		book.write("")
-	}
-	os.Exit(0)
-}
-
+// get prints what is answered, and fails where that is not a success.
 func get(method, url string) error {
 	request, err := http.NewRequest(method, url, nil)
 	if err != nil {

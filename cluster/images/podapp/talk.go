@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// tally asks this often, and tells which pod gave how many answers. It posts,
+// tally asks this often for what Weft must carry, and tells which pod gave how many answers. It posts,
 // because a lost request of another method would be sent again silently.
 func tally(url, count string) error {
 	wanted, err := strconv.Atoi(count)
@@ -29,11 +29,14 @@ func tally(url, count string) error {
 		if err != nil {
 			return err
 		}
-		var answer struct{ Pod string }
+		var answer struct{ Pod, Request string }
 		err = json.NewDecoder(response.Body).Decode(&answer)
 		response.Body.Close()
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", response.Status, err)
+		}
+		if answer.Request == "" {
+			return fmt.Errorf("Weft did not carry what %s answered", answer.Pod)
 		}
 		answers[answer.Pod]++
 	}
@@ -74,6 +77,29 @@ func talk(url, address string) error {
 		answers.Add(1)
 		time.Sleep(talkInterval)
 	}
+}
+
+// await asks until it is answered with a success, and prints that. A pod begins before Weft has captured it.
+func await(url string) error {
+	for get(http.MethodGet, url) != nil {
+		time.Sleep(talkInterval)
+	}
+	return nil
+}
+
+// visit asks under its own name at both URLs, at the first one until it is answered, and then serves.
+func visit(address, awaited, url string) error {
+	pod, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	if err := await(awaited + "/" + pod); err != nil {
+		return err
+	}
+	if err := get(http.MethodGet, url+"/"+pod); err != nil {
+		fmt.Println(err)
+	}
+	return serve(address, "")
 }
 
 func ask(client http.Client, url string) error {

@@ -9,12 +9,17 @@ mod enforced;
 mod faults;
 mod ground;
 mod install;
+mod kinds;
 mod load;
 mod namespace;
 mod nodes;
+mod policy_engine;
 mod removal;
+mod reuse;
 mod rollout;
 mod route;
+mod services;
+mod stolen;
 mod strict;
 mod upgrade;
 mod weft;
@@ -56,9 +61,14 @@ fn main() -> ExitCode {
         capture::promises,
         strict::promises,
         route::promises,
+        services::promises,
+        kinds::promises,
+        stolen::promises,
+        policy_engine::promises,
         enforced::promises,
         faults::promises,
         rollout::promises,
+        reuse::promises,
         upgrade::promises,
         capability::promises,
         removal::promises,

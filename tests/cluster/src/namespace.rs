@@ -1,5 +1,6 @@
 //! A namespace of a test's own, and what a test does in it with kubectl, as a user would.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -146,6 +147,12 @@ impl Namespace {
         wait::until(&format!("an answer of {url} to {pod}"), POD_LIMIT, || {
             Ok(serde_json::from_str(&self.exec(pod, &["get", url])?.expect_success()?)?)
         })
+    }
+
+    /// Which pods answer so many requests of a pod, and how many each. Fails if Weft has not carried one of them.
+    pub fn tally(&self, pod: &str, url: &str, requests: u32) -> Result<BTreeMap<String, u32>> {
+        let tally = self.exec(pod, &["tally", url, &requests.to_string()])?.expect_success()?;
+        Ok(serde_json::from_str(&tally)?)
     }
 
     /// Prints a figure of a test that went well.

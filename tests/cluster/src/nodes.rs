@@ -14,6 +14,9 @@ use crate::namespace::{Namespace, POD_LIMIT, kubectl};
 /// The names of the cluster's nodes.
 pub const NODES: [&str; 2] = ["node1", "node2"];
 
+/// Where a node keeps a file for each address that a pod has, and `last_reserved_ip.0`, after which the next one comes.
+pub const ADDRESSES: &str = "/var/lib/cni/networks/pods";
+
 /// The API server is ready after ten seconds on a free machine.
 const RESTART_LIMIT: Duration = Duration::from_mins(3);
 

@@ -1,7 +1,5 @@
 //! Gateway API's routes: what they ask for is done, and they are told so.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use weft_rig::wait;
@@ -54,8 +52,7 @@ fn a_route_divides_requests_by_weight(namespace: &Namespace) -> Result<()> {
 /// Waits until this many of the requests for the Service of `blue` are answered by `green`, and all others by `blue`.
 fn await_split(namespace: &Namespace, wanted: impl Fn(u32) -> bool) -> Result<()> {
     wait::until("requests to be divided by weight", EFFECT_LIMIT, || {
-        let tally = namespace.exec("client", &["tally", "http://blue/", &REQUESTS.to_string()])?.expect_success()?;
-        let answers: BTreeMap<String, u32> = serde_json::from_str(&tally)?;
+        let answers = namespace.tally("client", "http://blue/", REQUESTS)?;
         ensure!(wanted(answers.get("green").copied().unwrap_or_default()), "answers: {answers:?}");
         ensure!(answers.values().sum::<u32>() == REQUESTS, "answers: {answers:?}");
         Ok(())
