@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::admin::{ControllerStatus, KernelStatus, NodeStatus, PodStatus, WorkerStatus};
+use crate::admin::{ControllerStatus, KernelStatus, NodeStatus, ObservedStatus, PodStatus, WorkerStatus};
 use crate::bpf;
 use crate::config::Settings;
 use crate::discovery::{Link, Snapshots};
@@ -37,6 +37,7 @@ impl Sources {
                 && workers.iter().all(|worker| worker.alive),
             draining,
             pods: pods(&side),
+            observed: observed(&side),
             controller: self.controller(),
             workers,
             kernel: KernelStatus {
@@ -85,6 +86,19 @@ fn pods(side: &KernelSide) -> Vec<PodStatus> {
             enrolled: outcome.enrolled,
             reason: outcome.problem.clone(),
             counters: *counters,
+        })
+        .collect()
+}
+
+fn observed(side: &KernelSide) -> Vec<ObservedStatus> {
+    side.observed
+        .iter()
+        .map(|pod| ObservedStatus {
+            uid: pod.uid.clone(),
+            name: pod.name.to_string(),
+            observed: pod.netns.is_some(),
+            reason: pod.problem.clone(),
+            netns: pod.netns,
         })
         .collect()
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::enrol::{Enroller, Outcome};
+use super::enrol::{Enroller, ObservedPod, Outcome};
 use crate::admin::{HookStatus, PodCounters};
 use crate::discovery::Snapshots;
 use crate::limits;
@@ -25,6 +25,7 @@ pub struct KernelSide {
     /// Every wanted pod has been looked at once and the hooks are attached.
     pub attached: bool,
     pub pods: Vec<(Outcome, PodCounters)>,
+    pub observed: Vec<ObservedPod>,
     pub hooks: Vec<HookStatus>,
     /// Why the last attempt to follow the snapshot failed as a whole.
     pub problem: Option<String>,
@@ -155,6 +156,7 @@ fn follow(enroller: &mut Enroller, snapshots: &Snapshots, publish: &watch::Sende
             side.problem = Some(error.to_string());
         }
     }
+    side.observed = enroller.observe(&snapshot, confirmed);
     enroller.log_events();
     side.hooks = enroller.hooks();
     publish.send_replace(Arc::new(side));
