@@ -26,8 +26,8 @@ use weft_proto::names::NodeName;
 pub use asked::AskedRequest;
 pub use serve::{NODE_FILE, SOCKET, bind, serve, serve_metrics};
 pub use status::{
-    CertificateStatus, ControllerStatus, HookStatus, KernelStatus, NodeStatus, NodeView, ObservedStatus, PodCounters,
-    PodStatus, WorkerStatus,
+    CertificateStatus, ControllerStatus, ForeignStatus, HookStatus, KernelStatus, NodeStatus, NodeView, ObservedStatus,
+    PodCounters, PodStatus, WorkerStatus,
 };
 
 use crate::bpf::Sightings;

@@ -110,6 +110,16 @@ pub struct KernelStatus {
     /// Where this agent's maps and links are pinned.
     pub pin_directory: PathBuf,
     pub hooks: Vec<HookStatus>,
+    /// Programs of others at the same hooks.
+    pub foreign: Vec<ForeignStatus>,
+}
+
+/// A program that is not Weft's, at a hook that Weft uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ForeignStatus {
+    /// `connect4`, `sock_ops` and so on.
+    pub hook: &'static str,
+    pub program: String,
 }
 
 /// One program of the kernel side, as the kernel itself says (BPF link info), never as it was once asked for.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::admin::{ControllerStatus, KernelStatus, NodeStatus, ObservedStatus, PodStatus, WorkerStatus};
+use crate::admin::{
+    ControllerStatus, ForeignStatus, KernelStatus, NodeStatus, ObservedStatus, PodStatus, WorkerStatus,
+};
 use crate::bpf;
 use crate::config::Settings;
 use crate::discovery::{Link, Snapshots};
@@ -44,6 +46,7 @@ impl Sources {
                 release: kernel_release(),
                 pin_directory: self.settings.kernel.pin_dir.clone(),
                 hooks: side.hooks.clone(),
+                foreign: foreign(&side),
             },
         }
     }
@@ -101,6 +104,11 @@ fn observed(side: &KernelSide) -> Vec<ObservedStatus> {
             netns: pod.netns,
         })
         .collect()
+}
+
+fn foreign(side: &KernelSide) -> Vec<ForeignStatus> {
+    let all = side.foreign.iter();
+    all.map(|program| ForeignStatus { hook: program.hook, program: program.name.clone() }).collect()
 }
 
 fn kernel_release() -> String {

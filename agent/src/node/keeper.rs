@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::enrol::{Enroller, ObservedPod, Outcome};
 use crate::admin::{HookStatus, PodCounters};
+use crate::bpf::ForeignProgram;
 use crate::discovery::Snapshots;
 use crate::limits;
 use crate::upgrade;
@@ -27,6 +28,8 @@ pub struct KernelSide {
     pub pods: Vec<(Outcome, PodCounters)>,
     pub observed: Vec<ObservedPod>,
     pub hooks: Vec<HookStatus>,
+    /// Programs of others at the same hooks.
+    pub foreign: Vec<ForeignProgram>,
     /// Why the last attempt to follow the snapshot failed as a whole.
     pub problem: Option<String>,
 }
@@ -159,6 +162,7 @@ fn follow(enroller: &mut Enroller, snapshots: &Snapshots, publish: &watch::Sende
     side.observed = enroller.observe(&snapshot, confirmed);
     enroller.log_events();
     side.hooks = enroller.hooks();
+    side.foreign = enroller.foreign();
     publish.send_replace(Arc::new(side));
     let more = enroller.prove_some(&snapshot);
     if more || enroller.waits_for_a_certificate() { limits::CERTIFICATE_POLL } else { limits::RECONCILE_INTERVAL }

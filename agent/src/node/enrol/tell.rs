@@ -2,7 +2,7 @@
 
 use super::Enroller;
 use crate::admin::{HookStatus, PodCounters};
-use crate::bpf::{Attachment, NetnsCookie};
+use crate::bpf::{Attachment, ForeignProgram, NetnsCookie};
 use crate::limits;
 
 impl Enroller {
@@ -29,6 +29,15 @@ impl Enroller {
             let (source, destination) = (event.source, event.destination);
             tracing::info!(workload, reason = event.reason.name(), %source, %destination, suppressed = event.suppressed, "kernel");
         }
+    }
+
+    /// Programs of others at the hooks that Weft uses.
+    #[must_use]
+    pub fn foreign(&self) -> Vec<ForeignProgram> {
+        self.datapath.foreign_programs().unwrap_or_else(|error| {
+            tracing::debug!(%error, "other programs at the hooks cannot be listed");
+            Vec::new()
+        })
     }
 
     /// The programs that are attached, as the kernel says.
