@@ -5,6 +5,7 @@
 //! their own that answers nothing else.
 
 mod asked;
+mod callers;
 mod describe;
 pub mod explain;
 pub mod finding;
@@ -16,6 +17,8 @@ mod story;
 mod tell;
 pub mod why;
 
+use std::sync::{Arc, OnceLock};
+
 use jiff::Timestamp;
 use tokio::sync::watch;
 use weft_proto::names::NodeName;
@@ -23,10 +26,11 @@ use weft_proto::names::NodeName;
 pub use asked::AskedRequest;
 pub use serve::{NODE_FILE, SOCKET, bind, serve, serve_metrics};
 pub use status::{
-    CertificateStatus, ControllerStatus, HookStatus, KernelStatus, NodeStatus, NodeView, PodCounters, PodStatus,
-    WorkerStatus,
+    CertificateStatus, ControllerStatus, ForeignStatus, HookStatus, KernelStatus, NodeStatus, NodeView, ObservedStatus,
+    PodCounters, PodStatus, WorkerStatus,
 };
 
+use crate::bpf::Sightings;
 use crate::discovery::Snapshots;
 use crate::identity::{CertificateFacts, Credentials, Membership};
 use crate::model::Snapshot;
@@ -41,6 +45,8 @@ pub struct AdminState {
     /// None where no node certificate is used (tests).
     pub membership: Option<Membership>,
     pub telemetry: Telemetry,
+    /// What the kernel has seen of observed pods; empty until the kernel side is open.
+    pub sightings: Arc<OnceLock<Sightings>>,
     pub status: watch::Receiver<NodeStatus>,
 }
 

@@ -135,6 +135,7 @@ fn start_data_path(
     let sandboxes = Sandboxes::new(paths.pods_cgroup.clone())
         .context("this node's own network namespace cannot be entered, which takes CAP_SYS_ADMIN")?;
     let datapath = Datapath::open(&paths).context("the kernel side cannot be opened")?;
+    control.show_sightings(datapath.sightings());
     let shared = Shared {
         snapshots: control.snapshots.clone(),
         credentials: control.credentials.clone(),

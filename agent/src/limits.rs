@@ -226,6 +226,8 @@ pub const RECORD_ATTEMPTS: usize = 6;
 pub const RECORD_METHOD_MAXIMUM: usize = 32;
 /// Ejected endpoints that people may ask about, some 200 bytes each.
 pub const EJECTED_KEPT: usize = 256;
+/// Clients that spoke plaintext to captured pods, by port, some 150 bytes each: 40 for each of a node's hundred pods.
+pub const CALLERS_KEPT: usize = 4096;
 /// Readers of live requests (`weft tap`) at the same time: some people and their mistakes.
 pub const TAPS: usize = 4;
 /// Requests that wait for one such reader: what it reads in a tenth of a second. More are counted and not shown.

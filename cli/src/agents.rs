@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::answers::Status;
 use crate::ask::{AskError, ask};
 
-const SOCKET: &str = "admin.sock";
+pub const SOCKET: &str = "admin.sock";
 /// Where an agent writes whose place this is.
 const NODE_FILE: &str = "node";
 /// More agents than this on one machine is a mistyped directory.
@@ -71,8 +71,13 @@ pub async fn find(directories: &[PathBuf]) -> Vec<Agent> {
     agents
 }
 
+/// Whether an agent runs, or ran, below one of these.
+pub fn are_in(directories: &[PathBuf]) -> bool {
+    places(directories).iter().any(|directory| is_place(directory))
+}
+
 /// Each directory that is an agent's, and for any other the agents' directories in it.
-fn places(directories: &[PathBuf]) -> Vec<PathBuf> {
+pub fn places(directories: &[PathBuf]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for directory in directories {
         let mut inside: Vec<_> = std::fs::read_dir(directory)

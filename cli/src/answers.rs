@@ -19,6 +19,8 @@ pub struct Status {
     #[serde(default)]
     pub pods: Vec<Pod>,
     #[serde(default)]
+    pub observed: Vec<Observed>,
+    #[serde(default)]
     pub controller: Controller,
     #[serde(default)]
     pub certificates: Vec<Certificate>,
@@ -42,6 +44,14 @@ pub struct Pod {
     pub reason: Option<String>,
     #[serde(default)]
     pub counters: serde_json::Map<String, Value>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct Observed {
+    pub name: String,
+    #[serde(rename = "observed")]
+    pub is_noted: bool,
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -81,6 +91,15 @@ pub struct Kernel {
     pub pin_directory: String,
     #[serde(default)]
     pub hooks: Vec<Hook>,
+    #[serde(default)]
+    pub foreign: Vec<Foreign>,
+}
+
+/// Somebody else's program at one of Weft's hooks.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct Foreign {
+    pub hook: String,
+    pub program: String,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]

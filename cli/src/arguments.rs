@@ -27,13 +27,16 @@ pub struct Arguments {
         global = true,
         env = "WEFT_RUN_DIR",
         value_delimiter = ':',
-        default_value = "/run/weft"
+        default_value = RUN_DIRECTORY
     )]
     pub run_directories: Vec<PathBuf>,
     /// The controller's admin socket, where it runs on this machine.
     #[arg(long, value_name = "FILE", global = true, env = "WEFT_CONTROLLER_SOCKET")]
     pub controller_socket: Option<PathBuf>,
 }
+
+/// Where agents run unless somebody says otherwise.
+const RUN_DIRECTORY: &str = "/run/weft";
 
 const AFTER_HELP: &str = "Exit codes: 0 all is well, 1 a problem was found, 2 the command itself is wrong.
 
@@ -43,7 +46,8 @@ Examples:
   weft why 00c0ffee00c0ffee           both agents' story of one request or connection
   weft top                            the routes now: rate, success, times, retries
   weft tap --failed                   requests that fail, as they end
-  weft check                          what is wrong here, with cause and fix
+  weft check                          what is wrong here, or in the cluster, with cause and fix
+  weft check --strict shop            who would be refused if shop took mTLS alone
   weft why shop/client web.shop:80 -o json | jq -r .cause";
 
 #[derive(Debug, Subcommand)]
@@ -61,8 +65,11 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Looks for everything that is wrong on this machine, with cause and fix.
+    /// Looks for everything that is wrong, on this machine or in a Kubernetes cluster, with cause and fix.
     Check(CheckArguments),
+    /// Prints one answer of an admin socket: what `weft check` runs inside the pods of a cluster.
+    #[command(hide = true)]
+    Ask(AskArguments),
     /// Prints, or applies, the objects of Weft for a Kubernetes cluster: the same that the Helm charts have.
     Install(InstallArguments),
     /// Brings an installed Weft to this version: its kinds, then the controller, then the agents.
@@ -244,10 +251,43 @@ pub struct DumpArguments {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = CHECK_HELP)]
 pub struct CheckArguments {
     /// Only what is wrong.
     #[arg(long, short)]
     pub quiet: bool,
+    /// Say instead who would be refused if this namespace took mTLS alone, from what its agents have seen.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub strict: Option<String>,
+    /// Look at the Kubernetes cluster of kubectl's context, also where agents run on this machine.
+    #[arg(long, conflicts_with = "here")]
+    pub cluster: bool,
+    /// Look at this machine, also where no agent runs on it.
+    #[arg(long)]
+    pub here: bool,
+    /// kubectl's context, for --cluster; without it the current one.
+    #[arg(long, conflicts_with = "here")]
+    pub context: Option<String>,
+    /// Where Weft is in the cluster, or is to be.
+    #[arg(short, long, default_value = "weft-system")]
+    pub namespace: String,
+}
+
+const CHECK_HELP: &str = "Where agents run on this machine, or --run-dir or --controller-socket is said, it looks at them; elsewhere at the cluster
+of kubectl's current context, before Weft is installed and after. The first line says which.
+
+Examples:
+  weft check                                     what is wrong here
+  weft check --context prod --quiet              only what is wrong in that cluster
+  weft check --strict shop                       label shop weft.dev/capture=observe some time before
+  weft check --strict shop -o json | jq -r '.refused[] | [.workload // .address, .pod, .port, .why] | @tsv'";
+
+#[derive(Debug, Args)]
+pub struct AskArguments {
+    /// As `/status`.
+    pub path: String,
+    /// `NAME=VALUE` of the question; repeatable.
+    pub parameters: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -266,6 +306,11 @@ enum Colour {
 impl Arguments {
     pub fn read() -> Self {
         Self::parse()
+    }
+
+    /// Whether somebody has said where agents run.
+    pub fn names_directories(&self) -> bool {
+        self.run_directories != [PathBuf::from(RUN_DIRECTORY)]
     }
 
     pub fn colour(&self) -> bool {

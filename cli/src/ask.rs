@@ -51,9 +51,10 @@ pub async fn ask<T: DeserializeOwned>(socket: &Path, path: &str, parameters: &[(
     serde_json::from_slice(&text).map_err(unreadable)
 }
 
-/// Asks for what is no JSON.
-pub async fn ask_text(socket: &Path, path: &str) -> Result<String, AskError> {
-    let text = timeout(ANSWER_LIMIT, fetch(socket, path)).await.unwrap_or(Err(AskError::Silent))?;
+/// Asks for what is no JSON, or as it is.
+pub async fn ask_text(socket: &Path, path: &str, parameters: &[(&str, &str)]) -> Result<String, AskError> {
+    let target = target(path, parameters);
+    let text = timeout(ANSWER_LIMIT, fetch(socket, &target)).await.unwrap_or(Err(AskError::Silent))?;
     String::from_utf8(text.into()).map_err(|_| AskError::Broken(format!("its answer to {path} is no text")))
 }
 

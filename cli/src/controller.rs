@@ -12,6 +12,9 @@ pub struct ControllerStatus {
     pub version: String,
     #[serde(default)]
     pub trust_domain: String,
+    /// It tells agents what to do; otherwise another controller does.
+    #[serde(default)]
+    pub leads: bool,
     /// The newest generation of the mesh; an agent that has acknowledged less lags.
     #[serde(default)]
     pub generation: u64,

@@ -60,11 +60,22 @@ pub fn run(plan: &[Step], context: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether there is a kubectl at all.
+pub fn is_there() -> bool {
+    let asked =
+        Command::new("kubectl").args(["version", "--client"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    asked.is_ok_and(|status| status.success())
+}
+
 /// What kubectl prints for a question.
+///
+/// # Errors
+/// What it says is wrong.
 pub fn ask(arguments: &[&str], context: Option<&str>) -> anyhow::Result<String> {
-    let printed = kubectl(context).args(arguments).stderr(Stdio::inherit()).output().with_context(missing)?;
+    let printed = kubectl(context).args(arguments).output().with_context(missing)?;
     if !printed.status.success() {
-        bail!("kubectl {} ended with {}", arguments.join(" "), printed.status);
+        let said = String::from_utf8_lossy(&printed.stderr);
+        bail!("kubectl {} ended with {}: {}", arguments.join(" "), printed.status, said.trim());
     }
     Ok(String::from_utf8_lossy(&printed.stdout).into_owned())
 }

@@ -1,8 +1,8 @@
 //! `weft`: shows what the mesh does and why, and installs it.
 //!
 //! It asks the admin sockets of the agents and of the controller on this machine, joins what they say,
-//! and prints it: tables for people, JSON for programs. It changes nothing but by `install --apply`, `upgrade` and
-//! `uninstall`, which call kubectl.
+//! and prints it: tables for people, JSON for programs. Clusters it asks by kubectl, and changes one by `install --apply`,
+//! `upgrade` and `uninstall` alone.
 
 mod agents;
 mod answers;
@@ -16,6 +16,7 @@ mod install;
 mod join;
 mod kubectl;
 mod paint;
+mod raw;
 mod status;
 mod status_view;
 mod tap;
@@ -73,6 +74,7 @@ fn run(arguments: &Arguments, paint: Paint) -> anyhow::Result<Outcome> {
             Command::Tap(options) => tap::run(arguments, options, paint).await,
             Command::Config { command: ConfigCommand::Dump(options) } => config::dump(arguments, options, paint).await,
             Command::Check(options) => check::run(arguments, options, paint).await,
+            Command::Ask(question) => raw::run(arguments, question).await,
             Command::Install(options) => install::install(options),
             Command::Upgrade(installation) => install::upgrade(installation),
             Command::Uninstall(options) => uninstall::uninstall(options),

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use owo_colors::{OwoColorize as _, Style};
 use serde::Serialize;
 
+/// Names in one line.
+const NAMES: usize = 5;
 /// Narrower than this a table of sentences cannot be read.
 const WIDTH_MINIMUM: u16 = 60;
 /// Wider than this a sentence cannot be read.
@@ -118,6 +120,12 @@ pub fn table_text(mut table: Table) -> String {
 
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print(serde_json::to_string_pretty(value)?)
+}
+
+/// The first few names.
+pub fn some_of(names: &[&str]) -> String {
+    let shown = names.iter().take(NAMES).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > NAMES { format!("{shown}, ...") } else { shown }
 }
 
 /// How long ago, as a person says it.

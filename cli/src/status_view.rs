@@ -6,7 +6,7 @@ use crate::agents::Agent;
 use crate::answers::{Certificate, Status};
 use crate::ask::AskError;
 use crate::controller::ControllerStatus;
-use crate::paint::{Mood, Paint, ago, print, print_table, span};
+use crate::paint::{Mood, Paint, ago, print, print_table, some_of, span};
 
 /// A certificate with less life than this is worth a look, in seconds.
 const CERTIFICATE_SHORT: i64 = 3_600;
@@ -19,6 +19,7 @@ pub fn show(
     let now = Timestamp::now();
     show_agents(agents, now, paint)?;
     show_pods(agents, now, paint)?;
+    show_observed(agents, paint)?;
     match controller {
         None => Ok(()),
         Some(Ok(status)) => show_controller(status, agents, paint),
@@ -128,6 +129,17 @@ fn show_pods(agents: &[Agent], now: Timestamp, paint: Paint) -> anyhow::Result<(
         print(paint.text(Mood::Bad, format!("{pod} is not captured: {reason}")))?;
     }
     Ok(())
+}
+
+fn show_observed(agents: &[Agent], paint: Paint) -> anyhow::Result<()> {
+    let statuses = agents.iter().filter_map(Agent::status);
+    let observed: Vec<&str> =
+        statuses.flat_map(|status| &status.observed).filter(|pod| pod.is_noted).map(|pod| pod.name.as_str()).collect();
+    if observed.is_empty() {
+        return Ok(());
+    }
+    let shown = some_of(&observed);
+    print(paint.text(Mood::Faint, format!("\n{} pods are observed and not captured: {shown}", observed.len())))
 }
 
 /// `shop/web` of `spiffe://cluster.local/ns/shop/sa/web`; any other shape as it is.

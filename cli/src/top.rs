@@ -70,7 +70,7 @@ pub async fn run(arguments: &Arguments, options: &TopArguments, paint: Paint) ->
 async fn read(agents: &[Agent]) -> Moment {
     let mut moment = Moment { at: Instant::now(), readings: Vec::new(), problems: Vec::new() };
     for agent in agents {
-        match ask_text(&agent.socket(), "/metrics").await {
+        match ask_text(&agent.socket(), "/metrics", &[]).await {
             Ok(text) => moment.readings.push((agent.node.clone(), Reading::of(&text))),
             Err(error) => moment.problems.push(format!("the agent of {}: {error}", agent.node)),
         }

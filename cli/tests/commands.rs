@@ -13,7 +13,7 @@ use fixture::{CLIENT, Running, WEB, World, uid};
 use serde_json::Value;
 use weft_agent::error::{ConnectionError, Reason, Side};
 use weft_agent::model::MtlsMode;
-use weft_agent::telemetry::{Direction, Security};
+use weft_agent::telemetry::{Direction, PlaintextCall, Security};
 use weft_policy::{Action, Policy, Rule, Source};
 
 /// The command, asking these agents alone.
@@ -136,6 +136,30 @@ fn a_dead_agent_on_either_side() {
     let mut world = World::whole();
     world.nodes[0].alive = false;
     check(world, CLIENT, "agent_down");
+}
+
+#[test]
+fn strict_names_who_spoke_plaintext_and_says_where_nobody_has_looked() {
+    let mut world = World::whole();
+    world.nodes[1].enrolments[0].authentication.default = MtlsMode::Permissive;
+    let running = world.start();
+    let (workload, client) = (uid(WEB), "10.9.9.9".parse().unwrap());
+    running.agents[1].plaintext(PlaintextCall { workload, port: 80, client });
+    while running.agents[1].plaintext_calls().1.is_empty() {
+        std::thread::yield_now();
+    }
+    let answer = weft(&running, &["check", "--strict", "shop", "-o", "json"]);
+    let told = json(&answer);
+    assert_eq!((&told["verdict"], answer.status.code()), (&Value::from("somebody"), Some(1)), "{told:#}");
+    let refused = &told["refused"][0];
+    assert_eq!((&refused["address"], &refused["pod"]), (&Value::from("10.9.9.9"), &Value::from(WEB)), "{told:#}");
+    let table = text(&weft(&running, &["check", "--strict", "shop"]));
+    assert!(
+        table.contains("✗") && table.contains("10.9.9.9") && table.contains("1 callers would be refused"),
+        "{table}"
+    );
+    let nobody = weft(&running, &["check", "--strict", "nowhere"]);
+    assert_eq!(nobody.status.code(), Some(2), "{}", text(&nobody));
 }
 
 #[test]

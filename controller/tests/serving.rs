@@ -328,6 +328,7 @@ async fn names_and_bodies_agree() {
         let kind = match resource.body.as_ref().expect("a body") {
             Body::Workload(_) => "workload",
             Body::Enrolment(_) => "enrolment",
+            Body::Observation(_) => "observation",
             Body::Service(_) => "service",
             Body::Node(_) => "node",
             Body::Authorization(_) => "authorization",

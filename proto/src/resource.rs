@@ -24,6 +24,11 @@ pub fn enrolment(uid: &str) -> String {
 }
 
 #[must_use]
+pub fn observation(uid: &str) -> String {
+    format!("observation/{uid}")
+}
+
+#[must_use]
 pub fn service(namespace: &str, name: &str) -> String {
     format!("service/{namespace}/{name}")
 }

@@ -29,6 +29,7 @@ use weft_proto::names::NodeName;
 
 use super::AdminState;
 use super::asked::AskedRequest;
+use super::callers;
 use super::question::Question;
 use super::requests;
 use super::status::NodeView;
@@ -69,6 +70,7 @@ pub async fn serve(listener: UnixListener, state: AdminState, stop: Cancellation
         .route("/requests", get(requests::kept))
         .route("/tap", get(requests::live))
         .route("/why", get(why))
+        .route("/callers", get(callers::callers))
         .route("/config", get(config))
         .route("/metrics", get(metrics))
         .route("/ready", get(ready))
@@ -242,7 +244,7 @@ fn by_id(state: &AdminState, parameters: &HashMap<String, String>) -> Result<ser
 async fn unknown() -> Response {
     refuse(
         StatusCode::NOT_FOUND,
-        "no such page; /status, /pods, /records, /requests, /tap, /why, /config, /metrics, /ready are there",
+        "no such page; /status, /pods, /records, /requests, /tap, /why, /callers, /config, /metrics, /ready are there",
     )
 }
 

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use weft_abi::reason::REASONS;
 use weft_proto::names::WorkloadUid;
 
+use crate::bpf::NetnsCookie;
 use crate::discovery::Nack;
 
 /// What only the composition root knows of this node. Published whole through a watch channel.
@@ -17,6 +18,8 @@ pub struct NodeStatus {
     pub draining: bool,
     /// This node's pods that are meant to be captured, whether they are or not.
     pub pods: Vec<PodStatus>,
+    /// This node's pods that are meant to be observed, whether they are or not.
+    pub observed: Vec<ObservedStatus>,
     pub controller: ControllerStatus,
     pub workers: Vec<WorkerStatus>,
     pub kernel: KernelStatus,
@@ -44,6 +47,20 @@ pub struct PodStatus {
     /// Why it is not enrolled, in a sentence.
     pub reason: Option<String>,
     pub counters: PodCounters,
+}
+
+/// A pod of which nothing is captured and whose connections are noted.
+#[derive(Debug, Clone, Serialize)]
+pub struct ObservedStatus {
+    pub uid: WorkloadUid,
+    /// `namespace/name`.
+    pub name: String,
+    pub observed: bool,
+    /// Why it is not observed, in a sentence; none while it has not begun to run, or still leaves the mesh.
+    pub reason: Option<String>,
+    /// Under which number the kernel knows it.
+    #[serde(skip)]
+    pub netns: Option<NetnsCookie>,
 }
 
 /// What the hooks counted for one pod since it was enrolled, by reason.
@@ -93,6 +110,16 @@ pub struct KernelStatus {
     /// Where this agent's maps and links are pinned.
     pub pin_directory: PathBuf,
     pub hooks: Vec<HookStatus>,
+    /// Programs of others at the same hooks.
+    pub foreign: Vec<ForeignStatus>,
+}
+
+/// A program that is not Weft's, at a hook that Weft uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ForeignStatus {
+    /// `connect4`, `sock_ops` and so on.
+    pub hook: &'static str,
+    pub program: String,
 }
 
 /// One program of the kernel side, as the kernel itself says (BPF link info), never as it was once asked for.

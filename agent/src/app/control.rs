@@ -1,8 +1,8 @@
 //! The control side: discovery, reports, certificates, and what people ask. One runtime, apart from the workers'.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use weft_proto::names::{Identity, NodeName, WorkloadUid};
 
 use crate::admin::{self, AdminState, NodeStatus};
+use crate::bpf::Sightings;
 use crate::config::Settings;
 use crate::discovery::{Enrolled, Link, Reporter, Snapshots, State};
 use crate::identity::{Credentials, Join, JoinSettings, KeyFolder, Membership, Upkeep};
@@ -36,6 +37,7 @@ pub struct Control {
     telemetry: Telemetry,
     side: watch::Receiver<Arc<KernelSide>>,
     status: watch::Sender<NodeStatus>,
+    sightings: Arc<OnceLock<Sightings>>,
     draining: Arc<AtomicBool>,
     /// Whether people are answered here; before that a predecessor does everything.
     serving: Arc<AtomicBool>,
@@ -83,6 +85,7 @@ impl Control {
             telemetry: telemetry.clone(),
             side,
             status,
+            sightings: Arc::default(),
             draining: Arc::default(),
             serving: Arc::default(),
             tasks,
@@ -119,6 +122,7 @@ impl Control {
             credentials: self.credentials.clone(),
             membership: Some(self.membership.clone()),
             telemetry: self.telemetry.clone(),
+            sightings: Arc::clone(&self.sightings),
             status: self.status.subscribe(),
         };
         let listener = admin::bind(&settings.run_dir, &self.node).context("cannot open the admin socket")?;
@@ -129,6 +133,11 @@ impl Control {
         }
         self.serving.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Lets people ask what the kernel has seen. To be called once.
+    pub fn show_sightings(&self, sightings: Sightings) {
+        let _ = self.sightings.set(sightings);
     }
 
     /// Waits until a snapshot is there, from the disk or from the controller; Some when the agent is to end before that.

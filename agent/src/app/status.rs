@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::admin::{ControllerStatus, KernelStatus, NodeStatus, PodStatus, WorkerStatus};
+use crate::admin::{
+    ControllerStatus, ForeignStatus, KernelStatus, NodeStatus, ObservedStatus, PodStatus, WorkerStatus,
+};
 use crate::bpf;
 use crate::config::Settings;
 use crate::discovery::{Link, Snapshots};
@@ -37,12 +39,14 @@ impl Sources {
                 && workers.iter().all(|worker| worker.alive),
             draining,
             pods: pods(&side),
+            observed: observed(&side),
             controller: self.controller(),
             workers,
             kernel: KernelStatus {
                 release: kernel_release(),
                 pin_directory: self.settings.kernel.pin_dir.clone(),
                 hooks: side.hooks.clone(),
+                foreign: foreign(&side),
             },
         }
     }
@@ -87,6 +91,24 @@ fn pods(side: &KernelSide) -> Vec<PodStatus> {
             counters: *counters,
         })
         .collect()
+}
+
+fn observed(side: &KernelSide) -> Vec<ObservedStatus> {
+    side.observed
+        .iter()
+        .map(|pod| ObservedStatus {
+            uid: pod.uid.clone(),
+            name: pod.name.to_string(),
+            observed: pod.netns.is_some(),
+            reason: pod.problem.clone(),
+            netns: pod.netns,
+        })
+        .collect()
+}
+
+fn foreign(side: &KernelSide) -> Vec<ForeignStatus> {
+    let all = side.foreign.iter();
+    all.map(|program| ForeignStatus { hook: program.hook, program: program.name.clone() }).collect()
 }
 
 fn kernel_release() -> String {

@@ -124,7 +124,7 @@ pub fn heartbeats(pin_dir: &Path) -> Vec<Duration> {
 }
 
 /// The clock that the programs read, too.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)

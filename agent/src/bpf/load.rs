@@ -24,9 +24,11 @@ const INSTRUCTION_BYTES: u32 = 8;
 const FLIGHT_MAPS: [&str; 5] = ["FLOWS", "PEERS", "PROBES", "IN_FLIGHT", "SOCKET_FACTS"];
 
 /// Maps that are made anew when their layout changes.
-const DERIVED_MAPS: [&str; 12] = [
+const DERIVED_MAPS: [&str; 14] = [
     "PODS",
     "LISTENERS",
+    "OBSERVED",
+    "SEEN",
     "OPEN_PORTS",
     "PORT_RULES",
     "NETWORKS",
@@ -70,6 +72,7 @@ pub struct Sizes {
     pub peers: Option<u32>,
     pub open_ports: Option<u32>,
     pub probes: Option<u32>,
+    pub seen: Option<u32>,
 }
 
 /// What the verifier made of a program.
@@ -127,6 +130,7 @@ impl Folders {
             "PEERS" => sizes.peers,
             "OPEN_PORTS" => sizes.open_ports,
             "PROBES" => sizes.probes,
+            "SEEN" => sizes.seen,
             _ => None,
         };
         Some(MapPlace { path: folder.join(map), max_entries })

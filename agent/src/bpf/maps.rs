@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use weft_abi::flight::{FlightKey, FlightRow, SocketFact};
+use weft_abi::observe::{SeenKey, SeenRow};
 use weft_abi::probe::Prober;
 use weft_abi::rows::{
     Counters, DestinationKey, ExcludedNetworkKey, Heartbeats, ListenerKey, NetworkKey, OpenPortKey, PodRow, PortRuleKey,
@@ -22,10 +23,12 @@ pub(super) struct Maps {
     pub(super) flows: Table<FlightKey, FlightRow>,
     pub(super) peers: Table<FlightKey, FlightRow>,
     pub(super) probes: Table<FlightKey, FlightRow>,
-    pub(super) prober: Table<u32, Prober>,
+    pub(super) prober: Arc<Table<u32, Prober>>,
     pub(super) in_flight: Table<u64, u64>,
     pub(super) facts: Arc<Table<SocketNumber, SocketFact>>,
     pub(super) pods: Table<u64, PodRow>,
+    pub(super) observed: Arc<Table<u64, u64>>,
+    pub(super) seen: Arc<Table<SeenKey, SeenRow>>,
     pub(super) listeners: Table<ListenerKey, SocketNumber>,
     pub(super) open_ports: Table<OpenPortKey, u64>,
     pub(super) port_rules: Table<PortRuleKey, u32>,
@@ -44,10 +47,12 @@ impl Maps {
             flows: Table::open(flight, "FLOWS")?,
             peers: Table::open(flight, "PEERS")?,
             probes: Table::open(flight, "PROBES")?,
-            prober: Table::open(derived, "PROBER")?,
+            prober: Arc::new(Table::open(derived, "PROBER")?),
             in_flight: Table::open(flight, "IN_FLIGHT")?,
             facts: Arc::new(Table::open(flight, "SOCKET_FACTS")?),
             pods: Table::open(derived, "PODS")?,
+            observed: Arc::new(Table::open(derived, "OBSERVED")?),
+            seen: Arc::new(Table::open(derived, "SEEN")?),
             listeners: Table::open(derived, "LISTENERS")?,
             open_ports: Table::open(derived, "OPEN_PORTS")?,
             port_rules: Table::open(derived, "PORT_RULES")?,

@@ -67,13 +67,24 @@ pub(super) struct ProgramFacts {
     tag: [u8; 8],
     jited_bytes: u32,
     pub(super) translated_bytes: u32,
+    before_name: [u32; 10],
+    name: [u8; 16],
     /// Up to `verified_insns`, which is at this place since Linux 5.16.
-    rest: [u32; 48],
+    rest: [u32; 34],
     pub(super) verified_instructions: u32,
     padding: u32,
 }
 
+const _: () = assert!(std::mem::offset_of!(ProgramFacts, name) == 64);
 const _: () = assert!(std::mem::offset_of!(ProgramFacts, verified_instructions) == 216);
+
+impl ProgramFacts {
+    /// As it was loaded, up to 15 bytes.
+    pub(super) fn name(&self) -> String {
+        let length = self.name.iter().position(|byte| *byte == 0).unwrap_or(self.name.len());
+        String::from_utf8_lossy(&self.name[..length]).into_owned()
+    }
+}
 
 /// Loads the types that maps and programs refer to.
 pub(super) fn load_types(bytes: &[u8]) -> Result<OwnedFd, BpfError> {

@@ -16,7 +16,9 @@ const MAP_DELETE: i32 = 3;
 const MAP_NEXT_KEY: i32 = 4;
 const OBJECT_PIN: i32 = 6;
 const OBJECT_GET: i32 = 7;
+const PROGRAM_BY_ID: i32 = 13;
 const INFO_BY_FD: i32 = 15;
+const PROGRAM_QUERY: i32 = 16;
 const MAP_FREEZE: i32 = 22;
 const LINK_CREATE: i32 = 28;
 const LINK_UPDATE: i32 = 29;
@@ -68,6 +70,20 @@ struct InfoAttributes {
     length: u32,
     info: u64,
 }
+
+#[repr(C)]
+struct QueryAttributes {
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    rest: u32,
+}
+
+/// Programs at one hook of one cgroup: the kernel lets nobody attach more (`BPF_CGROUP_MAX_PROGS`).
+const CGROUP_PROGRAMS: usize = 64;
 
 /// What the kernel tells about a link of a cgroup or a network namespace.
 #[repr(C)]
@@ -159,6 +175,33 @@ pub(super) fn link_detach(link: impl AsFd) -> io::Result<()> {
 /// What the kernel knows about a link.
 pub(super) fn link_facts(link: impl AsFd) -> io::Result<LinkFacts> {
     facts(link.as_fd())
+}
+
+/// The numbers of all programs that run for this cgroup's sockets, attached to it or to those above it.
+pub(super) fn effective_programs(cgroup: impl AsFd, attach_type: u32) -> io::Result<Vec<u32>> {
+    // `BPF_F_QUERY_EFFECTIVE`.
+    const EFFECTIVE: u32 = 1;
+    let mut programs = [0_u32; CGROUP_PROGRAMS];
+    let mut attributes = QueryAttributes {
+        target: number(cgroup.as_fd()),
+        attach_type,
+        flags: EFFECTIVE,
+        attach_flags: 0,
+        programs: address(programs.as_mut_ptr()),
+        count: u32::try_from(programs.len()).map_err(io::Error::other)?,
+        rest: 0,
+    };
+    match call(PROGRAM_QUERY, &mut attributes) {
+        // There are more, from cgroups above: the first ones say enough.
+        Err(error) if error.raw_os_error() != Some(libc::ENOSPC) => return Err(error),
+        Ok(_) | Err(_) => {}
+    }
+    Ok(programs.into_iter().take(attributes.count as usize).filter(|program| *program != 0).collect())
+}
+
+/// Opens a program by its number.
+pub(super) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    owned(call(PROGRAM_BY_ID, &mut [id, 0, 0])?)
 }
 
 /// What the kernel knows about a map.

@@ -149,6 +149,7 @@ impl Resources {
             workloads: Vec::new(),
             services: Vec::new(),
             enrolments: Vec::new(),
+            observations: Vec::new(),
             routes: Vec::new(),
             traffic: Vec::new(),
         };
@@ -158,6 +159,7 @@ impl Resources {
                 Reading::Service(service) => {
                     parts.services.push(entry.seen.clone().unwrap_or_else(|| service.seen_from(self.here.as_ref())));
                 }
+                Reading::Observation(enrolment) => parts.observations.push(Arc::clone(enrolment)),
                 Reading::Routes(routes) => parts.routes.push(Arc::clone(routes)),
                 Reading::Traffic(traffic) => parts.traffic.push(Arc::clone(traffic)),
                 Reading::Enrolment(enrolment) => {

@@ -19,7 +19,7 @@ use weft_proto::names::{Identity, NameError, TrustDomain};
 use weft_proto::v1::resource::Body;
 use weft_proto::{FEATURES, v1};
 
-use crate::model::{Routes, Traffic, Workload};
+use crate::model::{Enrolment, Routes, Traffic, Workload};
 
 pub use enrolment::NodeEnrolment;
 pub use service::{EverywhereService, Here};
@@ -30,6 +30,7 @@ pub use settings::Settings;
 pub enum Reading {
     Workload(Arc<Workload>),
     Enrolment(Box<NodeEnrolment>),
+    Observation(Arc<Enrolment>),
     Service(Arc<EverywhereService>),
     Node(Here),
     Policy(Arc<Policy>),
@@ -91,6 +92,7 @@ impl Features {
 enum Kind<'a> {
     Workload(&'a str),
     Enrolment(&'a str),
+    Observation(&'a str),
     Service(&'a str),
     Node(&'a str),
     Authorization(&'a str),
@@ -105,6 +107,7 @@ fn kind(name: &str) -> Kind<'_> {
     match name.split_once('/') {
         Some(("workload", rest)) => Kind::Workload(rest),
         Some(("enrolment", rest)) => Kind::Enrolment(rest),
+        Some(("observation", rest)) => Kind::Observation(rest),
         Some(("service", rest)) => Kind::Service(rest),
         Some(("node", rest)) => Kind::Node(rest),
         Some(("authorization", rest)) => Kind::Authorization(rest),
@@ -137,6 +140,10 @@ pub fn read(resource: &v1::Resource, features: &Features, domains: &Domains) -> 
             row.map_or_else(nothing, |row| as_written(Reading::Workload(Arc::new(row))))
         }
         Kind::Enrolment(uid) => read_enrolment(uid, refused, body!(resource, Enrolment)),
+        Kind::Observation(uid) => {
+            judged(refused, body!(resource, Observation), |row| enrolment::read_observation(uid, row))
+                .map_or_else(nothing, |enrolment| as_written(Reading::Observation(Arc::new(enrolment))))
+        }
         Kind::Service(name) => read_service(name, refused, body!(resource, Service)),
         Kind::Node(name) => judged(refused, body!(resource, Node), |row| service::read_node(name, row))
             .map_or_else(nothing, |here| as_written(Reading::Node(here))),

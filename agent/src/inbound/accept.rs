@@ -9,7 +9,7 @@ use crate::error::{ConnectionError, Reason, Side};
 use crate::model::{Enrolment, Snapshot, Workload};
 use crate::node::pod::Pod;
 use crate::node::socket;
-use crate::telemetry::ConnectionRecord;
+use crate::telemetry::{ConnectionRecord, PlaintextCall};
 
 /// One accepted connection, with the rows that decide about it.
 pub struct Arrival {
@@ -36,6 +36,12 @@ pub fn arrival(snapshot: &Snapshot, pod: &Pod, downstream: &TcpStream) -> Result
 }
 
 impl Arrival {
+    /// As what it counts where strict mode is weighed.
+    pub fn as_plaintext(&self) -> PlaintextCall {
+        let workload = self.enrolment.uid.clone();
+        PlaintextCall { workload, port: self.destination.port(), client: self.client.ip() }
+    }
+
     pub fn describe(&self, record: &mut ConnectionRecord) {
         record.source.address = Some(self.client);
         record.source.workload.clone_from(&self.neighbour);

@@ -30,7 +30,11 @@ pub async fn carry(
     record: &mut ConnectionRecord,
 ) -> Result<(), ConnectionError> {
     record.security = Security::Plaintext;
-    let connected = match admit(&arrival, downstream.prefix(), record) {
+    let admitted = admit(&arrival, downstream.prefix(), record);
+    if admitted.is_ok() {
+        worker.shared.telemetry.plaintext(arrival.as_plaintext());
+    }
+    let connected = match admitted {
         Ok(()) if authorize::judges_requests(&arrival) => {
             let (seen, stream) = downstream.into_parts();
             let mut first = FirstBytes::beginning_with(seen);

@@ -47,6 +47,8 @@ pub struct Snapshot {
     pub services: Vec<Arc<Service>>,
     /// This node's own pods.
     pub enrolments: HashMap<WorkloadUid, Arc<Enrolment>>,
+    /// Those of them that are only looked at, as they would be captured. One that is in both is captured.
+    pub observations: HashMap<WorkloadUid, Arc<Enrolment>>,
     #[serde(skip)]
     by_address: HashMap<IpAddr, WorkloadUid>,
     #[serde(skip)]
@@ -109,6 +111,7 @@ pub struct Parts {
     pub workloads: Vec<Arc<Workload>>,
     pub services: Vec<Arc<Service>>,
     pub enrolments: Vec<Arc<Enrolment>>,
+    pub observations: Vec<Arc<Enrolment>>,
     pub routes: Vec<Arc<Routes>>,
     pub traffic: Vec<Arc<Traffic>>,
 }
@@ -128,6 +131,7 @@ impl Parts {
             workloads: Vec::new(),
             services: Vec::new(),
             enrolments: Vec::new(),
+            observations: Vec::new(),
             routes: Vec::new(),
             traffic: Vec::new(),
         }
@@ -162,7 +166,8 @@ impl Snapshot {
             lease_milliseconds: parts.lease_milliseconds,
             workloads: parts.workloads.into_iter().map(|row| (row.uid.clone(), row)).collect(),
             services: parts.services,
-            enrolments: parts.enrolments.into_iter().map(|row| (row.uid.clone(), row)).collect(),
+            enrolments: by_uid(parts.enrolments),
+            observations: by_uid(parts.observations),
             by_address,
             by_service_address,
             by_service_name,
@@ -280,6 +285,10 @@ fn traffic_by_port(list: Vec<Arc<Traffic>>) -> PerPort<Traffic> {
         }
     }
     index
+}
+
+fn by_uid(rows: Vec<Arc<Enrolment>>) -> HashMap<WorkloadUid, Arc<Enrolment>> {
+    rows.into_iter().map(|row| (row.uid.clone(), row)).collect()
 }
 
 /// Who owns each address. One that is claimed twice is nobody's: a stale claim must not steal another's connections.

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::enrol::{Enroller, Outcome};
+use super::enrol::{Enroller, ObservedPod, Outcome};
 use crate::admin::{HookStatus, PodCounters};
+use crate::bpf::ForeignProgram;
 use crate::discovery::Snapshots;
 use crate::limits;
 use crate::upgrade;
@@ -25,7 +26,10 @@ pub struct KernelSide {
     /// Every wanted pod has been looked at once and the hooks are attached.
     pub attached: bool,
     pub pods: Vec<(Outcome, PodCounters)>,
+    pub observed: Vec<ObservedPod>,
     pub hooks: Vec<HookStatus>,
+    /// Programs of others at the same hooks.
+    pub foreign: Vec<ForeignProgram>,
     /// Why the last attempt to follow the snapshot failed as a whole.
     pub problem: Option<String>,
 }
@@ -155,8 +159,10 @@ fn follow(enroller: &mut Enroller, snapshots: &Snapshots, publish: &watch::Sende
             side.problem = Some(error.to_string());
         }
     }
+    side.observed = enroller.observe(&snapshot, confirmed);
     enroller.log_events();
     side.hooks = enroller.hooks();
+    side.foreign = enroller.foreign();
     publish.send_replace(Arc::new(side));
     let more = enroller.prove_some(&snapshot);
     if more || enroller.waits_for_a_certificate() { limits::CERTIFICATE_POLL } else { limits::RECONCILE_INTERVAL }

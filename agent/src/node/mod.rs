@@ -7,7 +7,7 @@ mod kubelet;
 pub mod netns;
 pub mod originals;
 pub mod pod;
-mod probing;
+pub mod probing;
 mod process;
 mod row;
 pub mod sandbox;

@@ -176,8 +176,9 @@ pub fn reached_from_here(pod: CapturedPod) -> CapturedPod {
     CapturedPod { node4, node6, ..pod }
 }
 
-/// Connecting a datagram socket asks for the route and sends nothing.
-fn source_towards(address: IpAddr) -> Option<IpAddr> {
+/// From which address this node itself connects to another one: connecting a datagram socket asks for the route and sends nothing.
+#[must_use]
+pub fn source_towards(address: IpAddr) -> Option<IpAddr> {
     let any: SocketAddr = if address.is_ipv4() { ([0_u8; 4], 0).into() } else { ([0_u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).ok()?;
     socket.connect((address, 1)).ok()?;

@@ -7,6 +7,7 @@
 mod access_log;
 mod account;
 mod attempt;
+mod callers;
 mod ejected;
 mod filter;
 mod kept;
@@ -27,6 +28,7 @@ use std::time::Instant;
 pub use access_log::AccessLogTarget;
 pub use account::Account;
 pub use attempt::FailedAttempt;
+pub use callers::{Calls, PlaintextCall};
 pub use ejected::Ejected;
 pub use filter::{RecordFilter, RequestFilter, WantedStatus};
 pub use logs::{LogError, start_logs};
@@ -39,11 +41,12 @@ pub(crate) use record::namespace_of;
 
 use crate::admin::NodeView;
 use crate::limits;
+use callers::Callers;
 use ejected::EjectedKept;
 use jiff::Timestamp;
 use kept::Kept;
 use metrics::Metrics;
-use recorder::Message;
+use recorder::{Batch, Message};
 use tap::Taps;
 
 /// The handle that journeys report through. Cheap to clone, callable from any thread.
@@ -58,6 +61,7 @@ struct Shared {
     metrics: Metrics,
     kept: Mutex<Kept>,
     ejected: Mutex<EjectedKept>,
+    callers: Mutex<Callers>,
     taps: Mutex<Taps>,
 }
 
@@ -68,6 +72,7 @@ impl Shared {
             metrics: Metrics::new(),
             kept: Mutex::default(),
             ejected: Mutex::default(),
+            callers: Mutex::new(Callers::new(Timestamp::now())),
             taps: Mutex::default(),
         }
     }
@@ -112,6 +117,13 @@ impl Telemetry {
         }
     }
 
+    /// Takes the word of a worker that plaintext was let in, as [`Self::record`] does.
+    pub fn plaintext(&self, call: PlaintextCall) {
+        if self.shared.queue.try_send(Message::Plaintext(Box::new(call))).is_err() {
+            self.shared.metrics.record_dropped();
+        }
+    }
+
     /// Takes the word of a worker that an endpoint gets nothing for a while, as [`Self::record`] does.
     pub fn ejected(&self, ejected: Ejected) {
         if self.shared.queue.try_send(Message::Ejected(Box::new(ejected))).is_err() {
@@ -129,6 +141,12 @@ impl Telemetry {
     #[must_use]
     pub fn requests(&self, filter: &RequestFilter) -> Vec<Arc<RequestRecord>> {
         locked(&self.shared.kept).find_requests(filter)
+    }
+
+    /// Who has spoken plaintext to this node's captured pods, and since when that is known.
+    #[must_use]
+    pub fn plaintext_calls(&self) -> (Timestamp, Vec<(PlaintextCall, Calls)>) {
+        locked(&self.shared.callers).known()
     }
 
     /// Endpoints that some worker sends nothing to now.
@@ -155,12 +173,18 @@ impl Telemetry {
         &self.shared.metrics
     }
 
-    fn keep(&self, records: Vec<Arc<ConnectionRecord>>, requests: Vec<Arc<RequestRecord>>, ejected: Vec<Ejected>) {
-        locked(&self.shared.kept).extend(records, requests);
-        if !ejected.is_empty() {
+    fn keep(&self, batch: Batch) {
+        locked(&self.shared.kept).extend(batch.records, batch.requests);
+        if !batch.ejected.is_empty() {
             let mut kept = locked(&self.shared.ejected);
-            for ejected in ejected {
+            for ejected in batch.ejected {
                 kept.keep(ejected);
+            }
+        }
+        if !batch.plaintext.is_empty() {
+            let (mut callers, now) = (locked(&self.shared.callers), Timestamp::now());
+            for call in batch.plaintext {
+                callers.add(call, now);
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::access_log::{AccessLog, AccessLogTarget};
 use super::names::Names;
 use super::series::SeriesBudgets;
-use super::{ConnectionRecord, Ejected, RequestRecord, Telemetry};
+use super::{ConnectionRecord, Ejected, PlaintextCall, RequestRecord, Telemetry};
 use crate::limits;
 
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(super) enum Message {
     Record(Box<ConnectionRecord>),
     Request(Box<RequestRecord>),
     Ejected(Box<Ejected>),
+    Plaintext(Box<PlaintextCall>),
     Stop,
 }
 
@@ -43,8 +44,9 @@ impl Recorder {
             while let Some(batch) = next_batch(&arrivals, &mut names) {
                 settle(&telemetry, &mut log, &mut budgets, &batch);
                 telemetry.show(&batch.requests);
-                telemetry.keep(batch.records, batch.requests, batch.ejected);
-                if batch.last {
+                let last = batch.last;
+                telemetry.keep(batch);
+                if last {
                     return;
                 }
             }
@@ -69,21 +71,23 @@ fn give_way() {
     }
 }
 
-struct Batch {
-    records: Vec<Arc<ConnectionRecord>>,
-    requests: Vec<Arc<RequestRecord>>,
-    ejected: Vec<Ejected>,
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) records: Vec<Arc<ConnectionRecord>>,
+    pub(super) requests: Vec<Arc<RequestRecord>>,
+    pub(super) ejected: Vec<Ejected>,
+    pub(super) plaintext: Vec<PlaintextCall>,
     last: bool,
 }
 
 /// Waits for a record, then lets a burst gather, so that workers wake this thread once for all of them.
 fn next_batch(arrivals: &Receiver<Message>, names: &mut Names) -> Option<Batch> {
-    let mut batch = Batch { records: Vec::new(), requests: Vec::new(), ejected: Vec::new(), last: false };
+    let mut batch = Batch::default();
     batch.take(arrivals.recv().ok()?, names);
     if !batch.last {
         sleep(limits::RECORD_BATCH);
     }
-    while batch.records.len() + batch.requests.len() + batch.ejected.len() < limits::ACCESS_LOG_QUEUE {
+    while batch.len() < limits::ACCESS_LOG_QUEUE {
         match arrivals.try_recv() {
             Ok(message) => batch.take(message, names),
             Err(_) => break,
@@ -93,6 +97,10 @@ fn next_batch(arrivals: &Receiver<Message>, names: &mut Names) -> Option<Batch> 
 }
 
 impl Batch {
+    fn len(&self) -> usize {
+        self.records.len() + self.requests.len() + self.ejected.len() + self.plaintext.len()
+    }
+
     fn take(&mut self, message: Message, names: &mut Names) {
         match message {
             Message::Record(mut record) => {
@@ -106,6 +114,7 @@ impl Batch {
                 self.requests.push(Arc::from(request));
             }
             Message::Ejected(ejected) => self.ejected.push(*ejected),
+            Message::Plaintext(call) => self.plaintext.push(*call),
             Message::Stop => self.last = true,
         }
     }

@@ -53,6 +53,7 @@ fn made_of(resource: &Resource) -> BTreeSet<Key> {
         Some(
             Body::Workload(_)
             | Body::Enrolment(_)
+            | Body::Observation(_)
             | Body::Service(_)
             | Body::Node(_)
             | Body::Settings(_)

@@ -18,7 +18,8 @@ const SANDBOXES: [&str; 6] = ["gvisor", "runsc", "kata", "kubevirt", "firecracke
 /// The decision about one pod.
 #[derive(Debug)]
 pub struct Guarded {
-    pub captured: bool,
+    /// What becomes of it: neither captured nor observed, if it cannot be.
+    pub capture: Capture,
     /// Empty: it can be captured.
     pub not_capturable: String,
     pub on_agent_failure: FailureMode,
@@ -45,7 +46,7 @@ pub fn guard(
     let decided = decided.unwrap_or(&nobody);
     let (mtls, mtls_policy) = mode(world, decided.pod);
     let mut guarded = Guarded {
-        captured: false,
+        capture: Capture::Disabled,
         not_capturable: not_capturable(world, pod),
         on_agent_failure: FailureMode::Open,
         mtls,
@@ -62,11 +63,15 @@ pub fn guard(
     exempt(world, pod, decided, &mut guarded);
     admit_api_server(world, pod, &mut guarded);
     exclude(world, pod, locked, &mut guarded);
-    let wanted = capture(world, pod, locked, &mut guarded) == Capture::Enabled;
-    guarded.captured = wanted && guarded.not_capturable.is_empty();
+    let wanted = capture(world, pod, locked, &mut guarded);
     let mut sentences = guarded.refused.clone();
-    if wanted && !guarded.captured {
-        sentences.push(format!("it is not captured although its namespace is: {}", guarded.not_capturable));
+    match wanted {
+        _ if guarded.not_capturable.is_empty() => guarded.capture = wanted,
+        Capture::Disabled => {}
+        Capture::Observe | Capture::Enabled => {
+            let what = if wanted == Capture::Enabled { "captured" } else { "observed" };
+            sentences.push(format!("it is not {what} although its namespace is: {}", guarded.not_capturable));
+        }
     }
     findings.extend(sentences.into_iter().map(|message| Finding { object: pod.title(), message }));
     guarded
@@ -164,14 +169,12 @@ fn exempt(world: &World<'_>, pod: &Pod, decided: &Decided<'_>, guarded: &mut Gua
     guarded.exemptions = exemptions;
 }
 
-/// Whatever the floor says: without its webhooks a cluster admits nothing any more, and who writes them may write the floor.
+/// Whatever the mode is, so that it is known before the pod is strict, and whatever the floor says: without its webhooks a cluster admits nothing any more, and who writes them may write the floor.
 /// Who edits the Service behind may move the port, so no more is let in than what the API server sends: TLS.
 fn admit_api_server(world: &World<'_>, pod: &Pod, guarded: &mut Guarded) {
     for (port, reason) in world.calls.on(&pod.metadata.name) {
-        if guarded.ports.get(&port).copied().unwrap_or(guarded.mtls) == MtlsMode::Strict {
-            let (ports, cidrs) = (vec![port.into()], Vec::new());
-            guarded.exemptions.push(v1::Exemption { ports, cidrs, any: true, reason, tls_only: true });
-        }
+        let (ports, cidrs) = (vec![port.into()], Vec::new());
+        guarded.exemptions.push(v1::Exemption { ports, cidrs, any: true, reason, tls_only: true });
     }
 }
 
@@ -227,7 +230,7 @@ fn capture(world: &World<'_>, pod: &Pod, locked: &Locked, guarded: &mut Guarded)
     let permitted = namespace.and_then(|namespace| namespace.capture).unwrap_or(Capture::Disabled);
     let wish = pod.capture.unwrap_or(permitted);
     let strict = guarded.is_strict_anywhere();
-    let chosen = if wish > permitted {
+    if wish > permitted {
         guarded.refused.push(format!(
             "{}: {} is refused because its namespace permits {}",
             weft_crd::CAPTURE,
@@ -247,20 +250,14 @@ fn capture(world: &World<'_>, pod: &Pod, locked: &Locked, guarded: &mut Guarded)
         permitted
     } else {
         wish
-    };
-    if chosen == Capture::Observe {
-        guarded
-            .refused
-            .push(format!("{}: observe is not supported yet, so the pod is not captured", weft_crd::CAPTURE));
     }
-    chosen
 }
 
 impl Guarded {
     /// Of a mesh that is taken away: nobody is captured, and nobody is told that the pod demands mTLS.
     fn leaving() -> Self {
         Self {
-            captured: false,
+            capture: Capture::Disabled,
             not_capturable: String::new(),
             on_agent_failure: FailureMode::Open,
             mtls: MtlsMode::Permissive,
@@ -271,6 +268,10 @@ impl Guarded {
             exclusions: Exclusions::default(),
             refused: Vec::new(),
         }
+    }
+
+    pub fn is_captured(&self) -> bool {
+        self.capture == Capture::Enabled
     }
 
     pub fn is_strict_anywhere(&self) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use weft_proto::names::NodeName;
 use weft_proto::resource;
-use weft_proto::v1::{Resource, resource::Body};
+use weft_proto::v1::{Observation, Resource, resource::Body};
 
 use super::enrolment::{self, Guarded};
 use super::workload;
@@ -15,7 +15,7 @@ use super::{
     Facts, Finding, Part, Portion, Resources, authentication, authorization, routes, service, settings, traffic,
 };
 use crate::limits;
-use crate::object::{Key, Pod};
+use crate::object::{Capture, Key, Pod};
 use crate::status::PolicyCondition;
 use crate::store::Objects;
 
@@ -37,8 +37,10 @@ pub fn of(world: &World<'_>) -> Part {
         let guarded =
             enrolment::guard(world, pod, authentication.get(name), &authorization.locked(name), &mut out.findings);
         out.share(resource::workload(pod.uid.as_str()), vec![], Body::Workload(workload::row(world, pod, &guarded)));
-        if guarded.captured {
-            out.enrol(world, node, pod, guarded, authorization.of(name));
+        match guarded.capture {
+            Capture::Disabled => {}
+            Capture::Observe => out.observe(node, pod, guarded),
+            Capture::Enabled => out.enrol(world, node, pod, guarded, authorization.of(name)),
         }
     }
     authorization.report_unenforced(world, &mut out);
@@ -73,19 +75,30 @@ impl Draft {
         self.shared.insert(Arc::from(resource.name.as_str()), Arc::new(resource));
     }
 
+    fn observe(&mut self, node: &NodeName, pod: &Pod, guarded: Guarded) {
+        let requires = guarded.requires();
+        let body = Body::Observation(Observation { enrolment: Some(guarded.enrolment(pod, Vec::new())) });
+        self.tell(node, resource::versioned(resource::observation(pod.uid.as_str()), requires, body));
+    }
+
     fn enrol(&mut self, world: &World<'_>, node: &NodeName, pod: &Pod, guarded: Guarded, policies: &[Arc<Resource>]) {
         let requires = guarded.requires();
         let names = policies.iter().map(|policy| policy.name.clone()).collect();
         let body = Body::Enrolment(guarded.enrolment(pod, names));
-        let enrolment = resource::versioned(resource::enrolment(pod.uid.as_str()), requires, body);
-        let enrolment = bounded(enrolment, &mut self.findings);
+        self.tell(node, resource::versioned(resource::enrolment(pod.uid.as_str()), requires, body));
         let own = self.nodes.entry(node.clone()).or_default();
-        own.insert(Arc::from(enrolment.name.as_str()), Arc::new(enrolment));
         for policy in
             policies.iter().filter(|policy| world.enforced.is_none_or(|enforced| enforced.name != policy.name))
         {
             own.insert(Arc::from(policy.name.as_str()), Arc::clone(policy));
         }
+    }
+
+    /// What one node alone receives.
+    fn tell(&mut self, node: &NodeName, whole: Resource) {
+        let resource = bounded(whole, &mut self.findings);
+        let own = self.nodes.entry(node.clone()).or_default();
+        own.insert(Arc::from(resource.name.as_str()), Arc::new(resource));
     }
 
     pub fn is_enrolled(&self, pod: &Pod) -> bool {

@@ -136,12 +136,22 @@ impl Translation {
     }
 
     fn enrolment(&self, uid: &str) -> Option<v1::Enrolment> {
-        let name = format!("enrolment/{uid}");
-        let found = self.nodes.values().find_map(|own| own.get(name.as_str()))?;
-        match found.body.clone() {
-            Some(Body::Enrolment(enrolment)) => Some(enrolment),
+        match self.told(&format!("enrolment/{uid}"))? {
+            Body::Enrolment(enrolment) => Some(enrolment),
             other => panic!("enrolment {uid} is {other:?}"),
         }
+    }
+
+    fn observation(&self, uid: &str) -> Option<v1::Enrolment> {
+        match self.told(&format!("observation/{uid}"))? {
+            Body::Observation(observation) => observation.enrolment,
+            other => panic!("observation {uid} is {other:?}"),
+        }
+    }
+
+    /// What one node alone receives under this name.
+    fn told(&self, name: &str) -> Option<Body> {
+        self.nodes.values().find_map(|own| own.get(name))?.body.clone()
     }
 
     fn web(&self) -> v1::Enrolment {
@@ -209,7 +219,10 @@ fn a_pod_narrows_what_its_namespace_permits_and_never_widens_it() {
         ("a strict pod opts out", "enabled", "disabled", vec![&strict], true, true),
         ("a strict pod opts out where it may", "enabled", "disabled", vec![&strict, &free], false, false),
         ("a pod opts out where none may", "enabled", "disabled", vec![&locked], true, true),
-        ("observe is not there yet", "observe", "", vec![], false, true),
+        ("observed, not captured", "observe", "", vec![], false, false),
+        ("a pod is only observed", "enabled", "observe", vec![], false, false),
+        ("a strict pod is only observed", "enabled", "observe", vec![&strict], true, true),
+        ("a pod opts in where it is to be observed", "observe", "enabled", vec![], false, true),
     ] {
         let label = |value: &str| if value.is_empty() { String::new() } else { format!("weft.dev/capture: {value}") };
         let pod_label = if pod_says.is_empty() { String::new() } else { format!(", {}", label(pod_says)) };
@@ -218,8 +231,23 @@ fn a_pod_narrows_what_its_namespace_permits_and_never_widens_it() {
         parts.extend(more.iter().map(|text| text.as_str()));
         let out = all(&parts);
         assert_eq!(out.enrolment("web").is_some(), captured, "{title}");
-        assert_eq!(out.found("refused") || out.found("not supported"), refused, "{title}: {:?}", out.findings);
+        assert_eq!(out.found("refused"), refused, "{title}: {:?}", out.findings);
     }
+}
+
+#[test]
+fn an_observed_pod_is_told_to_its_node_as_it_would_be_captured() {
+    let space = namespace("shop", "weft.dev/capture: observe");
+    let strict = policy("AuthenticationPolicy", "strict", "", "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict}");
+    let out = all(&[&space, &web("", ""), &strict]);
+    assert!(out.enrolment("web").is_none() && !out.workload("web").mesh_capable);
+    let observed = out.observation("web").expect("not observed");
+    assert_eq!((observed.uid.as_str(), observed.netns.as_str()), ("web", "/run/netns/web"));
+    assert_eq!((observed.mtls(), observed.mtls_policy.as_str()), (v1::MtlsMode::Strict, "shop/strict"));
+    let host = all(&[&space, &pod("host", "10.1.0.9", "", "  hostNetwork: true", "")]);
+    assert!(host.observation("host").is_none() && host.found("not observed although"));
+    let removing = all(&[&space, &web("", ""), &mesh("  state: Removing")]);
+    assert!(removing.observation("web").is_none());
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub fn row(world: &World<'_>, pod: &Pod, guarded: &Guarded) -> v1::Workload {
     // Only the agent of the pod's own node can know; a report about a pod of another node counts for nothing.
     let reported = node.and_then(|node| world.observed.capable.get(node));
     let mesh_capable =
-        guarded.captured && (reported.is_some_and(|uids| uids.contains(&pod.uid)) || world.is_unknown(pod));
+        guarded.is_captured() && (reported.is_some_and(|uids| uids.contains(&pod.uid)) || world.is_unknown(pod));
     let strict = guarded.is_strict_everywhere();
     let plaintext_permitted = mesh_capable
         // Who dials knows one word for all ports: where one is strict, none is dialled in plaintext.
@@ -34,7 +34,7 @@ pub fn row(world: &World<'_>, pod: &Pod, guarded: &Guarded) -> v1::Workload {
         addresses: world.addresses(pod).into_iter().map(octets).collect(),
         mesh_capable,
         plaintext_permitted,
-        excluded_inbound_ports: if guarded.captured {
+        excluded_inbound_ports: if guarded.is_captured() {
             guarded.exclusions.inbound_ports.iter().copied().map(u32::from).collect()
         } else {
             Vec::new()

@@ -2,7 +2,7 @@
 
 use core::mem::{align_of, size_of};
 
-use crate::{probe, rows};
+use crate::{observe, probe, rows};
 
 /// Types that are nothing but their bytes: any bytes of the right length are a value.
 ///
@@ -52,6 +52,8 @@ const fn hash() -> u64 {
     state = shape::<rows::Counters>(state);
     state = shape::<rows::Heartbeats>(state);
     state = shape::<probe::Prober>(state);
+    state = shape::<observe::SeenKey>(state);
+    state = shape::<observe::SeenRow>(state);
     shape::<rows::Event>(state)
 }
 

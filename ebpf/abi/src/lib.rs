@@ -13,6 +13,7 @@ pub mod flight;
 pub mod layout;
 pub mod limits;
 pub mod listening;
+pub mod observe;
 pub mod probe;
 pub mod reason;
 pub mod rows;

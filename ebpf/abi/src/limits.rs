@@ -37,6 +37,9 @@ pub const DEFAULT_FLIGHT_LIMIT: u32 = MAX_FLOWS / 16;
 pub const MAX_OPEN_PORTS: u32 = MAX_PODS * 32;
 /// Port rules of all captured pods: 16 for each pod.
 pub const MAX_PORT_RULES: u32 = MAX_PODS * 16;
+/// Peers of observed pods, by port and direction: 16 for each pod of a full node, 150 for each of the usual 110, 1.5 MB in
+/// all. The newest are kept: what was not seen for the longest time says least about who would be refused.
+pub const MAX_SEEN: u32 = MAX_PODS * 16;
 /// Prefixes that are captured or never captured, for the whole node.
 pub const MAX_NETWORKS: u32 = 16_384;
 /// Outbound prefixes that single pods exclude.

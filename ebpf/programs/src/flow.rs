@@ -11,15 +11,17 @@ use weft_abi::flight::{
     FACT_ASKED, FACT_CARRIED, FACT_CLIENT, FACT_OWN, FACT_UNPUBLISHED, FlightKey, FlightRow, SocketFact,
 };
 use weft_abi::listening::is_recorded;
+use weft_abi::observe::End;
 use weft_abi::rows::OpenPortKey;
 use weft_abi::{Reason, Tuple};
 
 use crate::fields::{accepted_tuple, fact_of, field, local_end, netns_cookie, opened_tuple, set_fact};
 use crate::maps::{FLOWS, IN_FLIGHT, OPEN_PORTS, PEERS};
-use crate::record;
+use crate::{observe, record};
 
 // From the kernel's `bpf.h`.
 pub const OP_CONNECT: u32 = 3;
+const OP_OPENED: u32 = 4;
 const OP_ACCEPTED: u32 = 5;
 pub const OP_STATE: u32 = 10;
 const OP_LISTEN: u32 = 11;
@@ -27,7 +29,7 @@ const STATE_CALLBACKS: u32 = 4;
 pub const STATE_ESTABLISHED: u32 = 1;
 pub const STATE_CLOSE: u32 = 7;
 const STATE_LISTEN: u32 = 10;
-const ONLY_NEW: u64 = 1;
+pub const ONLY_NEW: u64 = 1;
 pub const ANY: u64 = 0;
 const EEXIST: i32 = 17;
 const MINUS_ONE: u64 = u64::MAX;
@@ -35,6 +37,7 @@ const MINUS_ONE: u64 = u64::MAX;
 pub fn keep_books(hook: *mut bpf_sock_ops) {
     match field!(hook, op) {
         OP_CONNECT => connecting(hook),
+        OP_OPENED => opened(hook),
         OP_ACCEPTED => accepted(hook),
         OP_STATE => state_changed(hook),
         OP_LISTEN => listening(hook),
@@ -75,6 +78,13 @@ fn publish_flow(key: &FlightKey, row: &FlightRow) {
     }
 }
 
+/// The handshake is done on the opener's side.
+#[inline(always)]
+fn opened(hook: *mut bpf_sock_ops) {
+    let key = FlightKey { netns_cookie: netns_cookie(hook), tuple: opened_tuple(hook) };
+    observe::note(hook, End::Opened, &key);
+}
+
 /// The handshake is done; accept() cannot have returned this socket yet.
 #[inline(always)]
 fn accepted(hook: *mut bpf_sock_ops) {
@@ -92,7 +102,9 @@ fn accepted(hook: *mut bpf_sock_ops) {
         remember(hook, fact, &key);
         // An error says that somebody else removed it.
         let _ = PEERS.remove(key);
+        return;
     }
+    observe::note(hook, End::Accepted, &key);
 }
 
 #[inline(always)]

@@ -14,6 +14,7 @@ mod fields;
 mod flow;
 mod listeners;
 mod maps;
+mod observe;
 mod peername;
 mod probe;
 mod record;

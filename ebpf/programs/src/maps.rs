@@ -9,6 +9,7 @@ use aya_ebpf::macros::btf_map;
 use weft_abi::Address;
 use weft_abi::flight::{FlightKey, FlightRow, SocketFact};
 use weft_abi::limits;
+use weft_abi::observe::{SeenKey, SeenRow};
 use weft_abi::probe::Prober;
 use weft_abi::rows::{
     Counters, DestinationKey, Event, EventBudget, Heartbeats, ListenerKey, OpenPortKey, PodRow, PortRuleKey,
@@ -49,6 +50,14 @@ pub static PODS: HashMap<u64, PodRow, { limits::MAX_PODS as usize }> = HashMap::
 /// The agent's listening sockets.
 #[btf_map]
 pub static LISTENERS: SockHash<ListenerKey, { limits::MAX_LISTENERS as usize }> = SockHash::new();
+
+/// Observed pods by the cookie of their network namespace, and since when: nanoseconds of the monotonic clock.
+#[btf_map]
+pub static OBSERVED: HashMap<u64, u64, { limits::MAX_PODS as usize }> = HashMap::new();
+
+/// Connections of observed pods; the oldest make room.
+#[btf_map]
+pub static SEEN: LruHashMap<SeenKey, SeenRow, { limits::MAX_SEEN as usize }> = LruHashMap::new();
 
 /// How many sockets listen where.
 #[btf_map]

@@ -406,7 +406,7 @@ pub struct DiscoveryResponse {
     #[prost(bool, tag = "3")]
     pub complete: bool,
 }
-/// A resource's name says its kind: "workload/<uid>", "enrolment/<uid>", "service/<namespace>/<name>",
+/// A resource's name says its kind: "workload/<uid>", "enrolment/<uid>", "observation/<uid>", "service/<namespace>/<name>",
 /// "authorization/<namespace>/<name>", "routes/<namespace>/<service>/<port>", "traffic/<namespace>/<service>/<port>",
 /// "node/<name>", "settings", "trust".
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -419,7 +419,7 @@ pub struct Resource {
     /// Features without which this resource cannot be read rightly (see the safe reading of each kind).
     #[prost(string, repeated, tag = "3")]
     pub requires: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    #[prost(oneof = "resource::Body", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "resource::Body", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub body: ::core::option::Option<resource::Body>,
 }
 /// Nested message and enum types in `Resource`.
@@ -444,6 +444,8 @@ pub mod resource {
         Traffic(super::Traffic),
         #[prost(message, tag = "12")]
         Node(super::Node),
+        #[prost(message, tag = "13")]
+        Observation(super::Observation),
     }
 }
 /// Where the agent runs; sent to that agent only. Safe reading without a required feature: nothing is known of the place, so
@@ -532,6 +534,14 @@ pub struct Enrolment {
     /// port too, and nobody else does by that.
     #[prost(uint32, repeated, tag = "14")]
     pub probe_ports: ::prost::alloc::vec::Vec<u32>,
+}
+/// A workload that is observed: nothing of its traffic is touched, and its own node's agent notes who talks to whom. Sent to
+/// that node only. Safe reading without a required feature: not observed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Observation {
+    /// How it would be captured and guarded, without authorization.
+    #[prost(message, optional, tag = "1")]
+    pub enrolment: ::core::option::Option<Enrolment>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PortMtls {

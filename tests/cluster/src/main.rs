@@ -5,6 +5,7 @@
 
 mod capability;
 mod capture;
+mod check;
 mod enforced;
 mod faults;
 mod ground;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         install::promises,
         capture::promises,
         strict::promises,
+        check::promises,
         route::promises,
         services::promises,
         kinds::promises,

@@ -76,7 +76,7 @@ fn locked(state: &Mutex<bool>) -> Result<MutexGuard<'_, bool>> {
 }
 
 /// The command that users have.
-fn weft(words: &[&str]) -> Result<Launch> {
+pub fn weft(words: &[&str]) -> Result<Launch> {
     let program = folder_of_this_program()?.join("weft");
     Ok(Launch::new(program).args(words).within(INSTALL_LIMIT).ends_with_caller())
 }

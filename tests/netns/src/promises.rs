@@ -12,6 +12,7 @@ mod floods;
 mod hostile;
 mod http;
 mod load;
+mod observe;
 mod probes;
 mod requests_seen;
 mod resets;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Promise> {
         changes::promises(),
         failure::promises(),
         probes::promises(),
+        observe::promises(),
         faults::promises(),
         upgrade::promises(),
         controller::promises(),

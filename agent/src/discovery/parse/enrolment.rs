@@ -47,6 +47,12 @@ pub fn read(uid: &str, row: &v1::Enrolment) -> Result<NodeEnrolment, ReadError> 
     Ok(NodeEnrolment { enrolment, policies: row.authorization.clone() })
 }
 
+/// An observed workload, as it would be captured.
+pub fn read_observation(uid: &str, row: &v1::Observation) -> Result<Enrolment, ReadError> {
+    let row = row.enrolment.as_ref().ok_or_else(|| problem("enrolment", "it is missing"))?;
+    Ok(read(uid, row)?.enrolment)
+}
+
 /// Captured without exception but for probes, strict, fails closed, nobody may connect.
 pub fn safe(uid: &str, row: Option<&v1::Enrolment>) -> Result<NodeEnrolment, ReadError> {
     let own_uid: WorkloadUid = name("uid", uid)?;

@@ -51,7 +51,7 @@ fn every_kind_of_caller_opens_exactly_the_target_port() {
 }
 
 #[test]
-fn what_is_not_called_or_not_strict_needs_no_exemption() {
+fn what_is_not_called_needs_no_exemption_and_what_is_not_strict_yet_has_it() {
     let strict = policy("AuthenticationPolicy", "strict", "", STRICT);
     let one_port = "  targetRefs: [{kind: Pod}]\n  server: {mtls: Permissive, ports: [{port: 9090, mtls: Strict}]}";
     let one_port = policy("AuthenticationPolicy", "strict", "", one_port);
@@ -63,14 +63,14 @@ fn what_is_not_called_or_not_strict_needs_no_exemption() {
         ("the port is not there", caller(", port: 82"), SERVICE, &strict, 0),
         ("another Service", caller(", port: 80").replace("name: web", "name: api"), SERVICE, &strict, 0),
         ("no selector", caller(", port: 80"), &selectorless, &strict, 0),
-        ("permissive there", caller(", port: 80"), SERVICE, &one_port, 0),
+        ("permissive there", caller(", port: 80"), SERVICE, &one_port, 1),
         ("strict there", caller(", port: 81"), SERVICE, &one_port, 1),
         ("an API that the API server serves itself", other.to_owned(), SERVICE, &strict, 0),
     ] {
         let out = all(&[SHOP, &web("", ""), service, policy, &caller]);
         assert_eq!(exempted(&out).len(), expected, "{title}: {:?}", exempted(&out));
     }
-    assert_eq!(exempted(&all(&[SHOP, &web("", ""), SERVICE, &caller(", port: 80")])).len(), 0, "a permissive pod");
+    assert_eq!(exempted(&all(&[SHOP, &web("", ""), SERVICE, &caller(", port: 80")])).len(), 1, "a permissive pod");
 }
 
 #[test]

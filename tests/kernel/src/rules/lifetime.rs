@@ -18,6 +18,7 @@ use crate::pod::{FAMILIES, Pod, at, canonical, eventually, expect_refused};
 pub const RULES: &[(&str, Rule)] = &[
     ("lifetime::every_program_loads_within_its_budget", budgets),
     ("lifetime::a_place_that_is_no_bpf_file_system_is_refused_clearly", no_bpffs),
+    ("lifetime::programs_of_others_are_told", foreign),
     ("lifetime::programs_are_replaced_without_a_gap", replaced),
     ("lifetime::maps_of_other_versions_are_removed", other_versions),
     ("lifetime::removal_leaves_nothing", removal),
@@ -55,6 +56,25 @@ fn no_bpffs(grounds: &Grounds) -> Result<()> {
         Err(error) => Err(error.into()),
         Ok(_) => anyhow::bail!("pins were made on another file system"),
     }
+}
+
+/// Another mesh with programs of its own at the same cgroup: Weft itself, in another place.
+fn foreign(grounds: &Grounds) -> Result<()> {
+    let node = Node::new(grounds)?;
+    let foreign = |node: &Node| -> Result<Vec<(&str, String)>> {
+        let found = node.datapath()?.foreign_programs()?.into_iter();
+        Ok(found.map(|program| (program.hook, program.name)).collect())
+    };
+    let before = foreign(&node)?;
+    // Names on a BPF file system have no dots.
+    let paths = Paths { pin_dir: node.paths.pin_dir.with_file_name("other"), ..node.paths.clone() };
+    let other = Datapath::open(&paths)?;
+    let seen = foreign(&node)?;
+    drop(other);
+    remove_all(&paths.pin_dir)?;
+    ensure!(seen.contains(&("sock_ops", "flow_ops".to_owned())) && seen.len() == before.len() + 1, "{seen:?}");
+    ensure!(foreign(&node)? == before, "what is gone is still told");
+    Ok(())
 }
 
 fn replaced(grounds: &Grounds) -> Result<()> {

@@ -4,6 +4,7 @@ mod inbound;
 mod lifetime;
 mod limits;
 mod liveness;
+mod observe;
 mod outbound;
 mod ports;
 mod probes;
@@ -19,6 +20,7 @@ pub fn all() -> Vec<(&'static str, Rule)> {
         sockets::RULES,
         inbound::RULES,
         probes::RULES,
+        observe::RULES,
         ports::RULES,
         liveness::RULES,
         limits::RULES,
