@@ -15,6 +15,7 @@ mod load;
 mod probes;
 mod requests_seen;
 mod resets;
+mod rotation;
 mod seeing;
 mod services;
 mod upgrade;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Promise> {
         differential::promises(),
         floods::promises(),
         resets::promises(),
+        rotation::promises(),
         balance::promises(),
         upheaval::promises(),
         seeing::promises(),
