@@ -24,7 +24,7 @@ pub use asked::AskedRequest;
 pub use serve::{NODE_FILE, SOCKET, bind, serve, serve_metrics};
 pub use status::{
     CertificateStatus, ControllerStatus, HookStatus, KernelStatus, NodeStatus, NodeView, PodCounters, PodStatus,
-    WorkerStatus,
+    RootStatus, WorkerStatus,
 };
 
 use crate::discovery::Snapshots;
@@ -53,6 +53,7 @@ impl AdminState {
             snapshot_applied: applied.at,
             nacks: applied.nacks.clone(),
             certificates: self.certificates(snapshot),
+            roots: snapshot.roots.iter().filter_map(|root| RootStatus::of(root)).collect(),
         }
     }
 
