@@ -144,7 +144,7 @@ impl Folder {
     }
 
     fn beside(&self) -> PathBuf {
-        self.state_dir.join("ca.new")
+        self.state_dir.join("ca-beside")
     }
 
     fn fingerprint(&self) -> PathBuf {

@@ -57,7 +57,7 @@ impl Keeper {
         mut standing: watch::Receiver<Standing>,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        let mut looked = tokio::time::Instant::now();
+        let mut next_look = tokio::time::Instant::now() + looks(&self.authority.roots().record);
         loop {
             let (now, leads) = (Instant::now(), standing.borrow_and_update().leads);
             // Whoever led before may have gone on.
@@ -67,16 +67,19 @@ impl Keeper {
             let report = RootReport::new(&roots, &heard, self.is_due(&mesh, &roots));
             self.authority.tell(&report);
             let (step, news) = (self.judge(&mesh, &roots, &heard), self.news(&mesh, report, now));
-            if begins || step != Step::Wait || news.is_some() || looked.elapsed() >= looks(&roots.record) {
-                looked = tokio::time::Instant::now();
+            let begun = tokio::time::Instant::now();
+            if begins || step != Step::Wait || news.is_some() || begun >= next_look {
+                next_look = begun + looks(&roots.record);
                 let turn = tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     turn = Box::pin(self.turn(leads, step, news)) => turn,
                 };
                 match turn {
-                    Ok(()) => {
+                    Ok(changed) => {
                         self.troubles.clear("root");
                         self.leads = leads.then(|| self.leads.unwrap_or(now));
+                        // The traces do not say it yet.
+                        next_look = if changed { begun } else { next_look };
                     }
                     Err(error) => self.troubles.raise("root", lost(error)),
                 }
@@ -107,8 +110,9 @@ impl Keeper {
         })
     }
 
-    /// Reads what is kept, makes the traces agree with it, and takes the step if all is still as it was judged.
-    async fn turn(&mut self, leads: bool, step: Step, news: Option<RootReport>) -> anyhow::Result<()> {
+    /// Reads what is kept, makes the traces agree with it, and takes the step if all is still as it was judged. True if the
+    /// roots are others by that.
+    async fn turn(&mut self, leads: bool, step: Step, news: Option<RootReport>) -> anyhow::Result<bool> {
         let asked = OffsetDateTime::now_utc();
         let traces = self.store.traces().await?;
         let names = self.store.names();
@@ -131,25 +135,26 @@ impl Keeper {
             self.authority.lead();
         }
         if !self.store.announce(&roots, &traces, leads).await? || !leads {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(news) = news {
             self.said = self.store.tell(&news).await?.then_some(news);
         }
-        if known { self.take(step, &roots).await } else { Ok(()) }
+        if known { self.take(step, &roots).await } else { Ok(false) }
     }
 
-    async fn take(&mut self, step: Step, roots: &Roots) -> anyhow::Result<()> {
+    async fn take(&mut self, step: Step, roots: &Roots) -> anyhow::Result<bool> {
         let made = match step {
             Step::Make(_) => Some(Written::make(self.authority.trust_domain())?),
             Step::Wait | Step::Lengthen(_) | Step::Enter(_) | Step::Finish => None,
         };
-        let Some(record) = after(&roots.record, step, OffsetDateTime::now_utc(), made) else { return Ok(()) };
+        let Some(record) = after(&roots.record, step, OffsetDateTime::now_utc(), made) else { return Ok(false) };
         let next = Arc::new(self.store.parse(record)?);
-        if self.store.replace(&roots.record, &next.record).await? {
+        let replaced = self.store.replace(&roots.record, &next.record).await?;
+        if replaced {
             self.adopt(next);
         }
-        Ok(())
+        Ok(replaced)
     }
 
     fn adopt(&mut self, roots: Arc<Roots>) {
@@ -201,10 +206,8 @@ impl Keeper {
 
 /// What agents are told to believe.
 fn believes(published: &Published) -> Option<&Vec<Vec<u8>>> {
-    match published.of_any_node(TRUST)?.body.as_ref()? {
-        Body::Trust(Trust { roots_der }) => Some(roots_der),
-        _ => None,
-    }
+    let Some(Body::Trust(Trust { roots_der })) = &published.of_any_node(TRUST)?.body else { return None };
+    Some(roots_der)
 }
 
 /// Nodes with pods that are in the mesh.

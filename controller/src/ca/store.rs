@@ -220,10 +220,10 @@ mod tests {
         let store = Store::Folder(Folder::new(folder.path()).unwrap());
         let longer = Record { overlap: Some(Duration::from_hours(96)), ..first.clone() };
         // As a controller leaves it that was killed beside its work.
-        fs::create_dir(folder.path().join("ca.new")).unwrap();
+        fs::create_dir(folder.path().join("ca-beside")).unwrap();
         assert!(store.replace(&first, &longer).await.unwrap());
         assert_eq!(store.read().await.unwrap(), Some(longer));
         assert!(!store.replace(&first, &first).await.unwrap(), "what somebody else had changed was overwritten");
-        assert!(!folder.path().join("ca.new").exists(), "an old key stayed");
+        assert!(!folder.path().join("ca-beside").exists(), "an old key stayed");
     }
 }
