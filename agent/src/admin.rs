@@ -27,7 +27,7 @@ pub use asked::AskedRequest;
 pub use serve::{NODE_FILE, SOCKET, bind, serve, serve_metrics};
 pub use status::{
     CertificateStatus, ControllerStatus, ForeignStatus, HookStatus, KernelStatus, NodeStatus, NodeView, ObservedStatus,
-    PodCounters, PodStatus, WorkerStatus,
+    PodCounters, PodStatus, RootStatus, WorkerStatus,
 };
 
 use crate::bpf::Sightings;
@@ -59,6 +59,7 @@ impl AdminState {
             snapshot_applied: applied.at,
             nacks: applied.nacks.clone(),
             certificates: self.certificates(snapshot),
+            roots: snapshot.roots.iter().filter_map(|root| RootStatus::of(root)).collect(),
         }
     }
 

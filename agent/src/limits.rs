@@ -327,6 +327,11 @@ pub const RENEWAL_JITTER_PERCENT: u32 = 10;
 pub const RENEWAL_MINIMUM: Duration = Duration::from_secs(1);
 /// Pause after a failed renewal; the old certificate serves to its end.
 pub const RENEWAL_RETRY: Duration = Duration::from_secs(5);
+/// When the mesh's roots are others from now on, certificates are renewed within this: of a thousand agents, whose pods are many,
+/// each in its turn, and long before what the former root has signed ends.
+pub const REISSUE_SPREAD: Duration = Duration::from_secs(10);
+/// Between two looks whether the CA file is another one now: a kubelet changes it within a minute or two of the cluster.
+pub const CA_FILE_INTERVAL: Duration = Duration::from_secs(5);
 /// Clock difference that a fresh certificate forgives.
 pub const CLOCK_SKEW: Duration = Duration::from_mins(1);
 

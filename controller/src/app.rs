@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{self, Patience, Unanswered};
 use crate::authenticate::FirstProof;
-use crate::ca::{Authority, Guard};
+use crate::ca::{self, Authority, Keeper, Lives};
 use crate::config::Serve;
 use crate::leader::{self, Candidate, Standing};
 use crate::limits;
@@ -30,7 +30,8 @@ use crate::trouble::Troubles;
 
 /// What depends on where objects come from.
 struct Foundation {
-    authority: Authority,
+    authority: Arc<Authority>,
+    keeper: Keeper,
     first_proof: FirstProof,
     state: State,
     folder: Option<StatusFolder>,
@@ -39,7 +40,7 @@ struct Foundation {
 
 enum Source {
     Directory(Directory),
-    Kubernetes(Client, Box<Kubernetes>, Box<Guard>),
+    Kubernetes(Client, Box<Kubernetes>),
 }
 
 /// None: it was stopped before.
@@ -48,11 +49,13 @@ async fn foundation(
     troubles: &Troubles,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Foundation>> {
-    let (trust_domain, life) = (config.trust_domain.clone(), config.certificate_life());
     let kept_file = config.state_dir.join(kept::STATE_FILE);
     if let Some(directory) = &config.source.directory {
+        let (trust_domain, lives) = (config.trust_domain.clone(), lives(config));
+        let (authority, keeper) = ca::open_folder(&config.state_dir, trust_domain, lives, troubles).await?;
         return Ok(Some(Foundation {
-            authority: Authority::open(&config.state_dir, trust_domain, life)?,
+            authority,
+            keeper,
             first_proof: FirstProof::JoinToken(Tokens::of(&config.state_dir)),
             state: State::Kept,
             folder: Some(StatusFolder::new(directory)),
@@ -66,23 +69,31 @@ async fn foundation(
         () = stop.cancelled() => return Ok(None),
         opened = open_root(config, &client, troubles) => opened,
     };
-    let (authority, guard) = opened?;
+    let (authority, keeper) = opened?;
     let kubernetes = Kubernetes::open(client.clone(), troubles.clone(), kept_file);
     Ok(Some(Foundation {
         authority,
+        keeper,
         first_proof: FirstProof::PodToken(Arc::new(reviewer)),
         state: State::MayBeLost,
         folder: None,
-        source: Source::Kubernetes(client, Box::new(kubernetes), Box::new(guard)),
+        source: Source::Kubernetes(client, Box::new(kubernetes)),
     }))
 }
 
+/// A node whose proof is always at hand proves itself anew more often.
+fn lives(config: &Serve) -> Lives {
+    let node =
+        if config.source.kubernetes { limits::REVIEWED_NODE_CERTIFICATE_LIFE } else { limits::NODE_CERTIFICATE_LIFE };
+    Lives { workload: config.certificate_life(), node: config.node_certificate_life().unwrap_or(node) }
+}
+
 /// As soon as the API server lets us: what it does not do now it may do later, but a lost root does not come back so.
-async fn open_root(config: &Serve, client: &Client, troubles: &Troubles) -> anyhow::Result<(Authority, Guard)> {
-    let (namespace, life) = (&config.cluster.namespace, config.certificate_life());
+async fn open_root(config: &Serve, client: &Client, troubles: &Troubles) -> anyhow::Result<(Arc<Authority>, Keeper)> {
+    let namespace = &config.cluster.namespace;
     let mut patience = Patience::default();
     loop {
-        let opening = Authority::open_secret(client.clone(), namespace, config.trust_domain.clone(), life);
+        let opening = ca::open_secret(client.clone(), namespace, config.trust_domain.clone(), lives(config), troubles);
         match Box::pin(opening).await.map_err(anyhow::Error::downcast::<Unanswered>) {
             Ok(opened) => {
                 troubles.clear("start");
@@ -110,12 +121,11 @@ fn start(
             standing.send_replace(leader::ALONE);
             parts.spawn(source::watch(directory, readings, stop.clone()));
         }
-        Source::Kubernetes(client, kubernetes, guard) => {
+        Source::Kubernetes(client, kubernetes) => {
             let troubles = services.troubles.clone();
             let candidate = Candidate::new(client.clone(), config.cluster.namespace.as_str(), troubles.clone());
             let writer = Writer { client: client.clone(), answers: kubernetes.answers(), troubles: troubles.clone() };
             let farewell = Farewell { client: client.clone(), troubles: troubles.clone() };
-            parts.spawn(guard.run(troubles, stop.clone()));
             parts.spawn(farewell.run(services.mesh.clone(), services.standing.clone(), stop.clone()));
             parts.spawn(kubernetes.run(readings, stop.clone()));
             parts.spawn(candidate.run(standing, stop.clone()));
@@ -169,18 +179,18 @@ async fn begin(
     parts: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
     let Some(foundation) = Box::pin(foundation(config, &troubles, &stop)).await? else { return Ok(()) };
-    let Foundation { authority, first_proof, state, folder, source } = foundation;
-    let authority = Arc::new(authority);
+    let Foundation { authority, keeper, first_proof, state, folder, source } = foundation;
     let facts = Facts {
         trust_domain: config.trust_domain.clone(),
         lease: config.lease(),
-        roots_der: vec![authority.root().to_vec()],
+        roots_der: authority.roots().trusted_der(),
         agents: config.source.kubernetes.then(|| config.cluster.agents()),
         inherited: None,
     };
     let (readings, readings_receiver) = watch::channel(Arc::default());
     let (standing, standing_receiver) = watch::channel(Standing::default());
-    let maker = Maker::new(facts, readings_receiver, folder, &config.state_dir, (state, standing_receiver.clone()))?;
+    let followed = (authority.changes(), standing_receiver.clone());
+    let maker = Maker::new(facts, readings_receiver, folder, &config.state_dir, (state, followed))?;
     let services = Services {
         mesh: maker.mesh(),
         authority,
@@ -196,8 +206,9 @@ async fn begin(
     let part = services.stop.clone();
     start(source, parts, readings, standing, &services, config);
     parts.spawn(maker.run(part.clone()));
+    parts.spawn(keeper.run(services.mesh.clone(), services.standing.clone(), part.clone()));
     parts.spawn(serve::judge(services.mesh.clone(), services.standing.clone(), part));
     desk.open(services.clone());
-    parts.spawn(async move { serve::serve(listener, &names, services).await });
+    parts.spawn(async move { serve::serve(listener, names, services).await });
     Ok(())
 }

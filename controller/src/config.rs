@@ -64,6 +64,10 @@ pub struct Serve {
     /// Seconds that a workload's certificate lives, unless `MeshConfig` says otherwise.
     #[arg(long, value_parser = certificate_life(), default_value_t = limits::WORKLOAD_CERTIFICATE_LIFE.as_secs())]
     pub certificate_life: u64,
+    /// Seconds that a node's certificate lives; without it, a week where a join token proves the node once, a day where the
+    /// token of the agent's pod does so again and again.
+    #[arg(long, value_parser = certificate_life())]
+    pub node_certificate_life: Option<u64>,
     /// Further names or addresses for the certificate that agents see. `weft-controller` is always in it.
     #[arg(long)]
     pub server_name: Vec<String>,
@@ -112,6 +116,11 @@ impl Serve {
     #[must_use]
     pub fn certificate_life(&self) -> Duration {
         Duration::from_secs(self.certificate_life)
+    }
+
+    #[must_use]
+    pub fn node_certificate_life(&self) -> Option<Duration> {
+        self.node_certificate_life.map(Duration::from_secs)
     }
 }
 

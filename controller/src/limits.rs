@@ -173,7 +173,7 @@ pub const WORKLOAD_CERTIFICATE_LIVES: RangeInclusive<Duration> =
 pub const NODE_CERTIFICATE_LIFE: Duration = Duration::from_hours(7 * 24);
 /// The same where a node proves itself anew at each renewal, by a token that is always at hand: what a thief has of it.
 pub const REVIEWED_NODE_CERTIFICATE_LIFE: Duration = Duration::from_hours(24);
-/// Our own server certificate, made anew at each start.
+/// Our own server certificate, made anew at each start and for each root.
 pub const SERVER_CERTIFICATE_LIFE: Duration = Duration::from_hours(365 * 24);
 /// The root's life.
 pub const ROOT_LIFE: Duration = Duration::from_hours(10 * 365 * 24);
@@ -221,8 +221,16 @@ pub const MESSAGE_CHARACTERS: usize = 32_768;
 /// Between two looks whether the last pod has left, while all are to: an uninstall waits for it.
 pub const REMOVAL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Between two looks at the Secret of the root: three small requests.
+/// Between two looks at where the roots are kept, at most: three small requests.
 pub const ROOT_INTERVAL: Duration = Duration::from_mins(1);
+/// The same where certificates live for seconds: looks in the time that they take to end.
+pub const ROOT_LOOKS_PER_OVERLAP: u32 = 20;
+/// Between two looks at what agents said and what is due: nothing is asked of anybody for it.
+pub const ROTATION_INTERVAL: Duration = Duration::from_secs(1);
+/// A root of this age, in percent of its life, is replaced by itself: of ten years two are left for what may go wrong.
+pub const ROOT_AGE_PERCENT: u32 = 80;
+/// Nodes that a person is told of as those that a rotation waits for: the bound of the schema.
+pub const ROOT_WAITING_TOLD: usize = 16;
 
 /// A service account's token: a few claims and a signature.
 pub const REVIEWED_TOKEN_BYTES: usize = 8 << 10;

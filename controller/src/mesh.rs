@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agents::{Agents, Refusals, Remembered, STATE_FILE};
+use crate::ca::Held;
 use crate::leader::Standing;
 use crate::object::{Capture, Key, Pod};
 use crate::pause;
@@ -72,6 +73,9 @@ pub enum State {
     MayBeLost,
 }
 
+/// Whom agents are to believe, and whether this controller may tell them.
+pub type Followed = (watch::Receiver<Held>, watch::Receiver<Standing>);
+
 /// Makes generations until it is stopped.
 #[derive(Debug)]
 pub struct Maker {
@@ -85,7 +89,7 @@ pub struct Maker {
     state_file: PathBuf,
     remembered: Remembered,
     state: State,
-    standing: watch::Receiver<Standing>,
+    followed: Followed,
     /// The first generation waits until then for agents to say what they serve. None: they were asked before.
     patience: Option<Instant>,
     translator: Translator,
@@ -105,7 +109,7 @@ impl Maker {
         readings: watch::Receiver<Arc<Reading>>,
         folder: Option<StatusFolder>,
         state_dir: &std::path::Path,
-        (state, standing): (State, watch::Receiver<Standing>),
+        (state, followed): (State, Followed),
     ) -> anyhow::Result<Self> {
         let state_file = state_dir.join(STATE_FILE);
         let remembered: Remembered = match std::fs::read(&state_file) {
@@ -136,7 +140,7 @@ impl Maker {
             state_file,
             remembered,
             state,
-            standing,
+            followed,
             patience: None,
             translator: Translator::default(),
             parts: Parts::new(),
@@ -155,7 +159,12 @@ impl Maker {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             // Agents speak to the controller that leads, so until then nothing is known.
-            leads = self.standing.wait_for(|standing| standing.serves) => if leads.is_err() { return Ok(()) },
+            leads = self.followed.1.wait_for(|standing| standing.serves) => if leads.is_err() { return Ok(()) },
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            // Nor are they told of roots that another may have replaced.
+            held = self.followed.0.wait_for(|held| held.may_be_told) => if held.is_err() { return Ok(()) },
         }
         self.mesh.agents().start(Instant::now());
         self.patience = (self.state == State::MayBeLost).then(|| Instant::now() + self.facts.lease);
@@ -169,6 +178,7 @@ impl Maker {
             let refused = std::mem::replace(&mut self.refusals, refusals) != self.refusals;
             let same = last.as_ref().is_some_and(|(known, seen)| Arc::ptr_eq(known, &reading) && *seen == observed);
             self.inherit(&reading);
+            let same = self.believe() && same;
             if !reading.listed {
                 self.tell(&reading.defects);
             } else if reading.withheld {
@@ -186,6 +196,7 @@ impl Maker {
                 () = stop.cancelled() => return Ok(()),
                 // Its watcher ends with us, and its error, if it had one, is told by whoever joins it.
                 changed = readings.changed() => if changed.is_err() { return Ok(()) },
+                changed = self.followed.0.changed() => if changed.is_err() { return Ok(()) },
                 () = self.mesh.reported.notified() => {}
                 () = pause::until(end) => {}
             }
@@ -199,6 +210,14 @@ impl Maker {
             let pods = reading.objects.pods().filter(|pod| pod.node.is_some());
             self.facts.inherited = Some(Arc::new(pods.map(|pod| pod.uid.clone()).collect()));
         }
+    }
+
+    /// Takes the roots of the moment. True if they are as they were at the last translation.
+    fn believe(&mut self) -> bool {
+        let roots = self.followed.0.borrow_and_update().roots.trusted_der();
+        let same = self.facts.roots_der == roots;
+        self.facts.roots_der = roots;
+        same
     }
 
     /// Half of a lease is when a silent node begins to count, a whole one when it is gone; retirement has ends of its own.

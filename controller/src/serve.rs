@@ -97,10 +97,10 @@ fn refused(reason: Unproven) -> Status {
 }
 
 /// Serves until `services.stop`, and returns when all connections are closed.
-pub async fn serve(listener: TcpListener, names: &[rcgen::SanType], services: Services) -> anyhow::Result<()> {
+pub async fn serve(listener: TcpListener, names: Vec<rcgen::SanType>, services: Services) -> anyhow::Result<()> {
     let address = listener.local_addr().context("the listener has no address")?;
-    let tls = listen::tls(&services.authority, names)?;
-    let connections = listen::accept(listener, tls, &services);
+    let acceptor = listen::Acceptor::new(&services.authority, names)?;
+    let connections = listen::accept(listener, acceptor, &services);
     tracing::info!(%address, trust_domain = %services.trust_domain(), "serving agents");
     let bounded = limits::AGENT_MESSAGE_BYTES;
     let stop = services.stop.clone();

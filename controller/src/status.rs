@@ -4,6 +4,7 @@
 //! writes it beside the directory's objects, `kubernetes` into the API's, both on transitions only; `removed` says when the
 //! mesh has ended. Nothing here ever writes what a user wrote.
 
+mod condition;
 mod folder;
 mod kubernetes;
 mod policy;
@@ -12,6 +13,7 @@ mod removed;
 mod route;
 mod written;
 
+pub use condition::{condition, with_condition};
 pub use folder::StatusFolder;
 pub use kubernetes::Writer;
 pub use policy::{Aspect, PolicyCondition, PolicyReport, Reason, Reference, Subject, reports};

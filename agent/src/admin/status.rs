@@ -36,6 +36,8 @@ pub struct NodeView {
     pub nacks: Vec<Nack>,
     /// One for each workload that wants a certificate, and the node's own.
     pub certificates: Vec<CertificateStatus>,
+    /// Whom its workloads believe; the first one signs.
+    pub roots: Vec<RootStatus>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -90,6 +92,22 @@ pub struct CertificateStatus {
     pub not_after: Option<Timestamp>,
     /// Why the last attempt to get or renew it failed.
     pub last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct RootStatus {
+    /// SHA-256 of the certificate (DER), in hexadecimal, its first half.
+    pub digest: String,
+    pub not_after: Timestamp,
+}
+
+impl RootStatus {
+    /// None for bytes that are no certificate.
+    pub fn of(certificate: &[u8]) -> Option<Self> {
+        let (_, read) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let not_after = Timestamp::from_second(read.validity().not_after.timestamp()).ok()?;
+        Some(Self { digest: crate::tls::short_digest(certificate), not_after })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

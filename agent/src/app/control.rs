@@ -53,15 +53,16 @@ impl Control {
     ) -> anyhow::Result<Self> {
         let node: NodeName = settings.node.parse().context("--node")?;
         let keys = KeyFolder::open(&settings.run_dir);
-        let (join, membership) = Join::new(JoinSettings {
+        let credentials = Credentials::default();
+        let joining = JoinSettings {
             node: node.clone(),
             controller: settings.controller.clone(),
             ca_file: settings.ca_file.clone(),
             join_token_file: settings.join_token_file.clone(),
             keys: keys.clone(),
-        });
+        };
+        let (join, membership) = Join::new(joining, &credentials);
         let (discovery, snapshots) = State::open(node.clone(), &settings.state_dir);
-        let credentials = Credentials::default();
         let resumption = if settings.no_resumption { Resumption::Off } else { Resumption::On };
         let upkeep = Upkeep::new(credentials.clone(), &membership, keys, resumption);
         let (enrolled, said) = watch::channel(Enrolled::default());

@@ -23,6 +23,9 @@ pub struct LineKey {
     pub endpoint: Endpoint,
     pub version: Version,
     pub security: Security,
+    /// Of the pod's credential, in mesh TLS: a renewed one, or another trust, begins with connections of its own, so none
+    /// outlives what it was judged by. 0: none.
+    pub generation: u64,
 }
 
 /// A line, and how it was made.

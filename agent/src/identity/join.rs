@@ -2,22 +2,23 @@
 //!
 //! Invariants: what was kept serves at once, whether or not the controller is there; a failed renewal leaves the old
 //! certificate serving to its end; the controller is believed only with a certificate for `weft-controller` from a root
-//! of the CA file or of the roots that came with the node's certificate. Absent: the streams that use the channel.
+//! of the CA file as it is now, of the snapshot, or of those that came with the node's certificate. Absent: the streams
+//! that use the channel.
 
 use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{self, Channel, ClientTlsConfig, Endpoint};
 use weft_proto::names::NodeName;
 
 use super::CertificateFacts;
+use super::credentials::{Credentials, Wanted};
 use super::dial::dialer;
 use super::issue::{self, IssueError};
 use super::keys::{Kept, KeyFolder, KeyName, certificate_pem};
@@ -80,12 +81,33 @@ pub struct Join {
     facts: Arc<ArcSwap<CertificateFacts>>,
     certificate: Option<Kept>,
     generation: u64,
+    /// What the snapshot says about whom to believe.
+    wanted: watch::Receiver<Option<Wanted>>,
+    /// Whom `channel` believes.
+    believed: Believed,
+}
+
+/// Whom the controller may be signed by, beside the roots that came with the node's certificate.
+#[derive(Debug, PartialEq, Eq)]
+struct Believed {
+    /// PEM, or why it cannot be read.
+    file: Result<Vec<u8>, String>,
+    /// DER; of the snapshot.
+    roots: Arc<[Vec<u8>]>,
+}
+
+impl Believed {
+    /// Also true where the file says nothing.
+    fn file_holds(&self, root: Option<&Vec<u8>>) -> bool {
+        let Ok(blocks) = self.file.as_ref().map_or_else(|_| Ok(Vec::new()), pem::parse_many) else { return true };
+        blocks.is_empty() || root.is_none_or(|root| blocks.iter().any(|block| block.contents() == root))
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
 enum JoinError {
     #[error("{} cannot be read: {error}", path.display())]
-    File { path: PathBuf, error: io::Error },
+    File { path: PathBuf, error: String },
     #[error("the node has no valid certificate and no join token file is given")]
     NoToken,
     #[error("the controller's address or the certificates are not usable: {0}")]
@@ -98,7 +120,7 @@ enum JoinError {
 
 impl Join {
     #[must_use]
-    pub fn new(settings: JoinSettings) -> (Self, Membership) {
+    pub fn new(settings: JoinSettings, credentials: &Credentials) -> (Self, Membership) {
         let (sender, receiver) = watch::channel(None);
         let facts = Arc::new(ArcSwap::from_pointee(CertificateFacts {
             workload: None,
@@ -108,7 +130,9 @@ impl Join {
             last_error: None,
         }));
         let membership = Membership { channel: receiver, facts: Arc::clone(&facts) };
-        (Self { settings, channel: sender, facts, certificate: None, generation: 0 }, membership)
+        let wanted = credentials.wanted();
+        let believed = Believed { file: Ok(Vec::new()), roots: Arc::default() };
+        (Self { settings, channel: sender, facts, certificate: None, generation: 0, wanted, believed }, membership)
     }
 
     /// Runs until `stop`. Never fails: what is wrong is tried again and told by `Membership::facts`.
@@ -136,9 +160,45 @@ impl Join {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = sleep_until(next) => {}
+                () = self.rest(next) => {}
             }
         }
+    }
+
+    /// Until `next`, or until the mesh's roots are others than those that came with the node's certificate.
+    async fn rest(&mut self, mut next: Instant) {
+        loop {
+            tokio::select! {
+                () = sleep_until(next) => return,
+                Ok(()) = self.wanted.changed() => {}
+                () = sleep(limits::CA_FILE_INTERVAL) => {}
+            }
+            if self.follow() {
+                next = next.min(retry::reissue());
+            }
+        }
+    }
+
+    /// Has the channel believe whom the mesh believes now. True if the node's certificate comes from before that.
+    fn follow(&mut self) -> bool {
+        let Some(certificate) = self.certificate.clone() else { return false };
+        let now = self.believe();
+        let before = std::mem::replace(&mut self.believed, now);
+        let (file, roots) = (before.file != self.believed.file, before.roots != self.believed.roots);
+        if file || roots {
+            match self.connect(Some(&certificate), &self.believed) {
+                Ok(channel) => drop(self.channel.send_replace(Some(channel))),
+                Err(error) => self.tell_failure(&error),
+            }
+        }
+        (file && !self.believed.file_holds(certificate.roots.first()))
+            || (roots && !certificate.is_current(&self.believed.roots))
+    }
+
+    fn believe(&mut self) -> Believed {
+        let roots = self.wanted.borrow_and_update().as_ref().map(|wanted| Arc::clone(&wanted.trust.roots));
+        let file = fs::read(&self.settings.ca_file).map_err(|error| error.to_string());
+        Believed { file, roots: roots.unwrap_or_default() }
     }
 
     fn is_member(&self) -> bool {
@@ -147,7 +207,7 @@ impl Join {
 
     /// A renewal by the certificate where there is one, else (or when that fails) by the token. Both, because a kept
     /// certificate may come from a mesh that was made anew.
-    async fn attempt(&self) -> Result<Kept, JoinError> {
+    async fn attempt(&mut self) -> Result<Kept, JoinError> {
         let Some(channel) = self.channel.borrow().clone().filter(|_| self.is_member()) else {
             return self.join_by_token().await;
         };
@@ -164,11 +224,11 @@ impl Join {
         }
     }
 
-    async fn join_by_token(&self) -> Result<Kept, JoinError> {
+    async fn join_by_token(&mut self) -> Result<Kept, JoinError> {
         let path = self.settings.join_token_file.as_ref().ok_or(JoinError::NoToken)?;
-        let token =
-            fs::read_to_string(path).map_err(|error| JoinError::File { path: path.clone(), error })?.trim().to_owned();
-        let channel = self.connect(None)?;
+        let token = fs::read_to_string(path).map_err(|error| unreadable(path, &error.to_string()))?.trim().to_owned();
+        let believed = self.believe();
+        let channel = self.connect(None, &believed)?;
         issue::join(channel, &self.settings.node, token)
             .await
             .map_err(|error| JoinError::Issue { by: "joining by the token", error })
@@ -178,7 +238,8 @@ impl Join {
     fn adopt(&mut self, certificate: Kept) -> Option<Instant> {
         let leaf = certificate.material.chain.first().map(Leaf::read)?.ok()?;
         leaf.check_time(SystemTime::now()).ok()?;
-        let channel = match self.connect(Some(&certificate)) {
+        self.believed = self.believe();
+        let channel = match self.connect(Some(&certificate), &self.believed) {
             Ok(channel) => channel,
             Err(error) => {
                 self.tell_failure(&error);
@@ -208,19 +269,20 @@ impl Join {
     }
 
     /// A channel that connects when it is used.
-    fn connect(&self, certificate: Option<&Kept>) -> Result<Channel, JoinError> {
+    fn connect(&self, certificate: Option<&Kept>, believed: &Believed) -> Result<Channel, JoinError> {
         let mut tls = ClientTlsConfig::new().domain_name(CONTROLLER_NAME);
         let known = certificate.or(self.certificate.as_ref());
-        let roots = known.map_or(&[][..], |kept| &kept.roots);
-        let path = &self.settings.ca_file;
-        match fs::read(path) {
+        let roots: Vec<&Vec<u8>> = known.iter().flat_map(|kept| &kept.roots).chain(believed.roots.iter()).collect();
+        match &believed.file {
             Ok(pem) => tls = tls.ca_certificate(transport::Certificate::from_pem(pem)),
-            Err(error) if roots.is_empty() => return Err(JoinError::File { path: path.clone(), error }),
+            Err(error) if roots.is_empty() => return Err(unreadable(&self.settings.ca_file, error)),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "the CA file cannot be read; kept roots serve");
+                let path = self.settings.ca_file.display();
+                tracing::warn!(%path, error, "the CA file cannot be read; kept roots serve");
             }
         }
-        tls = tls.ca_certificates(roots.iter().map(|root| transport::Certificate::from_pem(certificate_pem(root))));
+        tls =
+            tls.ca_certificates(roots.into_iter().map(|root| transport::Certificate::from_pem(certificate_pem(root))));
         if let Some(kept) = certificate {
             tls = tls.identity(transport::Identity::from_pem(kept.chain_pem(), kept.key_pem()));
         }
@@ -232,4 +294,8 @@ impl Join {
             .keep_alive_while_idle(true);
         Ok(endpoint.connect_with_connector_lazy(dialer()))
     }
+}
+
+fn unreadable(path: &Path, error: &str) -> JoinError {
+    JoinError::File { path: path.to_owned(), error: error.to_owned() }
 }

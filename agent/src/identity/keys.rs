@@ -26,11 +26,17 @@ const ROOT: &str = "TRUSTED CERTIFICATE";
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub(super) material: Material,
-    /// The roots that came with it, DER.
+    /// The roots that came with it, DER. The first one has signed it.
     pub(super) roots: Vec<Vec<u8>>,
 }
 
 impl Kept {
+    /// Whether the mesh, as far as it is known, still says what was said when this came: who signs, and nobody less.
+    pub(super) fn is_current(&self, trusted: &[Vec<u8>]) -> bool {
+        trusted.is_empty()
+            || (self.roots.first() == trusted.first() && self.roots.iter().all(|root| trusted.contains(root)))
+    }
+
     pub(super) fn key_pem(&self) -> String {
         pem::encode(&pem::Pem::new(KEY, self.material.key.secret_pkcs8_der()))
     }

@@ -39,3 +39,8 @@ pub(super) fn renewal(not_before: SystemTime, not_after: SystemTime) -> Instant 
 pub(super) fn renewal_pause() -> Duration {
     limits::RENEWAL_RETRY.mul_f64(rand::rng().random_range(0.5..=1.0))
 }
+
+/// When a certificate is to be renewed because the mesh's roots are others now: not when all others are.
+pub(super) fn reissue() -> Instant {
+    Instant::now() + limits::REISSUE_SPREAD.mul_f64(rand::rng().random_range(0.0..=1.0))
+}

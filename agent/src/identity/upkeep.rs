@@ -119,12 +119,19 @@ impl Upkeep {
         }
     }
 
-    /// Makes the credential of `uid` anew from the key that it has. Where that cannot be, a new one is due.
+    /// Makes the credential of `uid` anew from the key that it has. Where that cannot be, a new one is due; soon, where
+    /// the mesh's roots are others now.
     fn remake(&mut self, uid: &WorkloadUid) {
         let (Some(row), Some(trust)) = (self.rows.get_mut(uid), &self.trust) else { return };
         let Some(kept) = &row.kept else { return };
         match row.make(uid, kept, trust, self.resumption) {
-            Ok(credential) => row.accept(credential),
+            Ok(credential) => {
+                let is_current = kept.is_current(&trust.roots);
+                row.accept(credential);
+                if !is_current {
+                    row.due = row.due.min(retry::reissue());
+                }
+            }
             Err(error) => {
                 tracing::warn!(workload = %uid, %error, "a kept certificate is of no use any more");
                 row.kept = None;
@@ -215,12 +222,12 @@ impl Row {
     ) -> Result<Credential, CredentialError> {
         let generation = self.generation + 1;
         let (uid, identity) = (uid.clone(), self.identity.clone());
-        if trust.roots.is_empty() {
-            // A snapshot without roots: those that came with the certificate are the controller's word as well.
-            let trust = Trust { roots: kept.roots.clone().into(), ..trust.clone() };
-            return Credential::new(uid, identity, &kept.material, &trust, generation, resumption);
-        }
-        Credential::new(uid, identity, &kept.material, trust, generation, resumption)
+        // What came with the certificate is the controller's word as well, and may be newer than the snapshot: whoever was
+        // away has its certificate before it knows the rest.
+        let newer = kept.roots.iter().filter(|root| !trust.roots.contains(root));
+        let roots = trust.roots.iter().chain(newer).cloned().collect();
+        let trust = Trust { roots, ..trust.clone() };
+        Credential::new(uid, identity, &kept.material, &trust, generation, resumption)
     }
 
     fn accept(&mut self, credential: Credential) {

@@ -25,7 +25,15 @@ pub struct Connected {
 impl Connected {
     /// How the connection is found again by requests, once it carries some.
     pub fn line_key(&self, pod: &Pod, record: &ConnectionRecord, version: Version) -> LineKey {
-        LineKey { pod: pod.uid.clone(), endpoint: self.endpoint.clone(), version, security: record.security }
+        // It serves this connection alone and never rests.
+        let generation = 0;
+        LineKey {
+            pod: pod.uid.clone(),
+            endpoint: self.endpoint.clone(),
+            version,
+            security: record.security,
+            generation,
+        }
     }
 }
 

@@ -32,7 +32,9 @@ pub async fn to(
     let (worker, pod) = (&conversation.worker, &conversation.pod);
     let workload = snapshot.workload_of(endpoint);
     let security = dial::intended(pod, target, endpoint, workload)?;
-    let key = LineKey { pod: pod.uid.clone(), endpoint: endpoint.clone(), version, security };
+    let credential = || worker.shared.credentials.of(&pod.uid).filter(|_| security == Security::Mtls);
+    let generation = credential().map_or(0, |credential| credential.generation);
+    let key = LineKey { pod: pod.uid.clone(), endpoint: endpoint.clone(), version, security, generation };
     let resting = worker.pool.borrow_mut().take(&key, Instant::now());
     if let Some(line) = resting {
         return Ok((key, line));

@@ -37,6 +37,12 @@ struct CertificateLabels {
     holder: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RootLabels {
+    /// The digest of its certificate.
+    root: String,
+}
+
 /// Adds the node's families and the end mark.
 pub(super) fn append(out: &mut String, view: &NodeView) {
     let mut registry = Registry::with_prefix("weft");
@@ -105,6 +111,15 @@ fn register_certificates(registry: &mut Registry, view: &NodeView) {
         "certificate_not_after_timestamp_seconds",
         "End of each certificate's validity; 0 while there is none",
         expiry,
+    );
+    let roots = Family::<RootLabels, Gauge>::default();
+    for root in &view.roots {
+        roots.get_or_create(&RootLabels { root: root.digest.clone() }).set(root.not_after.as_second());
+    }
+    registry.register(
+        "root_not_after_timestamp_seconds",
+        "End of each root that workloads believe; two while one takes the other's place",
+        roots,
     );
 }
 

@@ -149,7 +149,7 @@ pub fn server_name(destination: &WorkloadUid) -> ServerName<'static> {
 }
 
 /// 128 bits of SHA-256 in hexadecimal: no two names share it by chance.
-pub(crate) fn short_digest(name: &str) -> String {
+pub(crate) fn short_digest(name: impl AsRef<[u8]>) -> String {
     let digest = Sha256::digest(name);
     let half = |digit: u8| char::from_digit(u32::from(digit), 16).unwrap_or('0');
     digest[..16].iter().flat_map(|byte| [byte >> 4, byte & 15]).map(half).collect()

@@ -28,7 +28,7 @@ pub use labels::{
 };
 pub use mesh_config::{
     Defaults, Enforced, EnforcedAction, EnforcedRule, Exclusion, FailureMode, MeshConfig, MeshConfigSpec,
-    MeshConfigStatus, MeshState, Networks,
+    MeshConfigStatus, MeshState, Networks, RootRotation, RotationPhase, TrustedRoot,
 };
 pub use status::{Ancestor, AncestorReference, Condition, ConditionStatus, PolicyStatus};
 pub use target::{MatchLabels, TargetKind, TargetReference};

@@ -33,6 +33,11 @@ pub struct MeshConfigSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 28))]
     pub workload_certificate_life: Option<String>,
+    /// A time (RFC 3339). While the root of all identities was made before it, another takes its place, without an
+    /// interruption; from the time on, if that is to come. What is satisfied stays so: the same time never does it twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 20, max = 35), extend("format" = "date-time"))]
+    pub root_made_after: Option<String>,
     /// Must be the trust domain that the controller was started with: stated here to be checked, not to change it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -81,6 +86,62 @@ pub struct MeshConfigStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 64, max = 64))]
     pub root_fingerprint: Option<String>,
+    /// Whom agents believe. The first one signs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub roots: Vec<TrustedRoot>,
+    /// While one root takes another's place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_rotation: Option<RootRotation>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrustedRoot {
+    /// SHA-256 of its certificate (DER), in hexadecimal.
+    #[schemars(length(min = 64, max = 64))]
+    pub fingerprint: String,
+    /// RFC 3339.
+    #[schemars(length(max = 64))]
+    pub not_after: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RootRotation {
+    pub phase: RotationPhase,
+    /// When the phase began (RFC 3339).
+    #[schemars(length(max = 64))]
+    pub since: String,
+    /// The phase lasts until then at least (RFC 3339).
+    #[schemars(length(max = 64))]
+    pub not_over_before: String,
+    /// Some of the nodes whose agents it waits for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::nodes")]
+    pub waiting_on: Vec<String>,
+}
+
+/// How far a new root is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RotationPhase {
+    /// Agents learn to believe it beside the old one, which signs.
+    TrustNew,
+    /// It signs, and agents believe both.
+    Reissue,
+    /// Agents learn to believe it alone.
+    RetireOld,
+}
+
+impl RotationPhase {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TrustNew => "TrustNew",
+            Self::Reissue => "Reissue",
+            Self::RetireOld => "RetireOld",
+        }
+    }
 }
 
 /// What a captured pod sends to these ranges is captured.

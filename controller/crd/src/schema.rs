@@ -48,6 +48,11 @@ pub fn names(_: &mut schemars::SchemaGenerator) -> Schema {
     list(128, &json!({ "type": "string", "minLength": 1, "maxLength": 317 }))
 }
 
+/// Names of nodes. At most 16 in one list.
+pub fn nodes(_: &mut schemars::SchemaGenerator) -> Schema {
+    list(16, &json!({ "type": "string", "minLength": 1, "maxLength": 253 }))
+}
+
 /// Methods of HTTP: the longest registered one has 17 letters.
 pub fn methods(_: &mut schemars::SchemaGenerator) -> Schema {
     list(32, &json!({ "type": "string", "minLength": 1, "maxLength": 32 }))

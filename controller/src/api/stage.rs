@@ -89,8 +89,14 @@ impl Objects {
             "PATCH" => {
                 let path = path.trim_end_matches("/status");
                 let Some(mut object) = all.get(path).cloned() else { return refusal(404) };
-                for (name, value) in sent["status"].as_object().into_iter().flatten() {
-                    object["status"][name] = value.clone();
+                let version = &sent["metadata"]["resourceVersion"];
+                if !version.is_null() && *version != object["metadata"]["resourceVersion"] {
+                    return refusal(409);
+                }
+                for part in ["status", "data"] {
+                    for (name, value) in sent[part].as_object().into_iter().flatten() {
+                        object[part][name] = value.clone();
+                    }
                 }
                 put(&mut all, path.to_owned(), object)
             }

@@ -1,127 +1,157 @@
-//! The root on disk: `ca/root.key` and `ca/root.pem`, put there by one rename, and `ca.pem` for agents to copy.
+//! The roots on disk: the folder `ca`, always put there whole by one rename, and `ca.pem` for agents to copy.
 //!
 //! `ca-fingerprint` remembers that a root existed, so that a lost one is noticed and never replaced by another.
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
-use weft_proto::names::TrustDomain;
+use anyhow::{Context as _, bail};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::root::{Root, Written};
+use super::record::{Record, Roots, Texts};
+use super::root::Written;
+use super::store::{Names, Trace, Traces};
 use crate::state;
 
-pub fn open(state_dir: &Path, trust_domain: &TrustDomain) -> anyhow::Result<Root> {
-    state::create_folder(state_dir)?;
-    let folder = state_dir.join("ca");
-    let fingerprint = state_dir.join("ca-fingerprint");
-    if !folder.exists() {
-        let remembered = [fingerprint.clone(), state_dir.join("ca.pem"), state_dir.join(crate::agents::STATE_FILE)]
-            .into_iter()
-            .find(|path| path.exists());
-        if let Some(trace) = remembered {
-            bail!(
-                "{} is missing, but {} says that a root existed: agents trust that one, and another would cut them off; \
-                 restore it, or empty {} to begin a new mesh",
-                folder.display(),
-                trace.display(),
-                state_dir.display()
-            );
-        }
-        make(state_dir, &folder, trust_domain)?;
-    }
-    let root = read(&folder)?;
-    remember(&fingerprint, &root)?;
-    let public = fs::read(folder.join("root.pem"))?;
-    if fs::read(state_dir.join("ca.pem")).ok().as_deref() != Some(&public) {
-        state::replace(&state_dir.join("ca.pem"), &public)?;
-    }
-    Ok(root)
+const ROOT: &str = "root";
+const NEXT: &str = "next";
+const STAND: &str = "rotation.json";
+
+#[derive(Debug, Clone)]
+pub struct Folder {
+    state_dir: PathBuf,
 }
 
-fn make(state_dir: &Path, folder: &Path, trust_domain: &TrustDomain) -> anyhow::Result<()> {
-    let Written { key, certificate } = Written::make(trust_domain)?;
-    let beside = state_dir.join("ca.new");
-    match fs::remove_dir_all(&beside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", beside.display()));
-        }
-        _ => {}
-    }
-    state::create_folder(&beside)?;
-    state::create(&beside.join("root.key"), key.as_bytes())?;
-    state::create(&beside.join("root.pem"), certificate.as_bytes())?;
-    state::sync_folder(&beside)?;
-    // Fails if another controller was faster: a folder that is not empty is never replaced.
-    fs::rename(&beside, folder).with_context(|| format!("cannot put the new root to {}", folder.display()))?;
-    state::sync_folder(state_dir)?;
-    tracing::info!(folder = %folder.display(), "made the root of this mesh");
-    Ok(())
-}
-
-fn read(folder: &Path) -> anyhow::Result<Root> {
-    let text = |name: &str| {
-        let path = folder.join(name);
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
-    };
-    let written = Written { key: text("root.key")?, certificate: text("root.pem")? };
-    written.parse().with_context(|| format!("{} holds no root", folder.display()))
-}
-
-fn remember(path: &Path, root: &Root) -> anyhow::Result<()> {
-    let found = root.fingerprint();
-    match fs::read_to_string(path) {
-        Ok(known) => ensure!(
-            known.trim() == found,
-            "the root on disk has fingerprint {found}, but {} says that agents trust {}",
-            path.display(),
-            known.trim()
-        ),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => state::create(path, found.as_bytes())?,
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn domain() -> TrustDomain {
-        "cluster.local".parse().unwrap()
+impl Folder {
+    pub fn new(state_dir: &Path) -> anyhow::Result<Self> {
+        state::create_folder(state_dir)?;
+        Ok(Self { state_dir: state_dir.to_owned() })
     }
 
-    #[test]
-    fn a_root_is_made_once_and_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = open(folder.path(), &domain()).unwrap().certificate;
-        assert_eq!(open(folder.path(), &domain()).unwrap().certificate, first);
-        assert!(folder.path().join("ca.pem").exists());
-    }
-
-    #[test]
-    fn only_the_owner_reads_the_key() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let folder = tempfile::tempdir().unwrap();
-        open(folder.path(), &domain()).unwrap();
-        for file in ["ca/root.key", "ca/root.pem", "ca.pem", "ca-fingerprint"] {
-            let mode = fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600, "{file}");
+    pub fn names(&self) -> Names {
+        let name = |path: PathBuf| path.display().to_string();
+        Names {
+            record: name(self.folder()),
+            published: name(self.public()),
+            remembered: name(self.fingerprint()),
+            begin_anew: format!("empty {}", self.state_dir.display()),
         }
     }
 
-    #[test]
-    fn a_lost_or_exchanged_root_is_never_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        open(folder.path(), &domain()).unwrap();
-        fs::rename(folder.path().join("ca"), folder.path().join("elsewhere")).unwrap();
-        let error = open(folder.path(), &domain()).err().expect("another root was made").to_string();
-        assert!(error.contains("says that a root existed"), "{error}");
+    pub fn read(&self) -> anyhow::Result<Option<Record>> {
+        let written = |name: &str| -> anyhow::Result<Option<Written>> {
+            let (key, certificate) = (self.text(&format!("{name}.key"))?, self.text(&format!("{name}.pem"))?);
+            match (key, certificate) {
+                (Some(key), Some(certificate)) => Ok(Some(Written { key, certificate })),
+                (None, None) => Ok(None),
+                (Some(_), None) | (None, Some(_)) => bail!("{} has half of a root", self.folder().display()),
+            }
+        };
+        Record::read(Texts { root: written(ROOT)?, next: written(NEXT)?, stand: self.text(STAND)? })
+    }
 
-        let other = tempfile::tempdir().unwrap();
-        open(other.path(), &domain()).unwrap();
-        fs::rename(other.path().join("ca"), folder.path().join("ca")).unwrap();
-        let error = open(folder.path(), &domain()).err().expect("an exchanged root was taken").to_string();
-        assert!(error.contains("fingerprint"), "{error}");
+    /// False: there is one.
+    pub fn create(&self, record: &Record) -> anyhow::Result<bool> {
+        // A folder that is not empty is never replaced so.
+        self.put(record, RenameFlags::empty())
+    }
+
+    /// False: what is there is not `before`.
+    pub fn replace(&self, before: &Record, after: &Record) -> anyhow::Result<bool> {
+        if self.read()?.as_ref() != Some(before) {
+            return Ok(false);
+        }
+        // What was there is in the other folder's place then.
+        let put = self.put(after, RenameFlags::EXCHANGE)?;
+        self.clean()?;
+        Ok(put)
+    }
+
+    pub fn traces(&self) -> anyhow::Result<Traces> {
+        let remembered = match fs::read_to_string(self.fingerprint()) {
+            Ok(known) => Some(Trace { text: known.trim().to_owned(), version: None }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.fingerprint().display())),
+        };
+        let others = [self.public(), self.state_dir.join(crate::agents::STATE_FILE)];
+        let witness = others.into_iter().find(|path| path.exists());
+        let witness = witness.map(|path| path.display().to_string());
+        // `ca.pem` is a copy for people, which nobody is bound by.
+        Ok(Traces { published: None, remembered, witness })
+    }
+
+    /// Makes the traces say what the roots are.
+    pub fn announce(&self, roots: &Roots) -> anyhow::Result<()> {
+        self.clean()?;
+        for (path, text) in
+            [(self.fingerprint(), roots.fingerprint().to_owned()), (self.public(), roots.record.bundle())]
+        {
+            if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+                state::replace(&path, text.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&self, record: &Record, how: RenameFlags) -> anyhow::Result<bool> {
+        self.clean()?;
+        let (beside, folder) = (self.beside(), self.folder());
+        state::create_folder(&beside)?;
+        let Texts { root, next, stand } = record.texts();
+        for (name, written) in [(ROOT, root), (NEXT, next)] {
+            if let Some(Written { key, certificate }) = written {
+                state::create(&beside.join(format!("{name}.key")), key.as_bytes())?;
+                state::create(&beside.join(format!("{name}.pem")), certificate.as_bytes())?;
+            }
+        }
+        if let Some(stand) = stand {
+            state::create(&beside.join(STAND), stand.as_bytes())?;
+        }
+        state::sync_folder(&beside)?;
+        match renameat_with(CWD, &beside, CWD, &folder, how) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY) => return Ok(false),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot put the roots to {} in one step", folder.display()));
+            }
+        }
+        state::sync_folder(&self.state_dir)?;
+        Ok(true)
+    }
+
+    /// Nothing of an earlier attempt, or of a root that was replaced, stays.
+    fn clean(&self) -> anyhow::Result<()> {
+        match fs::remove_dir_all(self.beside()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.beside().display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn text(&self, name: &str) -> anyhow::Result<Option<String>> {
+        let path = self.folder().join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.state_dir.join("ca")
+    }
+
+    fn beside(&self) -> PathBuf {
+        self.state_dir.join("ca-beside")
+    }
+
+    fn fingerprint(&self) -> PathBuf {
+        self.state_dir.join("ca-fingerprint")
+    }
+
+    fn public(&self) -> PathBuf {
+        self.state_dir.join("ca.pem")
     }
 }

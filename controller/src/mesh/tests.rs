@@ -43,7 +43,8 @@ async fn what_came_after_the_beginning_is_enrolled_by_nobody_whom_we_have_not_he
     let (folder, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
     let (readings, receiver) = watch::channel(Arc::<Reading>::default());
     let (_standing, standing) = watch::channel(leader::ALONE);
-    let maker = Maker::new(facts, receiver, None, folder.path(), (State::Kept, standing)).unwrap();
+    let (_roots, roots) = watch::channel(Held::made());
+    let maker = Maker::new(facts, receiver, None, folder.path(), (State::Kept, (roots, standing))).unwrap();
     let mut published = maker.mesh().published;
     let making = maker.run(stop.clone());
     let asking = async {

@@ -17,6 +17,7 @@ use weft_proto::names::TrustDomain;
 
 use super::Services;
 use crate::agents::Nack;
+use crate::ca::RootReport;
 use crate::source::Defect;
 use crate::status::PolicyReport;
 use crate::translate::Finding;
@@ -31,6 +32,8 @@ pub struct StatusReport {
     pub leads: bool,
     pub generation: u64,
     pub lease_ms: u128,
+    /// Whom agents believe, and how far the new root is where one takes the other's place.
+    pub identity: RootReport,
     pub objects: usize,
     /// Microseconds that the last translation took.
     pub translation_micros: u128,
@@ -105,6 +108,7 @@ impl Desk {
             leads: false,
             generation: 0,
             lease_ms: self.lease.as_millis(),
+            identity: RootReport::default(),
             objects: 0,
             translation_micros: 0,
             errors: self.troubles.all(),
@@ -162,6 +166,7 @@ fn report(services: &Services) -> StatusReport {
         leads: services.standing.borrow().leads,
         generation: mesh.published.borrow().generation,
         lease_ms: lease.as_millis(),
+        identity: services.authority.report(),
         objects: reading.objects.len(),
         translation_micros: told.translation_micros,
         errors: [services.troubles.all(), reading.defects.clone()].concat(),

@@ -10,7 +10,6 @@ use weft_proto::v1::{Certificate, IssueRequest, JoinRequest, identity_server};
 use super::{Services, refused};
 use crate::authenticate::{self, FirstProof, ProvenNode, Unproven};
 use crate::ca::SignError;
-use crate::limits;
 use crate::object::Pod;
 use crate::store::Objects;
 use crate::text::shortened;
@@ -43,11 +42,7 @@ impl identity_server::Identity for Services {
             };
             first.inspect_err(|reason| self.tell_of_refusal(node, reason)).map_err(refused)?
         };
-        let life = match &self.first_proof {
-            FirstProof::JoinToken(_) => limits::NODE_CERTIFICATE_LIFE,
-            FirstProof::PodToken(_) => limits::REVIEWED_NODE_CERTIFICATE_LIFE,
-        };
-        let certificate = self.authority.sign_node(&proven, &request.csr_der, life).map_err(unsigned)?;
+        let certificate = self.authority.sign_node(&proven, &request.csr_der).map_err(unsigned)?;
         tracing::info!(node = %proven.node(), "a node joined");
         Ok(Response::new(certificate))
     }
@@ -98,6 +93,7 @@ fn identity(objects: &Objects, node: &ProvenNode, services: &Services, workload:
 fn unsigned(error: SignError) -> Status {
     match error {
         SignError::Sign(_) => Status::internal(error.to_string()),
+        SignError::Unsure => Status::unavailable(error.to_string()),
         SignError::TooLarge(_) | SignError::NotValid(_) | SignError::OtherKey => {
             Status::invalid_argument(error.to_string())
         }

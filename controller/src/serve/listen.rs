@@ -24,18 +24,47 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 
 use super::Services;
-use crate::ca::Authority;
+use crate::ca::{Authority, Roots};
 use crate::limits;
 
+/// Shakes hands by the roots of the moment.
+#[derive(Clone)]
+pub struct Acceptor {
+    authority: Arc<Authority>,
+    names: Vec<rcgen::SanType>,
+    made: (Arc<Roots>, TlsAcceptor),
+}
+
+impl Acceptor {
+    pub fn new(authority: &Arc<Authority>, names: Vec<rcgen::SanType>) -> anyhow::Result<Self> {
+        let roots = authority.roots();
+        let tls = tls(&roots, &names)?;
+        Ok(Self { authority: Arc::clone(authority), names, made: (roots, tls) })
+    }
+
+    fn current(&mut self) -> TlsAcceptor {
+        let roots = self.authority.roots();
+        if !Arc::ptr_eq(&self.made.0, &roots) {
+            match tls(&roots, &self.names) {
+                Ok(tls) => self.made = (roots, tls),
+                Err(error) => tracing::warn!("agents are answered by the roots before the newest: {error:#}"),
+            }
+        }
+        self.made.1.clone()
+    }
+}
+
 /// A client certificate is verified if there is one: without one a caller can only join.
-pub fn tls(authority: &Authority, names: &[rcgen::SanType]) -> anyhow::Result<TlsAcceptor> {
+fn tls(trusted: &Roots, names: &[rcgen::SanType]) -> anyhow::Result<TlsAcceptor> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(authority.root().clone()).context("our own root is not a root")?;
+    for root in trusted.trusted() {
+        roots.add(root.certificate.clone()).context("our own root is not a root")?;
+    }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .allow_unauthenticated()
         .build()?;
-    let (chain, key) = authority.server(names)?;
+    let (chain, key) = Authority::server(names, trusted)?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
@@ -48,7 +77,11 @@ pub fn tls(authority: &Authority, names: &[rcgen::SanType]) -> anyhow::Result<Tl
 }
 
 /// Connections that have shaken hands, until `services.stop`.
-pub fn accept(listener: TcpListener, tls: TlsAcceptor, services: &Services) -> ReceiverStream<io::Result<Connection>> {
+pub fn accept(
+    listener: TcpListener,
+    mut acceptor: Acceptor,
+    services: &Services,
+) -> ReceiverStream<io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(limits::HANDSHAKES);
     let (tasks, stop) = (services.tasks.clone(), services.stop.clone());
     let (gate, standing) = (Gate::new(), services.standing.clone());
@@ -69,7 +102,7 @@ pub fn accept(listener: TcpListener, tls: TlsAcceptor, services: &Services) -> R
                     continue;
                 }
             };
-            let (tls, ready, stop) = (tls.clone(), ready.clone(), stop.clone());
+            let (tls, ready, stop) = (acceptor.current(), ready.clone(), stop.clone());
             let lives = if standing.borrow().leads { Lives::LEADERS } else { Lives::OTHERS };
             tasks.spawn(async move {
                 tokio::select! {
@@ -286,6 +319,8 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
+    use crate::ca;
+    use crate::trouble::Troubles;
 
     #[tokio::test]
     async fn one_address_cannot_take_every_handshake() {
@@ -331,11 +366,13 @@ mod tests {
     /// A connection to us without a certificate, and the other end of it.
     async fn connection(gate: &Gate, lives: Lives) -> (Connection, tokio_rustls::client::TlsStream<TcpStream>) {
         let state = tempfile::tempdir().unwrap();
-        let authority =
-            Authority::open(state.path(), "cluster.local".parse().unwrap(), limits::WORKLOAD_CERTIFICATE_LIFE).unwrap();
-        let server = tls(&authority, &[rcgen::SanType::DnsName("localhost".try_into().unwrap())]).unwrap();
+        let signed = ca::Lives { workload: limits::WORKLOAD_CERTIFICATE_LIFE, node: limits::NODE_CERTIFICATE_LIFE };
+        let (trust_domain, troubles) = ("cluster.local".parse().unwrap(), Troubles::default());
+        let opened = ca::open_folder(state.path(), trust_domain, signed, &troubles);
+        let trusted = opened.await.unwrap().0.roots();
+        let server = tls(&trusted, &[rcgen::SanType::DnsName("localhost".try_into().unwrap())]).unwrap();
         let mut roots = RootCertStore::empty();
-        roots.add(authority.root().clone()).unwrap();
+        roots.add(trusted.issuer().certificate.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let client = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])

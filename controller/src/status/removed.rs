@@ -5,15 +5,15 @@
 
 use std::time::Instant;
 
-use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client, Error};
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use weft_crd::{Condition, ConditionStatus};
+use weft_crd::ConditionStatus;
 
+use super::condition::{condition, with_condition};
 use crate::agents::{Agent, Agents};
 use crate::api::{Access, fault, is};
 use crate::leader::Standing;
@@ -103,9 +103,9 @@ fn have_let_go(agents: &Agents, generation: u64, now: Instant) -> bool {
 
 /// The conditions with ours as it should be; None if it is so already.
 fn changed(known: &Json, gone: bool, generation: Option<i64>) -> Option<Vec<Json>> {
-    let known = known.as_array().map_or(&[][..], Vec::as_slice);
+    let conditions = known.as_array().map_or(&[][..], Vec::as_slice);
     let ours = |condition: &&Json| condition["type"] == REMOVED;
-    let said = known.iter().find(ours).is_some_and(|condition| condition["status"] == "True");
+    let said = conditions.iter().find(ours).is_some_and(|condition| condition["status"] == "True");
     if said == gone {
         return None;
     }
@@ -114,16 +114,7 @@ fn changed(known: &Json, gone: bool, generation: Option<i64>) -> Option<Vec<Json
     } else {
         (ConditionStatus::False, "PodsMayBeCaptured", "pods may be captured again")
     };
-    let condition = Condition {
-        type_: REMOVED.to_owned(),
-        status,
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-        last_transition_time: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string(),
-        observed_generation: generation,
-    };
-    let others = known.iter().filter(|condition| !ours(condition)).cloned();
-    Some(others.chain(serde_json::to_value(condition).ok()).collect())
+    Some(with_condition(known, condition(REMOVED, status, reason, message, generation)))
 }
 
 #[cfg(test)]

@@ -78,6 +78,7 @@ impl Controller {
             trust_domain: "cluster.local".parse().unwrap(),
             lease: self.lease.as_secs(),
             certificate_life: 24 * 3600,
+            node_certificate_life: None,
             server_name: vec![],
         };
         self.running.spawn(weft_controller::app::run(config, listener, self.stop.clone()));

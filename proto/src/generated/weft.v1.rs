@@ -788,6 +788,7 @@ pub struct Settings {
 /// Certificates to trust: every root of the bundle.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Trust {
+    /// The first one signs. Where these are others than came with a certificate, an agent renews it soon.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub roots_der: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
@@ -1185,6 +1186,7 @@ pub struct Certificate {
     pub not_before_unix_seconds: i64,
     #[prost(int64, tag = "3")]
     pub not_after_unix_seconds: i64,
+    /// Whom to trust; the first one has signed `chain_der`.
     #[prost(bytes = "vec", repeated, tag = "4")]
     pub roots_der: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail};
+use kube::Api;
+use kube::core::DynamicObject;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -71,14 +73,19 @@ fn ask(
     token: &str,
     known: Option<Identity>,
 ) -> Result<Result<Identity, Status>> {
+    cluster.wait_for(async {
+        let channel = Box::pin(channel(cluster_root(cluster).await?, &controller.address, known, None)).await?;
+        Box::pin(join_by(channel, node, token)).await
+    })
+}
+
+/// The same of whoever is at the other end of a channel.
+pub async fn join_by(channel: Channel, node: &str, token: &str) -> Result<Result<Identity, Status>> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let request = CertificateParams::default().serialize_request(&key)?;
     let request = JoinRequest { node: node.to_owned(), token: token.to_owned(), csr_der: request.der().to_vec() };
-    cluster.wait_for(async {
-        let channel = Box::pin(channel(cluster_root(cluster).await?, &controller.address, known, None)).await?;
-        let answer = IdentityClient::new(channel).join(request).await;
-        Ok(answer.map(|answer| identity(&key, answer.get_ref())))
-    })
+    let answer = IdentityClient::new(channel).join(request).await;
+    Ok(answer.map(|answer| identity(&key, answer.get_ref())))
 }
 
 impl Member {
@@ -186,7 +193,12 @@ pub fn has(held: &BTreeMap<String, Resource>, part: &str) -> bool {
 
 /// From where agents have it.
 pub async fn cluster_root(cluster: &Cluster) -> Result<String> {
-    let map = cluster.api("ConfigMap", NAMESPACE)?.get("weft-trust").await?;
+    trusted(&cluster.api("ConfigMap", NAMESPACE)?).await
+}
+
+/// The same of those who have no more of the cluster than its `ConfigMap`s.
+pub async fn trusted(config_maps: &Api<DynamicObject>) -> Result<String> {
+    let map = config_maps.get("weft-trust").await?;
     let map: Value = serde_json::to_value(map)?;
     Ok(map["data"]["ca.pem"].as_str().context("the ConfigMap holds no root")?.to_owned())
 }

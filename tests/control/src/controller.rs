@@ -28,19 +28,23 @@ pub struct Controller {
 impl Controller {
     /// On `port`, with a state of its own by the name; does not wait for anything.
     pub fn launch(cluster: &Cluster, name: &str, port: u16) -> Result<Self> {
-        let token = cluster.token("weft-controller", &[], None)?;
-        Self::launch_with(cluster, name, port, &token, &["--lease", SHORT_LEASE])
+        Self::launch_flagged(cluster, name, port, &["--lease", SHORT_LEASE])
     }
 
     /// The same with the lease that users have.
     pub fn launch_as_users_do(cluster: &Cluster, name: &str, port: u16) -> Result<Self> {
-        let token = cluster.token("weft-controller", &[], None)?;
-        Self::launch_with(cluster, name, port, &token, &[])
+        Self::launch_flagged(cluster, name, port, &[])
     }
 
     /// The same with this credential.
     pub fn launch_by(cluster: &Cluster, name: &str, port: u16, token: &str) -> Result<Self> {
         Self::launch_with(cluster, name, port, token, &["--lease", SHORT_LEASE])
+    }
+
+    /// The same with these flags.
+    pub fn launch_flagged(cluster: &Cluster, name: &str, port: u16, flags: &[&str]) -> Result<Self> {
+        let token = cluster.token("weft-controller", &[], None)?;
+        Self::launch_with(cluster, name, port, &token, flags)
     }
 
     fn launch_with(cluster: &Cluster, name: &str, port: u16, token: &str, flags: &[&str]) -> Result<Self> {

@@ -9,6 +9,7 @@ mod cluster;
 mod controller;
 mod fleet;
 mod objects;
+mod peers;
 mod promises;
 
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! Objects as tests write them, and where the API has their kinds.
 
 use anyhow::{Result, bail};
+use jiff::Timestamp;
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 
@@ -151,4 +152,11 @@ pub fn mesh(ranges: &[&str]) -> Value {
         "apiVersion": weft_crd::API_VERSION, "kind": "MeshConfig", "metadata": {"name": "default"},
         "spec": {"networks": {"pods": ranges, "byNode": true}},
     })
+}
+
+/// A mesh whose root is to be made at that time or later.
+pub fn mesh_with_a_root_of(time: Timestamp) -> Value {
+    let mut mesh = mesh(&["10.1.0.0/16"]);
+    mesh["spec"]["rootMadeAfter"] = json!(time.to_string());
+    mesh
 }

@@ -5,6 +5,7 @@ mod agents;
 mod callers;
 mod identity;
 mod permissions;
+mod rotation;
 mod scale;
 mod source;
 mod status;
@@ -23,6 +24,7 @@ pub fn all() -> Vec<Promise> {
         agents::promises(),
         status::promises(),
         identity::promises(),
+        rotation::promises(),
         permissions::promises(),
         admission::promises(),
         scale::promises(),

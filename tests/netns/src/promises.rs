@@ -16,6 +16,7 @@ mod observe;
 mod probes;
 mod requests_seen;
 mod resets;
+mod rotation;
 mod seeing;
 mod services;
 mod upgrade;
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Promise> {
         differential::promises(),
         floods::promises(),
         resets::promises(),
+        rotation::promises(),
         balance::promises(),
         upheaval::promises(),
         seeing::promises(),

@@ -106,7 +106,7 @@ fn view(pod: &str) -> NodeView {
         not_after: Some(now() + Duration::from_hours(10)),
         last_error: None,
     };
-    NodeView { status, snapshot_applied: Some(now()), nacks: vec![], certificates: vec![certificate] }
+    NodeView { status, snapshot_applied: Some(now()), nacks: vec![], certificates: vec![certificate], roots: vec![] }
 }
 
 impl World {

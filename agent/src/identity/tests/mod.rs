@@ -50,14 +50,15 @@ impl Node {
 
     fn agent(&self, keys: KeyFolder) -> Agent {
         let stop = CancellationToken::new();
-        let (join, membership) = Join::new(JoinSettings {
+        let credentials = Credentials::default();
+        let settings = JoinSettings {
             node: "node-a".parse().unwrap(),
             controller: self.address.to_string(),
             ca_file: self.file("ca.pem"),
             join_token_file: Some(self.file("token")),
             keys: keys.clone(),
-        });
-        let credentials = Credentials::default();
+        };
+        let (join, membership) = Join::new(settings, &credentials);
         let upkeep = Upkeep::new(credentials.clone(), &membership, keys, Resumption::On);
         let mut tasks = JoinSet::new();
         tasks.spawn(join.run(stop.clone()));
@@ -128,9 +129,9 @@ async fn a_controller_that_is_absent_at_first_is_waited_for() {
     let ca = std::fs::read(node.file("ca.pem")).unwrap();
     std::fs::remove_file(node.file("ca.pem")).unwrap();
     let agent = node.agent(KeyFolder::none());
-    agent.want(&[("a", WEB)], trusting(&rules));
     let node_error = || agent.membership.facts().last_error.clone().unwrap_or_default();
     until("the missing file is named", || node_error().contains("ca.pem")).await;
+    agent.want(&[("a", WEB)], trusting(&rules));
     until("the workload tells why it waits", || agent.error("a").contains("the node has no certificate")).await;
     std::fs::write(node.file("ca.pem"), ca).unwrap();
     until("the absent controller is named", || node_error().contains("refused")).await;
@@ -255,6 +256,46 @@ async fn another_trust_bundle_makes_new_credentials_of_the_same_certificates() {
     let second = agent.credentials.of(&uid("a")).unwrap();
     assert!(!Arc::ptr_eq(&first.server, &second.server), "sessions of the old bundle must end");
     assert_eq!(rules.issues.load(Ordering::Relaxed), 1);
+    agent.stop().await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn what_another_root_has_signed_is_renewed_as_soon_as_one_takes_its_place() {
+    let rules = Rules::new();
+    let node = Node::new(&rules).await;
+    let controller = Controller::start(&rules, node.address, "weft-controller").await;
+    let agent = node.agent(KeyFolder::none());
+    agent.want(&[("a", WEB)], trusting(&rules));
+    until("it is there", || agent.generation("a") == 1).await;
+    let next = Authority::new();
+    agent.want(&[("a", WEB)], trust(&[&rules.authority, &next]));
+    until("it believes both", || agent.generation("a") == 2).await;
+    assert_eq!(rules.issues.load(Ordering::Relaxed), 1, "a root that does not sign yet is no reason");
+    agent.want(&[("a", WEB)], trust(&[&next, &rules.authority]));
+    until("the workload's is new", || rules.issues.load(Ordering::Relaxed) >= 2).await;
+    until("the node's is new", || rules.renewals.load(Ordering::Relaxed) >= 1).await;
+    agent.stop().await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_was_cut_off_while_the_root_was_replaced_comes_back_by_itself() {
+    let rules = Rules::new();
+    let node = Node::new(&rules).await;
+    let controller = Controller::start(&rules, node.address, "weft-controller").await;
+    let agent = node.agent(KeyFolder::none());
+    agent.want(&[("a", WEB)], trusting(&rules));
+    until("it is there", || agent.generation("a") == 1).await;
+    controller.stop().await;
+
+    // The controller's proof is another, and it takes nothing that the former root has signed.
+    let later = Rules::new();
+    let controller = Controller::start(&later, node.address, "weft-controller").await;
+    std::fs::write(node.file("ca.pem"), later.authority.root_pem()).unwrap();
+    until("it joins by its token", || later.joins.load(Ordering::Relaxed) == 1).await;
+    agent.want(&[("a", WEB)], trusting(&later));
+    until("its workload has a certificate", || later.issues.load(Ordering::Relaxed) >= 1).await;
     agent.stop().await;
     controller.stop().await;
 }

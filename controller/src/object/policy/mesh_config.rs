@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use weft_crd::{Exclusion, FailureMode, MeshConfigSpec, MeshState, MtlsMode};
 use weft_proto::names::TrustDomain;
 use weft_proto::v1;
@@ -20,6 +21,8 @@ pub struct MeshConfig {
     pub state: MeshState,
     /// None: what the controller was started with.
     pub workload_certificate_life: Option<Duration>,
+    /// No root that is older signs.
+    pub root_made_after: Option<Timestamp>,
     pub trust_domain: Option<TrustDomain>,
     pub trust_domain_aliases: Vec<TrustDomain>,
     pub pod_ranges: Vec<IpNet>,
@@ -68,6 +71,7 @@ impl MeshConfig {
             metadata,
             state: spec.state,
             workload_certificate_life: spec.workload_certificate_life.as_deref().map(certificate_life).transpose()?,
+            root_made_after: spec.root_made_after.as_deref().map(time).transpose()?,
             trust_domain: spec.trust_domain.map(|text| trust_domain("spec.trustDomain", &text)).transpose()?,
             trust_domain_aliases: aliases
                 .map(|(index, text)| trust_domain(&format!("spec.trustDomainAliases[{index}]"), text))
@@ -105,6 +109,13 @@ fn certificate_life(text: &str) -> Result<Duration, FieldError> {
         return Ok(life);
     }
     Err(FieldError::new(path, format!("{text} is too short or too long"), "write one from 10s to 720h"))
+}
+
+fn time(text: &str) -> Result<Timestamp, FieldError> {
+    text.parse().map_err(|_| {
+        let problem = format!("{text:?} is not a time (RFC 3339)");
+        FieldError::new("spec.rootMadeAfter", problem, "write one such as 2026-11-22T10:00:00Z")
+    })
 }
 
 fn never_capture(values: &[String]) -> Result<Vec<String>, FieldError> {

@@ -1,6 +1,7 @@
 //! The role is as small as it can be: without any part of it the controller says what it lacks.
 
 use anyhow::{Context as _, Result, ensure};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
 use weft_rig::wait;
@@ -126,7 +127,8 @@ fn begin_anew(cluster: &Cluster) -> Result<()> {
     }
     // Its status says that a root existed.
     cluster.delete("MeshConfig", "", "default")?;
-    cluster.put(&objects::mesh(&["10.1.0.0/16"]))?;
+    // The root is made in a moment, and another a moment later.
+    cluster.put(&objects::mesh_with_a_root_of(Timestamp::now() + Duration::from_secs(3)))?;
     cluster.put(&objects::denial("shop", "deny", &json!({"namespaces": ["guest"]})))?;
     for object in objects::of_each_answered_kind("shop", "web") {
         let (kind, namespace, name) = objects::names(&object);

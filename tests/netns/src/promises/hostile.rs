@@ -212,7 +212,7 @@ fn hostile_preamble(scene: &Scene) -> Result<()> {
 }
 
 /// A preamble of this protocol version with these further fields, and what an agent would read after it.
-fn preamble(version: u8, further: &[u8]) -> String {
+pub fn preamble(version: u8, further: &[u8]) -> String {
     let port = faults::varint(usize::from(ECHO));
     let message = [&[1 << 3, version, 4 << 3][..], &port, &[5 << 3, OPAQUE], further].concat();
     let length = u16::try_from(message.len()).unwrap_or(u16::MAX).to_be_bytes();
