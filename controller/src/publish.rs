@@ -1,11 +1,12 @@
 //! The state of the mesh at each moment, and what differs between two of them.
 //!
 //! Invariant: a portion that did not change is the same allocation in both, so a difference costs what changed. Pure;
-//! what one agent holds is `subscription`'s, and sending is `serve`'s business.
+//! what one agent holds is `claim`'s and `subscription`'s, and sending is `serve`'s business.
 
+mod claim;
 mod subscription;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weft_proto::names::NodeName;
@@ -14,7 +15,8 @@ use weft_proto::v1::Resource;
 
 use crate::translate::{Portion, Resources};
 
-pub use subscription::Subscription;
+pub use claim::Claim;
+pub use subscription::{Messages, Subscription};
 
 /// By namespace.
 pub type Portions = BTreeMap<Arc<str>, Arc<Portion>>;
@@ -81,13 +83,10 @@ impl Published {
         snapshot_name(self.portions.values().fold(0, |sum, known| sum ^ own(&known.digests)))
     }
 
-    /// Exactly these names in these versions are what the node's agent should have.
-    fn is_all_that(&self, node: &NodeName, claimed: &HashMap<String, Vec<u8>>) -> bool {
-        let portions = || self.portions.values().map(|known| &known.portion);
-        let own = portions().filter_map(|portion| portion.nodes.get(node));
-        let all: Vec<&Resources> = portions().map(|portion| &portion.shared).chain(own).collect();
-        all.iter().map(|resources| resources.len()).sum::<usize>() == claimed.len()
-            && all.into_iter().flatten().all(|(name, resource)| claimed.get(name.as_ref()) == Some(&resource.version))
+    /// What the node's agent should hold, each name once.
+    fn of<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<Resource>)> {
+        let portions = self.portions.values().map(|known| &known.portion);
+        portions.flat_map(|portion| portion.shared.iter().chain(portion.nodes.get(node).into_iter().flatten()))
     }
 
     /// Namespaces of which agents may have something else than before.

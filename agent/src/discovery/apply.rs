@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 use weft_policy::{Policy, PolicyName};
-use weft_proto::resource::{SETTINGS, TRUST, digest};
+use weft_proto::resource::{SETTINGS, TRUST, digest, shard, shards};
 use weft_proto::v1;
 
 use super::parse::{Domains, Features, Here, NodeEnrolment, Reading, Settings, policy_name, read};
@@ -118,13 +118,22 @@ impl Resources {
         changed
     }
 
-    /// What the controller need not send again.
+    /// What the controller need not send again, as digests of its shards.
     #[must_use]
-    pub fn held(&self) -> Vec<v1::ResourceVersion> {
+    pub fn shards(&self) -> Vec<Vec<u8>> {
+        shards(self.resumable())
+    }
+
+    /// The same by name, of these shards alone.
+    #[must_use]
+    pub fn held(&self, of: &[u8]) -> Vec<v1::ResourceVersion> {
+        let held = self.resumable().filter(|(name, _)| of.contains(&shard(name)));
+        held.map(|(name, version)| v1::ResourceVersion { name: name.to_owned(), version: version.to_vec() }).collect()
+    }
+
+    fn resumable(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let resumable = self.entries.iter().filter(|(_, entry)| entry.resumable);
-        resumable
-            .map(|(name, entry)| v1::ResourceVersion { name: name.to_string(), version: entry.version.clone() })
-            .collect()
+        resumable.map(|(name, entry)| (name.as_ref(), entry.version.as_slice()))
     }
 
     /// The resources as they came, for the disk.

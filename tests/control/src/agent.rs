@@ -95,8 +95,7 @@ impl Member {
         cluster.wait_for(async {
             let channel = Box::pin(channel(root, &controller.address, Some(identity), None)).await?;
             let (requests, stream) = mpsc::channel(4);
-            let hello = Hello { protocol_version: weft_proto::PROTOCOL_VERSION, features: vec![], held: vec![] };
-            requests.send(DiscoveryRequest { kind: Some(discovery_request::Kind::Hello(hello)) }).await?;
+            requests.send(hello(vec![])).await?;
             let answers = DiscoveryClient::new(channel.clone()).stream(ReceiverStream::new(stream)).await?.into_inner();
             Ok(Agent { channel, reports: None, requests, answers, held: BTreeMap::new() })
         })
@@ -170,6 +169,12 @@ impl Agent {
     pub fn held(&self) -> &BTreeMap<String, Resource> {
         &self.held
     }
+}
+
+/// Of an agent that holds what these digests say.
+pub fn hello(shards: Vec<Vec<u8>>) -> DiscoveryRequest {
+    let hello = Hello { protocol_version: weft_proto::PROTOCOL_VERSION, features: vec![], shards };
+    DiscoveryRequest { kind: Some(discovery_request::Kind::Hello(hello)) }
 }
 
 /// The pod of this name, as agents know it.

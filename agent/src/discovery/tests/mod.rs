@@ -9,10 +9,16 @@ mod routes;
 use weft_proto::resource::{self, versioned};
 use weft_proto::v1::{self, resource::Body};
 
+use super::apply::Resources;
 use super::parse::Domains;
 
 fn domains() -> Domains {
     Domains { name: "cluster.local".parse().expect("a name"), aliases: vec!["old.local".parse().expect("a name")] }
+}
+
+/// Of every shard.
+fn held(world: &Resources) -> Vec<v1::ResourceVersion> {
+    world.held(&(0..=u8::MAX).collect::<Vec<_>>())
 }
 
 fn workload(uid: &str) -> v1::Workload {
