@@ -265,7 +265,7 @@ impl Maker {
         let conditions = conditions.map(|(key, conditions)| (key, conditions.as_slice())).collect();
         let mut policies = status::reports(&conditions, &reading.defects, &reading.broken, &reading.stand_ins);
         let published = self.mesh.published.borrow().clone();
-        status::add_refusals(&mut policies, &self.refusals, |name| published.of_any_node(name));
+        status::add_refusals(&mut policies, &self.refusals, |node, name| published.find(node, name));
         let findings: BTreeSet<Finding> = self.parts.values().flat_map(|part| part.findings.iter().cloned()).collect();
         for finding in findings.difference(&self.judged.findings) {
             tracing::warn!(object = finding.object, "{}", finding.message);

@@ -12,7 +12,7 @@ use prost::Message as _;
 use weft_proto::names::NodeName;
 use weft_proto::v1::{DiscoveryResponse, Resource};
 
-use super::{Published, differences};
+use super::{Difference, Published};
 use crate::limits;
 
 #[derive(Debug)]
@@ -36,23 +36,10 @@ impl Subscription {
     #[must_use]
     pub fn advance(&mut self, to: &Arc<Published>) -> Messages {
         let before = std::mem::replace(&mut self.held, Arc::clone(to));
-        let (mut new, mut gone) = (Vec::new(), Vec::new());
-        for namespace in to.others(&before) {
-            let (then, now) = (before.portion(&namespace), to.portion(&namespace));
-            let shared = differences(then.map(|portion| &portion.shared), now.map(|portion| &portion.shared));
-            let [then, now] = [then, now].map(|portion| portion.and_then(|portion| portion.nodes.get(&self.node)));
-            for (name, resource) in shared.into_iter().chain(differences(then, now)) {
-                match resource {
-                    Some(resource) => new.push(Arc::clone(resource)),
-                    None => gone.push(name.to_string()),
-                }
-            }
-        }
-        if !gone.is_empty() {
-            // Gone from one portion, perhaps to another.
-            let moved: HashSet<&str> = new.iter().map(|resource: &Arc<Resource>| resource.name.as_str()).collect();
-            gone.retain(|name| !moved.contains(name.as_str()));
-        }
+        let Difference { new, old } = to.since(&before, &self.node);
+        // What is gone from one portion may be in another.
+        let there: HashSet<&str> = new.iter().filter(|_| !old.is_empty()).map(|one| one.name.as_str()).collect();
+        let gone = old.iter().filter(|one| !there.contains(one.name.as_str())).map(|one| one.name.clone()).collect();
         Messages::of(new, gone)
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use weft_proto::names::NodeName;
 use weft_proto::v1::{Resource, resource::Body};
 
 use super::policy::{Aspect, PolicyReport, Reason};
@@ -15,11 +16,11 @@ use crate::object::{Key, Kind};
 pub fn add<'a>(
     all: &mut BTreeMap<Key, Vec<PolicyReport>>,
     refusals: &Refusals,
-    resource: impl Fn(&str) -> Option<&'a Resource>,
+    resource: impl Fn(&NodeName, &str) -> Option<&'a Resource>,
 ) {
     let mut messages: BTreeMap<Key, BTreeSet<String>> = BTreeMap::new();
     for ((name, version), (node, reason)) in refusals {
-        let refused = resource(name).filter(|resource| resource.version == *version);
+        let refused = resource(node, name).filter(|resource| resource.version == *version);
         for key in refused.map(made_of).unwrap_or_default() {
             messages.entry(key).or_default().insert(format!("the agent of {node} could not apply it: {reason}"));
         }
@@ -98,7 +99,7 @@ mod tests {
             let said = ("node-a".parse().unwrap(), "this agent lacks it".to_owned());
             Refusals::from([((name.to_owned(), version.to_vec()), said)])
         };
-        let find = |name: &str| (name == resource.name).then_some(&resource);
+        let find = |_: &NodeName, name: &str| (name == resource.name).then_some(&resource);
         add(&mut all, &refused("traffic/shop/other/80", &resource.version), find);
         // What was refused was the one before.
         add(&mut all, &refused("traffic/shop/web/80", b"older"), find);
