@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agents::{Agents, Refusals, Remembered, STATE_FILE};
 use crate::leader::Standing;
-use crate::object::{Capture, Key, Pod};
+use crate::object::{Capture, Pod};
 use crate::pause;
 use crate::publish::{Portions, Published};
 use crate::source::{Defect, Reading};
 use crate::state;
-use crate::status::{self, PolicyReport, StatusFolder};
+use crate::status::{self, Exceptions, Reports, StatusFolder};
 use crate::translate::{Facts, Finding, Observed, Parts, Translator};
 
 use retire::Retiring;
@@ -42,7 +42,7 @@ pub struct Mesh {
 /// What people are told about the last translation.
 #[derive(Debug, Clone, Default)]
 pub struct Told {
-    pub policies: BTreeMap<Key, Vec<PolicyReport>>,
+    pub policies: Reports,
     pub findings: BTreeSet<Finding>,
     /// How long the last translation took, in microseconds.
     pub translation_micros: u128,
@@ -261,11 +261,10 @@ impl Maker {
 
     /// Tells people what became of each object: by the last translation, and by what agents say now.
     fn report(&mut self, reading: &Reading, translation_micros: u128) {
-        let conditions = self.parts.values().flat_map(|part| &part.conditions);
-        let conditions = conditions.map(|(key, conditions)| (key, conditions.as_slice())).collect();
-        let mut policies = status::reports(&conditions, &reading.defects, &reading.broken, &reading.stand_ins);
         let published = self.mesh.published.borrow().clone();
-        status::add_refusals(&mut policies, &self.refusals, |node, name| published.find(node, name));
+        let refused = status::refused(&self.refusals, |node, name| published.find(node, name));
+        let conditions = self.parts.iter().map(|(namespace, part)| (namespace, &part.conditions));
+        let policies = self.judged.policies.next(conditions, &Exceptions::of(reading, refused));
         let findings: BTreeSet<Finding> = self.parts.values().flat_map(|part| part.findings.iter().cloned()).collect();
         for finding in findings.difference(&self.judged.findings) {
             tracing::warn!(object = finding.object, "{}", finding.message);
@@ -280,8 +279,7 @@ impl Maker {
     /// What was published stays; people are told why nothing follows.
     fn withhold(&mut self, reading: &Reading) {
         self.tell(&reading.defects);
-        let mut policies = self.judged.policies.clone();
-        policies.extend(status::reports(&BTreeMap::new(), &reading.defects, &reading.broken, &reading.stand_ins));
+        let policies = self.judged.policies.but(&Exceptions::of(reading, BTreeMap::new()));
         self.told.send_modify(|told| Arc::make_mut(told).policies = policies);
         self.answer(&reading.defects);
     }

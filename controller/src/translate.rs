@@ -28,8 +28,7 @@ use serde::Serialize;
 use weft_proto::names::{NodeName, TrustDomain, WorkloadUid};
 use weft_proto::v1::Resource;
 
-use crate::object::Key;
-use crate::status::PolicyCondition;
+use crate::status::Conditions;
 use crate::store::Objects;
 
 use world::{Mesh, Read, World};
@@ -79,7 +78,7 @@ pub struct Finding {
 #[derive(Debug, Clone, Default)]
 pub struct Part {
     pub portion: Arc<Portion>,
-    pub conditions: BTreeMap<Key, Vec<PolicyCondition>>,
+    pub conditions: Arc<Conditions>,
     pub findings: BTreeSet<Finding>,
 }
 

@@ -15,8 +15,8 @@ use super::{
     Facts, Finding, Part, Portion, Resources, authentication, authorization, routes, service, settings, traffic,
 };
 use crate::limits;
-use crate::object::{Key, Pod};
-use crate::status::PolicyCondition;
+use crate::object::Pod;
+use crate::status::Conditions;
 use crate::store::Objects;
 
 /// A part that is being made; every step adds to it.
@@ -24,7 +24,7 @@ use crate::store::Objects;
 pub struct Draft {
     shared: Resources,
     nodes: BTreeMap<NodeName, Resources>,
-    pub conditions: BTreeMap<Key, Vec<PolicyCondition>>,
+    pub conditions: Conditions,
     pub findings: BTreeSet<Finding>,
 }
 
@@ -99,7 +99,7 @@ impl Draft {
 
     fn into_part(self) -> Part {
         let Self { shared, nodes, conditions, findings } = self;
-        Part { portion: Arc::new(Portion { shared, nodes }), conditions, findings }
+        Part { portion: Arc::new(Portion { shared, nodes }), conditions: Arc::new(conditions), findings }
     }
 }
 
