@@ -24,7 +24,7 @@ use crate::publish::{Portions, Published};
 use crate::source::{Defect, Reading};
 use crate::state;
 use crate::status::{self, Exceptions, Reports, StatusFolder};
-use crate::translate::{Facts, Finding, Observed, Parts, Translator};
+use crate::translate::{Facts, Finding, Observed, Parts, Translator, Workloads};
 
 use retire::Retiring;
 
@@ -83,7 +83,8 @@ pub struct Maker {
     folder: Option<StatusFolder>,
     retiring: Retiring,
     state_file: PathBuf,
-    remembered: Remembered,
+    /// What is in the file.
+    remembered: Workloads,
     state: State,
     standing: watch::Receiver<Standing>,
     /// The first generation waits until then for agents to say what they serve. None: they were asked before.
@@ -116,7 +117,7 @@ impl Maker {
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", state_file.display())),
         };
         let agents = Agents::new(facts.lease, remembered, Instant::now());
-        let remembered = agents.remember();
+        let remembered = agents.workloads();
         let (published, published_receiver) = watch::channel(Arc::default());
         let (told, told_receiver) = watch::channel(Arc::default());
         let mesh = Mesh {
@@ -233,6 +234,7 @@ impl Maker {
         let mut portions: Portions =
             parts.iter().map(|(namespace, part)| (Arc::clone(namespace), Arc::clone(&part.portion))).collect();
         self.retiring.keep(&before, &mut portions, &reading.objects, &self.mesh.agents(), begun);
+        self.mesh.agents().set_awaited(!self.retiring.is_empty());
         if let Some(next) = before.next(portions) {
             tracing::debug!(generation = next.generation, micros = begun.elapsed().as_micros(), "published");
             self.retiring.withdrawn_at(next.generation);
@@ -240,8 +242,8 @@ impl Maker {
         }
         let micros = begun.elapsed().as_micros();
         self.parts = parts;
-        let inhabited = reading.objects.pods().filter_map(|pod| pod.node.clone()).collect();
-        self.mesh.agents().forget(&inhabited, begun);
+        let is_inhabited = |node: &_| reading.objects.pods().any(|pod| pod.node.as_ref() == Some(node));
+        self.mesh.agents().forget(is_inhabited, begun);
         self.tell(&reading.defects);
         self.report(reading, micros);
         Ok(())
@@ -300,13 +302,13 @@ impl Maker {
     }
 
     fn remember(&mut self) {
-        let remembered = self.mesh.agents().remember();
-        if remembered == self.remembered {
+        let workloads = self.mesh.agents().workloads();
+        if workloads == self.remembered {
             return;
         }
-        let written = serde_json::to_vec(&remembered).map_err(anyhow::Error::from);
+        let written = serde_json::to_vec(&Remembered::of(&workloads)).map_err(anyhow::Error::from);
         match written.and_then(|text| state::replace(&self.state_file, &text)) {
-            Ok(()) => self.remembered = remembered,
+            Ok(()) => self.remembered = workloads,
             Err(error) => tracing::warn!("cannot remember what agents reported: {error:#}"),
         }
     }

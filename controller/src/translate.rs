@@ -56,11 +56,13 @@ pub struct Agents {
     pub service_account: String,
 }
 
+/// What the agent of each node serves, as it has reported.
+pub type Workloads = BTreeMap<NodeName, Arc<BTreeSet<WorkloadUid>>>;
+
 /// What agents have said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Reported as enrolled and serving by the agent of their own node.
-    pub capable: BTreeMap<NodeName, Arc<BTreeSet<WorkloadUid>>>,
+    pub capable: Workloads,
     /// Nodes whose agent has told this very controller what it serves.
     pub spoken: BTreeSet<NodeName>,
     /// Nodes whose agent is gone for a whole lease, within the cap.

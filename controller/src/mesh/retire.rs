@@ -30,6 +30,11 @@ struct Leaving {
 
 impl Retiring {
     #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.workloads.is_empty()
+    }
+
+    #[must_use]
     pub fn next_end(&self) -> Option<Instant> {
         self.workloads.values().map(|leaving| leaving.end).min()
     }
