@@ -8,6 +8,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
+use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -128,6 +129,7 @@ impl Controller {
 
 impl Session {
     async fn send(&self, upserts: Vec<v1::Resource>, removals: &[&str], complete: bool) {
+        let upserts = upserts.into_iter().map(|resource| resource.encode_to_vec().into()).collect();
         let removals = removals.iter().map(ToString::to_string).collect();
         self.say(v1::DiscoveryResponse { upserts, removals, complete, ..v1::DiscoveryResponse::default() }).await;
     }

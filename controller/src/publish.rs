@@ -15,7 +15,7 @@ use weft_proto::names::NodeName;
 use weft_proto::resource::snapshot_name;
 use weft_proto::v1::Resource;
 
-use crate::translate::{Portion, Resources};
+use crate::translate::{Encoded, Portion, Resources};
 
 pub use claim::Claim;
 use news::{Difference, News};
@@ -74,7 +74,7 @@ impl Published {
     /// The one of this name that the node's agent should hold.
     #[must_use]
     pub fn find(&self, node: &NodeName, name: &str) -> Option<&Resource> {
-        self.sets(node).find_map(|resources| resources.get(name)).map(AsRef::as_ref)
+        self.sets(node).find_map(|resources| resources.get(name)).map(|resource| &***resource)
     }
 
     /// The name of the snapshot that an agent has when it has everything that is its.
@@ -84,7 +84,7 @@ impl Published {
     }
 
     /// What the node's agent should hold, each name once.
-    fn of(&self, node: &NodeName) -> impl Iterator<Item = (&Arc<str>, &Arc<Resource>)> {
+    fn of(&self, node: &NodeName) -> impl Iterator<Item = (&Arc<str>, &Arc<Encoded>)> {
         self.sets(node).flatten()
     }
 

@@ -8,6 +8,7 @@ mod address;
 mod authentication;
 mod authorization;
 mod calls;
+mod encoded;
 mod enrolment;
 mod part;
 mod protocol;
@@ -26,15 +27,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 use weft_proto::names::{NodeName, TrustDomain, WorkloadUid};
-use weft_proto::v1::Resource;
 
 use crate::status::Conditions;
 use crate::store::Objects;
 
+pub use encoded::Encoded;
 use world::{Mesh, Read, World};
 
 /// Resources by name.
-pub type Resources = BTreeMap<Arc<str>, Arc<Resource>>;
+pub type Resources = BTreeMap<Arc<str>, Arc<Encoded>>;
 
 /// What the controller itself knows, beside objects.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -109,9 +109,7 @@ impl World {
                 say(&requests, Kind::Held(v1::Held { resources: self.resources.held(&message.unclear) }))?;
                 continue;
             }
-            let complete =
-                change.add(message).map_err(|_| Ended::Protocol("a change is larger than this agent can hold"))?;
-            if complete {
+            if change.add(message)? {
                 self.apply(std::mem::take(&mut change));
             }
         }

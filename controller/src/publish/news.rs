@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use weft_proto::names::NodeName;
 use weft_proto::resource::digest;
-use weft_proto::v1::Resource;
 
-use crate::translate::{Portion, Resources};
+use crate::translate::{Encoded, Portion, Resources};
 
 /// What is another one, for every agent and for those of single nodes.
 #[derive(Debug, Default)]
@@ -19,8 +18,8 @@ pub struct News {
 /// Resources that are there now and were not in that version, and those that were and are not. A name may be in both.
 #[derive(Debug, Clone, Default)]
 pub struct Difference {
-    pub new: Vec<Arc<Resource>>,
-    pub old: Vec<Arc<Resource>>,
+    pub new: Vec<Arc<Encoded>>,
+    pub old: Vec<Arc<Encoded>>,
 }
 
 impl News {
@@ -64,8 +63,8 @@ impl Difference {
 }
 
 /// Of the first set, what the other one has not, or in another version.
-fn without(these: Option<&Resources>, others: Option<&Resources>) -> impl Iterator<Item = Arc<Resource>> {
-    let is_same = move |(name, resource): &(&Arc<str>, &Arc<Resource>)| {
+fn without(these: Option<&Resources>, others: Option<&Resources>) -> impl Iterator<Item = Arc<Encoded>> {
+    let is_same = move |(name, resource): &(&Arc<str>, &Arc<Encoded>)| {
         let other = others.and_then(|others| others.get(*name));
         other.is_some_and(|other| other.version == resource.version)
     };

@@ -8,12 +8,12 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::vec;
 
-use prost::Message as _;
 use weft_proto::names::NodeName;
-use weft_proto::v1::{DiscoveryResponse, Resource};
+use weft_proto::v1::DiscoveryResponse;
 
 use super::{Difference, Published};
 use crate::limits;
+use crate::translate::Encoded;
 
 #[derive(Debug)]
 pub struct Subscription {
@@ -48,20 +48,20 @@ impl Subscription {
 /// last one completes the change.
 #[derive(Debug)]
 pub struct Messages {
-    new: Peekable<vec::IntoIter<Arc<Resource>>>,
+    new: Peekable<vec::IntoIter<Arc<Encoded>>>,
     gone: Peekable<vec::IntoIter<String>>,
     is_complete: bool,
 }
 
 impl Messages {
     /// None where there is nothing to say.
-    pub(super) fn of(new: Vec<Arc<Resource>>, gone: Vec<String>) -> Self {
+    pub(super) fn of(new: Vec<Arc<Encoded>>, gone: Vec<String>) -> Self {
         let is_complete = new.is_empty() && gone.is_empty();
         Self { is_complete, ..Self::first(new, gone) }
     }
 
     /// At least one.
-    pub(super) fn first(new: Vec<Arc<Resource>>, gone: Vec<String>) -> Self {
+    pub(super) fn first(new: Vec<Arc<Encoded>>, gone: Vec<String>) -> Self {
         Self { new: new.into_iter().peekable(), gone: gone.into_iter().peekable(), is_complete: false }
     }
 }
@@ -74,8 +74,8 @@ impl Iterator for Messages {
             return None;
         }
         let (mut message, mut room) = (DiscoveryResponse::default(), Room::default());
-        while let Some(resource) = self.new.next_if(|resource| room.takes(resource.encoded_len())) {
-            message.upserts.push(Resource::clone(&resource));
+        while let Some(resource) = self.new.next_if(|resource| room.takes(resource.bytes().len())) {
+            message.upserts.push(resource.bytes().clone());
         }
         while let Some(name) = self.gone.next_if(|name| room.takes(name.len())) {
             message.removals.push(name);

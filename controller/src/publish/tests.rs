@@ -20,7 +20,7 @@ fn resource(name: &str, value: u8) -> Resource {
 
 fn resources(content: &[(u8, u8)]) -> Resources {
     let all = content.iter().map(|(name, value)| resource(&format!("r{name}"), *value));
-    all.map(|resource| (Arc::from(resource.name.as_str()), Arc::new(resource))).collect()
+    all.map(|resource| (Arc::from(resource.name.as_str()), Arc::new(resource.into()))).collect()
 }
 
 fn node() -> NodeName {
@@ -48,6 +48,7 @@ fn apply(state: &mut Held, messages: Vec<DiscoveryResponse>) {
     for (index, message) in messages.into_iter().enumerate() {
         assert_eq!(message.complete, index == last);
         for resource in message.upserts {
+            let resource = Resource::decode(resource).unwrap();
             state.insert(resource.name, resource.version);
         }
         for name in message.removals {
@@ -67,7 +68,7 @@ fn expected(published: &Published) -> Held {
 fn published(all: &Held) -> Arc<Published> {
     let shared = all.iter().map(|(name, version)| {
         let resource = Resource { name: name.clone(), version: version.clone(), ..Resource::default() };
-        (Arc::from(name.as_str()), Arc::new(resource))
+        (Arc::from(name.as_str()), Arc::new(resource.into()))
     });
     let portion = Arc::new(Portion { shared: shared.collect(), nodes: BTreeMap::new() });
     Arc::new(Published::default().next(Portions::from([(Arc::from("shop"), portion)])).unwrap())
@@ -205,7 +206,7 @@ fn what_did_not_change_is_the_same_allocation_and_no_generation() {
 }
 
 fn messages(upserts: Vec<Resource>, removals: Vec<String>) -> Vec<DiscoveryResponse> {
-    Messages::of(upserts.into_iter().map(Arc::new).collect(), removals).collect()
+    Messages::of(upserts.into_iter().map(|resource| Arc::new(resource.into())).collect(), removals).collect()
 }
 
 #[test]
@@ -225,7 +226,11 @@ fn no_message_is_larger_than_an_agent_takes() {
     let sizes = [300_000, 400_000, 300_000, 100_000, 2 << 20, 5, 700_000];
     let names = vec!["y".repeat(600_000); 3];
     let pieces = messages(sizes.into_iter().map(of).collect(), names);
-    let sent: Vec<usize> = pieces.iter().flat_map(|piece| &piece.upserts).map(|found| found.name.len()).collect();
+    let sent: Vec<usize> = pieces
+        .iter()
+        .flat_map(|piece| piece.upserts.clone())
+        .map(|found| Resource::decode(found).unwrap().name.len())
+        .collect();
     assert_eq!(sent, sizes);
     assert_eq!(pieces.iter().map(|piece| piece.removals.len()).sum::<usize>(), 3);
     for piece in &pieces {

@@ -12,7 +12,8 @@ use super::enrolment::{self, Guarded};
 use super::workload;
 use super::world::{Mesh, World};
 use super::{
-    Facts, Finding, Part, Portion, Resources, authentication, authorization, routes, service, settings, traffic,
+    Encoded, Facts, Finding, Part, Portion, Resources, authentication, authorization, routes, service, settings,
+    traffic,
 };
 use crate::limits;
 use crate::object::Pod;
@@ -57,7 +58,7 @@ pub fn of_mesh(objects: &Objects, facts: &Facts, mesh: &Mesh) -> Part {
     out.share(resource::TRUST.to_owned(), vec![], Body::Trust(settings::trust(facts)));
     for (node, body) in settings::nodes(objects) {
         let place = resource::versioned(resource::node(node.as_str()), vec![], Body::Node(body));
-        out.nodes.entry(node).or_default().insert(Arc::from(place.name.as_str()), Arc::new(place));
+        out.nodes.entry(node).or_default().insert(Arc::from(place.name.as_str()), Arc::new(place.into()));
     }
     if let Some(enforced) = &mesh.enforced {
         // To everybody: in the portions of those who enrol somebody it would be in several.
@@ -70,17 +71,17 @@ pub fn of_mesh(objects: &Objects, facts: &Facts, mesh: &Mesh) -> Part {
 impl Draft {
     pub fn share(&mut self, name: String, requires: Vec<String>, body: Body) {
         let resource = bounded(resource::versioned(name, requires, body), &mut self.findings);
-        self.shared.insert(Arc::from(resource.name.as_str()), Arc::new(resource));
+        self.shared.insert(Arc::from(resource.name.as_str()), Arc::new(resource.into()));
     }
 
-    fn enrol(&mut self, world: &World<'_>, node: &NodeName, pod: &Pod, guarded: Guarded, policies: &[Arc<Resource>]) {
+    fn enrol(&mut self, world: &World<'_>, node: &NodeName, pod: &Pod, guarded: Guarded, policies: &[Arc<Encoded>]) {
         let requires = guarded.requires();
         let names = policies.iter().map(|policy| policy.name.clone()).collect();
         let body = Body::Enrolment(guarded.enrolment(pod, names));
         let enrolment = resource::versioned(resource::enrolment(pod.uid.as_str()), requires, body);
         let enrolment = bounded(enrolment, &mut self.findings);
         let own = self.nodes.entry(node.clone()).or_default();
-        own.insert(Arc::from(enrolment.name.as_str()), Arc::new(enrolment));
+        own.insert(Arc::from(enrolment.name.as_str()), Arc::new(enrolment.into()));
         for policy in
             policies.iter().filter(|policy| world.enforced.is_none_or(|enforced| enforced.name != policy.name))
         {

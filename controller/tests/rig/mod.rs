@@ -7,6 +7,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use prost::Message as _;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value as Json;
 use time::OffsetDateTime;
@@ -329,6 +330,7 @@ impl Agent {
                 self.say(DiscoveryRequest { kind: Some(held) }).await;
             }
             for resource in answer.upserts {
+                let resource = Resource::decode(resource).unwrap();
                 upserts.push(resource.name.clone());
                 self.held.insert(resource.name.clone(), resource);
             }

@@ -407,10 +407,11 @@ pub struct ResourceVersion {
     #[prost(bytes = "vec", tag = "2")]
     pub version: ::prost::alloc::vec::Vec<u8>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DiscoveryResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub upserts: ::prost::alloc::vec::Vec<Resource>,
+    /// `Resource`s as bytes, on the wire as if they were of that type: encoded once for all agents.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub upserts: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// Names of resources that are gone.
     #[prost(string, repeated, tag = "2")]
     pub removals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,

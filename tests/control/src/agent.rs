@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail};
+use prost::Message as _;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -152,7 +153,10 @@ impl Agent {
             while !holds(&self.held) {
                 let change = self.answers.message().await.context("the stream failed")?;
                 let Some(change) = change else { bail!("the stream ended") };
-                self.held.extend(change.upserts.into_iter().map(|resource| (resource.name.clone(), resource)));
+                for resource in change.upserts {
+                    let resource = Resource::decode(resource)?;
+                    self.held.insert(resource.name.clone(), resource);
+                }
                 for name in change.removals {
                     self.held.remove(&name);
                 }

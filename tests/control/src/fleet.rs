@@ -18,8 +18,8 @@ use weft_proto::v1::discovery_client::DiscoveryClient;
 use weft_proto::v1::report_client::ReportClient;
 use weft_proto::v1::resource::Body;
 use weft_proto::v1::{
-    self, Acknowledgement, AgentReport, DiscoveryRequest, DiscoveryResponse, Enrolled, Heartbeat, ResourceVersion,
-    agent_report, discovery_request,
+    self, Acknowledgement, AgentReport, DiscoveryRequest, DiscoveryResponse, Enrolled, Heartbeat, Resource,
+    ResourceVersion, agent_report, discovery_request,
 };
 
 use crate::agent::{self, AUDIENCE};
@@ -217,7 +217,7 @@ async fn live(
                     continue;
                 }
                 let complete = change.complete;
-                take_in(change, &mut lock(&held), &mut lock(&names), &seen);
+                take_in(change, &mut lock(&held), &mut lock(&names), &seen)?;
                 if complete {
                     let snapshot = snapshot_name(lock(&held).sum);
                     let acknowledgement = Acknowledgement { snapshot, nacks: vec![] };
@@ -228,12 +228,18 @@ async fn live(
     }
 }
 
-fn take_in(change: DiscoveryResponse, held: &mut Held, names: &mut HashSet<Arc<str>>, seen: &watch::Sender<Seen>) {
-    let now = Instant::now();
+fn take_in(
+    change: DiscoveryResponse,
+    held: &mut Held,
+    names: &mut HashSet<Arc<str>>,
+    seen: &watch::Sender<Seen>,
+) -> Result<()> {
+    let (now, bytes) = (Instant::now(), change.encoded_len());
+    let upserts = change.upserts.into_iter().map(Resource::decode).collect::<Result<Vec<_>, _>>()?;
     seen.send_modify(|seen| {
-        seen.received_bytes += change.encoded_len();
+        seen.received_bytes += bytes;
         seen.complete |= change.complete;
-        for resource in &change.upserts {
+        for resource in &upserts {
             if let Some(Body::Routes(routes)) = &resource.body
                 && let Some(backend) = routes.rules.first().and_then(|rule| rule.backends.first())
             {
@@ -241,7 +247,7 @@ fn take_in(change: DiscoveryResponse, held: &mut Held, names: &mut HashSet<Arc<s
             }
         }
     });
-    for resource in change.upserts {
+    for resource in upserts {
         let name = names.get(resource.name.as_str()).cloned().unwrap_or_else(|| Arc::from(resource.name.as_str()));
         names.insert(Arc::clone(&name));
         held.hold(&name, Some(resource.version));
@@ -249,6 +255,7 @@ fn take_in(change: DiscoveryResponse, held: &mut Held, names: &mut HashSet<Arc<s
     for name in change.removals {
         held.hold(&Arc::from(name), None);
     }
+    Ok(())
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {

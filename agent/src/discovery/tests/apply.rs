@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
@@ -9,7 +10,7 @@ use weft_policy::{Action, Asked, Ground, Peer, evaluate};
 use weft_proto::resource::snapshot_version;
 use weft_proto::v1::{self, resource::Body};
 
-use super::super::apply::{Change, Resources, TooLarge};
+use super::super::apply::{Change, Resources, Unusable};
 use super::super::parse::Features;
 use super::super::snapshots::Nack;
 use super::*;
@@ -19,7 +20,7 @@ use crate::model::{Destination, Snapshot};
 fn change(messages: Vec<(Vec<v1::Resource>, &[&str])>) -> Change {
     let mut change = Change::default();
     for (upserts, removals) in messages {
-        let removals = removals.iter().map(ToString::to_string).collect();
+        let (upserts, removals) = (encoded(upserts), removals.iter().map(ToString::to_string).collect());
         change
             .add(v1::DiscoveryResponse { upserts, removals, ..v1::DiscoveryResponse::default() })
             .expect("within the bounds");
@@ -269,7 +270,14 @@ fn an_endless_change_is_refused() {
     assert_eq!(change.add(message()), Ok(false));
     assert_eq!(change.add(message()), Ok(false));
     let one_more = v1::DiscoveryResponse { removals: vec![String::new()], ..v1::DiscoveryResponse::default() };
-    assert_eq!(change.add(one_more), Err(TooLarge));
+    assert_eq!(change.add(one_more), Err(Unusable::TooLarge));
+}
+
+#[test]
+fn what_is_no_resource_is_refused() {
+    let upserts = vec![Bytes::from_static(b"\xff")];
+    let message = v1::DiscoveryResponse { upserts, ..v1::DiscoveryResponse::default() };
+    assert_eq!(Change::default().add(message), Err(Unusable::Undecodable));
 }
 
 proptest! {
@@ -294,6 +302,7 @@ proptest! {
             }
             let mut change = Change::default();
             for (upserts, removals) in messages {
+                let upserts = encoded(upserts);
                 change.add(v1::DiscoveryResponse { upserts, removals, ..v1::DiscoveryResponse::default() }).expect("within the bounds");
             }
             world.fold(change);

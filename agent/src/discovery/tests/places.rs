@@ -46,7 +46,7 @@ fn node(name: &str, zone: &str) -> Body {
 
 fn change(bodies: Vec<Body>, removals: &[&str]) -> Change {
     let mut change = Change::default();
-    let upserts = bodies.into_iter().map(resource).collect();
+    let upserts = encoded(bodies.into_iter().map(resource).collect());
     let removals = removals.iter().map(ToString::to_string).collect();
     change
         .add(v1::DiscoveryResponse { upserts, removals, complete: true, ..v1::DiscoveryResponse::default() })
