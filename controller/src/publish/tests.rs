@@ -37,10 +37,10 @@ fn subscribe(held: &mut Held, published: &Arc<Published>) -> (Subscription, usiz
     let asked = pairs(held).filter(|(name, _)| claim.unclear().contains(&shard(name)));
     let named: Vec<_> =
         asked.map(|(name, version)| ResourceVersion { name: name.to_owned(), version: version.to_vec() }).collect();
-    let names = named.len();
+    let count = named.len();
     let (subscription, messages) = claim.settle(named);
     apply(held, messages.collect());
-    (subscription, names)
+    (subscription, count)
 }
 
 fn apply(state: &mut Held, messages: Vec<DiscoveryResponse>) {
