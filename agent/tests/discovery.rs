@@ -8,6 +8,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
+use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -18,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 use weft_agent::discovery::{Enrolled, Link, Reporter, Snapshots, State};
-use weft_proto::resource::{SETTINGS, snapshot_version, versioned, workload};
+use weft_proto::resource::{SETTINGS, shard, shards, snapshot_version, versioned, workload};
 use weft_proto::v1::agent_report::Kind;
+use weft_proto::v1::discovery_request::Kind as Asked;
 use weft_proto::v1::discovery_server::{Discovery, DiscoveryServer};
 use weft_proto::v1::report_server::{Report, ReportServer};
 use weft_proto::v1::{self, resource::Body};
@@ -32,6 +34,7 @@ type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// One Discovery stream, in the test's hands.
 struct Session {
     hello: v1::Hello,
+    requests: Streaming<v1::DiscoveryRequest>,
     responses: mpsc::Sender<Result<v1::DiscoveryResponse, Status>>,
 }
 
@@ -54,12 +57,12 @@ impl Discovery for Protocol {
         &self,
         request: Request<Streaming<v1::DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
-        let first = request.into_inner().message().await?.and_then(|request| request.kind);
-        let Some(v1::discovery_request::Kind::Hello(hello)) = first else {
+        let mut requests = request.into_inner();
+        let Some(Asked::Hello(hello)) = requests.message().await?.and_then(|request| request.kind) else {
             return Err(Status::invalid_argument("no hello"));
         };
         let (responses, receiver) = mpsc::channel(16);
-        let _ = self.sessions.send(Session { hello, responses }).await;
+        let _ = self.sessions.send(Session { hello, requests, responses }).await;
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
@@ -126,12 +129,28 @@ impl Controller {
 
 impl Session {
     async fn send(&self, upserts: Vec<v1::Resource>, removals: &[&str], complete: bool) {
+        let upserts = upserts.into_iter().map(|resource| resource.encode_to_vec().into()).collect();
         let removals = removals.iter().map(ToString::to_string).collect();
-        self.responses.send(Ok(v1::DiscoveryResponse { upserts, removals, complete })).await.expect("heard");
+        self.say(v1::DiscoveryResponse { upserts, removals, complete, ..v1::DiscoveryResponse::default() }).await;
     }
 
-    fn held(&self) -> Vec<&str> {
-        self.hello.held.iter().map(|held| held.name.as_str()).collect()
+    async fn say(&self, response: v1::DiscoveryResponse) {
+        self.responses.send(Ok(response)).await.expect("heard");
+    }
+
+    /// What the agent names of these shards.
+    async fn asks(&mut self, unclear: &[u8]) -> Vec<v1::ResourceVersion> {
+        self.say(v1::DiscoveryResponse { unclear: unclear.to_vec(), ..v1::DiscoveryResponse::default() }).await;
+        let answer = within(self.requests.message()).await.expect("a stream").expect("an answer");
+        let Some(Asked::Held(held)) = answer.kind else { panic!("{answer:?}") };
+        held.resources
+    }
+
+    /// What the agent names when it is asked for everything, which is also what its hello was about.
+    async fn held(&mut self) -> Vec<String> {
+        let held = self.asks(&(0..=u8::MAX).collect::<Vec<_>>()).await;
+        assert_eq!(self.hello.shards, shards(held.iter().map(|held| (held.name.as_str(), held.version.as_slice()))));
+        held.into_iter().map(|held| held.name).collect()
     }
 }
 
@@ -235,17 +254,18 @@ async fn a_broken_stream_is_resumed_from_what_is_held() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut controller = Controller::start().await;
     let agent = Agent::start(folder.path(), Some(controller.channel()));
-    let first = controller.session().await;
-    assert_eq!(first.held(), [""; 0]);
+    let mut first = controller.session().await;
+    assert_eq!(first.held().await, [""; 0]);
     assert_eq!(first.hello.protocol_version, weft_proto::PROTOCOL_VERSION);
     first.send(vec![settings(), pod("a", &[])], &[], false).await;
     first.send(vec![pod("b", &[])], &[], true).await;
     agent.knows(&["a", "b"]).await;
     drop(first);
 
-    let second = controller.session().await;
-    assert_eq!(second.held(), ["settings", "workload/a", "workload/b"]);
-    assert_eq!(second.hello.held[1].version, pod("a", &[]).version);
+    let mut second = controller.session().await;
+    assert_eq!(second.held().await, ["settings", "workload/a", "workload/b"]);
+    let of_one = second.asks(&[shard("workload/a")]).await;
+    assert_eq!(of_one, [v1::ResourceVersion { name: workload("a"), version: pod("a", &[]).version }]);
     second.send(vec![pod("c", &[])], &["workload/a"], true).await;
     agent.knows(&["b", "c"]).await;
     let all = [settings(), pod("b", &[]), pod("c", &[])];
@@ -264,8 +284,8 @@ async fn half_a_change_is_no_change() {
     agent.knows(&["a"]).await;
     first.send(vec![pod("b", &[])], &["workload/a"], false).await;
     drop(first);
-    let second = controller.session().await;
-    assert_eq!(second.held(), ["settings", "workload/a"]);
+    let mut second = controller.session().await;
+    assert_eq!(second.held().await, ["settings", "workload/a"]);
     agent.knows(&["a"]).await;
     // The next stream begins with a change of its own.
     second.send(vec![pod("c", &[])], &[], true).await;
@@ -295,8 +315,8 @@ async fn an_agent_goes_on_with_the_snapshot_on_disk() {
     assert!(!again.snapshots.applied().borrow().confirmed);
 
     let mut controller = Controller::on(TcpListener::bind(address).await.expect("the same port"));
-    let session = controller.session().await;
-    assert_eq!(session.held(), ["settings", "workload/a", "workload/b"]);
+    let mut session = controller.session().await;
+    assert_eq!(session.held().await, ["settings", "workload/a", "workload/b"]);
     again.is_linked(|link| link.connected).await;
     session.send(vec![], &[], true).await;
     let mut applied = again.snapshots.applied();
@@ -327,8 +347,8 @@ async fn a_damaged_snapshot_is_refused_and_asked_for_anew() {
     let mut controller = Controller::start().await;
     let agent = Agent::start(folder.path(), Some(controller.channel()));
     assert!(!agent.snapshots.current().version.is_known());
-    let session = controller.session().await;
-    assert_eq!(session.held(), [""; 0]);
+    let mut session = controller.session().await;
+    assert_eq!(session.held().await, [""; 0]);
     session.send(vec![settings(), pod("a", &[])], &[], true).await;
     agent.knows(&["a"]).await;
     agent.stop().await;

@@ -13,7 +13,7 @@ use weft_proto::v1;
 
 use crate::limits;
 use crate::text::shortened;
-use crate::translate::Observed;
+use crate::translate::{Observed, Workloads};
 
 /// Remembers, over a restart, which workloads their agents had reported.
 pub const STATE_FILE: &str = "agents.json";
@@ -28,6 +28,8 @@ pub struct Agents {
     marked: BTreeSet<NodeName>,
     /// Nobody may speak to this controller now, so nobody's silence says anything.
     suspended: bool,
+    /// Something waits for acknowledgements; at other times they are no news.
+    awaited: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -71,6 +73,14 @@ pub type Refusals = BTreeMap<(String, Vec<u8>), (NodeName, String)>;
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remembered {
     nodes: BTreeMap<String, Vec<String>>,
+}
+
+impl Remembered {
+    #[must_use]
+    pub fn of(workloads: &Workloads) -> Self {
+        let texts = |uids: &BTreeSet<WorkloadUid>| uids.iter().map(ToString::to_string).collect();
+        Self { nodes: workloads.iter().map(|(node, uids)| (node.to_string(), texts(uids))).collect() }
+    }
 }
 
 impl Agent {
@@ -138,7 +148,7 @@ impl Agents {
             let workloads = Arc::new(uids.iter().filter_map(|uid| uid.parse().ok()).collect());
             nodes.insert(node, Agent { remembered: true, workloads, ..Agent::new(now) });
         }
-        Self { lease, nodes, marked: BTreeSet::new(), suspended: false }
+        Self { lease, nodes, marked: BTreeSet::new(), suspended: false, awaited: false }
     }
 
     /// Silence counts from now on: nobody could speak to us before.
@@ -166,9 +176,13 @@ impl Agents {
     }
 
     #[must_use]
-    pub fn remember(&self) -> Remembered {
-        let texts = |agent: &Agent| agent.workloads.iter().map(ToString::to_string).collect();
-        Remembered { nodes: self.nodes.iter().map(|(node, agent)| (node.to_string(), texts(agent))).collect() }
+    pub fn workloads(&self) -> Workloads {
+        self.nodes.iter().map(|(node, agent)| (node.clone(), Arc::clone(&agent.workloads))).collect()
+    }
+
+    /// From now on acknowledgements are news, or are not.
+    pub fn set_awaited(&mut self, awaited: bool) {
+        self.awaited = awaited;
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&NodeName, &Agent)> {
@@ -237,14 +251,14 @@ impl Agents {
                 agent.nacks = nacks;
                 let before = agent.acknowledged;
                 agent.reckon();
-                changed |= agent.acknowledged != before;
+                changed |= self.awaited && agent.acknowledged != before;
             }
         }
         Ok(changed)
     }
 
     /// The agent's stream has sent everything up to `generation`; the agent will name that `snapshot`.
-    /// True if it had acknowledged the same content before.
+    /// True if it had acknowledged the same content before, and that is news.
     pub fn offer(&mut self, node: &NodeName, snapshot: String, generation: u64, now: Instant) -> bool {
         if !self.nodes.contains_key(node) && self.nodes.len() >= limits::NODES {
             return false;
@@ -257,7 +271,7 @@ impl Agents {
         }
         let before = agent.acknowledged;
         agent.reckon();
-        agent.acknowledged != before
+        self.awaited && agent.acknowledged != before
     }
 
     /// Every agent with a live lease decides on `generation` or a later one.
@@ -283,7 +297,7 @@ impl Agents {
             self.marked = gone;
         }
         Observed {
-            capable: self.nodes.iter().map(|(node, agent)| (node.clone(), Arc::clone(&agent.workloads))).collect(),
+            capable: self.workloads(),
             spoken: self.nodes.iter().filter(|(_, agent)| agent.spoken).map(|(node, _)| node.clone()).collect(),
             gone: self.marked.clone(),
         }
@@ -311,9 +325,9 @@ impl Agents {
     }
 
     /// Drops nodes that are gone and have no pods left, so that they no longer count as nodes of the mesh.
-    pub fn forget(&mut self, inhabited: &BTreeSet<NodeName>, now: Instant) {
+    pub fn forget(&mut self, is_inhabited: impl Fn(&NodeName) -> bool, now: Instant) {
         let lease = self.lease;
-        self.nodes.retain(|node, agent| inhabited.contains(node) || now.duration_since(agent.heard) < lease);
+        self.nodes.retain(|node, agent| now.duration_since(agent.heard) < lease || is_inhabited(node));
         self.marked.retain(|node| self.nodes.contains_key(node));
     }
 }

@@ -93,20 +93,20 @@ pub const SERVICES_PER_CALLER: usize = 256;
 pub const CALLERS_TOLD: usize = 3;
 /// Messages that wait for one agent's connection. What waits beyond is made when there is room: the latest wins.
 pub const MESSAGES_IN_FLIGHT: usize = 2;
-/// Names that an agent may claim to hold already: ten times a mesh of 10,000 pods.
+/// Names that an agent may say that it holds: ten times a mesh of 10,000 pods.
 pub const HELD_RESOURCES: usize = 200_000;
-/// The first message of a stream must come this soon.
+/// The first message of a stream must come this soon, and so must what an agent holds once it is asked for.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// Agents that say at once what they hold: 16 times 4 MiB, decoded, of a mesh of 10,000 pods.
+/// Agents that say at once what they hold: 16 times 4 MiB, decoded, of a mesh of 10,000 pods of which everything differs.
 pub const HELLOS: usize = 16;
-/// Bytes that wait unread of one stream and of one connection: agents say little but for their Hello, which may take a turn.
-/// Large enough that a Hello takes a few round trips.
+/// Bytes that wait unread of one stream and of one connection: agents say little but for what they hold, if that is another
+/// mesh. Large enough that this takes a few round trips.
 pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 pub const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// A stream ends after a time between these two, so that agents spread over replicas and read a renewed trust in us.
 pub const STREAM_AGE_MINIMUM: Duration = Duration::from_mins(30);
 pub const STREAM_AGE_MAXIMUM: Duration = Duration::from_hours(1);
-/// One message from an agent: a Hello with [`HELD_RESOURCES`] names of 60 bytes fits.
+/// One message from an agent: [`HELD_RESOURCES`] names of 60 bytes with their versions fit.
 pub const AGENT_MESSAGE_BYTES: usize = 32 << 20;
 
 /// Nodes that may report: the size of the largest Kubernetes clusters.

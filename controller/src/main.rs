@@ -15,6 +15,10 @@ use weft_controller::config::{Command, Config, CreateToken, LogFormat, Serve, To
 use weft_controller::token::Tokens;
 use weft_controller::{app, limits, state};
 
+/// Whatever all agents bring at once is given back: the C library's keeps it as holes among what lives.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let config = Config::parse();
     let outcome = log(&config).and_then(|()| match config.command {

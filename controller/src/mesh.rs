@@ -19,13 +19,13 @@ use tokio_util::sync::CancellationToken;
 use crate::agents::{Agents, Refusals, Remembered, STATE_FILE};
 use crate::ca::Held;
 use crate::leader::Standing;
-use crate::object::{Capture, Key, Pod};
+use crate::object::{Capture, Pod};
 use crate::pause;
 use crate::publish::{Portions, Published};
 use crate::source::{Defect, Reading};
 use crate::state;
-use crate::status::{self, PolicyReport, StatusFolder};
-use crate::translate::{Facts, Finding, Observed, Parts, Translator};
+use crate::status::{self, Exceptions, Reports, StatusFolder};
+use crate::translate::{Facts, Finding, Observed, Parts, Translator, Workloads};
 
 use retire::Retiring;
 
@@ -43,7 +43,7 @@ pub struct Mesh {
 /// What people are told about the last translation.
 #[derive(Debug, Clone, Default)]
 pub struct Told {
-    pub policies: BTreeMap<Key, Vec<PolicyReport>>,
+    pub policies: Reports,
     pub findings: BTreeSet<Finding>,
     /// How long the last translation took, in microseconds.
     pub translation_micros: u128,
@@ -87,7 +87,8 @@ pub struct Maker {
     folder: Option<StatusFolder>,
     retiring: Retiring,
     state_file: PathBuf,
-    remembered: Remembered,
+    /// What is in the file.
+    remembered: Workloads,
     state: State,
     followed: Followed,
     /// The first generation waits until then for agents to say what they serve. None: they were asked before.
@@ -120,7 +121,7 @@ impl Maker {
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", state_file.display())),
         };
         let agents = Agents::new(facts.lease, remembered, Instant::now());
-        let remembered = agents.remember();
+        let remembered = agents.workloads();
         let (published, published_receiver) = watch::channel(Arc::default());
         let (told, told_receiver) = watch::channel(Arc::default());
         let mesh = Mesh {
@@ -252,6 +253,7 @@ impl Maker {
         let mut portions: Portions =
             parts.iter().map(|(namespace, part)| (Arc::clone(namespace), Arc::clone(&part.portion))).collect();
         self.retiring.keep(&before, &mut portions, &reading.objects, &self.mesh.agents(), begun);
+        self.mesh.agents().set_awaited(!self.retiring.is_empty());
         if let Some(next) = before.next(portions) {
             tracing::debug!(generation = next.generation, micros = begun.elapsed().as_micros(), "published");
             self.retiring.withdrawn_at(next.generation);
@@ -259,8 +261,8 @@ impl Maker {
         }
         let micros = begun.elapsed().as_micros();
         self.parts = parts;
-        let inhabited = reading.objects.pods().filter_map(|pod| pod.node.clone()).collect();
-        self.mesh.agents().forget(&inhabited, begun);
+        let is_inhabited = |node: &_| reading.objects.pods().any(|pod| pod.node.as_ref() == Some(node));
+        self.mesh.agents().forget(is_inhabited, begun);
         self.tell(&reading.defects);
         self.report(reading, micros);
         Ok(())
@@ -280,11 +282,10 @@ impl Maker {
 
     /// Tells people what became of each object: by the last translation, and by what agents say now.
     fn report(&mut self, reading: &Reading, translation_micros: u128) {
-        let conditions = self.parts.values().flat_map(|part| &part.conditions);
-        let conditions = conditions.map(|(key, conditions)| (key, conditions.as_slice())).collect();
-        let mut policies = status::reports(&conditions, &reading.defects, &reading.broken, &reading.stand_ins);
         let published = self.mesh.published.borrow().clone();
-        status::add_refusals(&mut policies, &self.refusals, |name| published.of_any_node(name));
+        let refused = status::refused(&self.refusals, |node, name| published.find(node, name));
+        let conditions = self.parts.iter().map(|(namespace, part)| (namespace, &part.conditions));
+        let policies = self.judged.policies.next(conditions, &Exceptions::of(reading, refused));
         let findings: BTreeSet<Finding> = self.parts.values().flat_map(|part| part.findings.iter().cloned()).collect();
         for finding in findings.difference(&self.judged.findings) {
             tracing::warn!(object = finding.object, "{}", finding.message);
@@ -299,8 +300,7 @@ impl Maker {
     /// What was published stays; people are told why nothing follows.
     fn withhold(&mut self, reading: &Reading) {
         self.tell(&reading.defects);
-        let mut policies = self.judged.policies.clone();
-        policies.extend(status::reports(&BTreeMap::new(), &reading.defects, &reading.broken, &reading.stand_ins));
+        let policies = self.judged.policies.but(&Exceptions::of(reading, BTreeMap::new()));
         self.told.send_modify(|told| Arc::make_mut(told).policies = policies);
         self.answer(&reading.defects);
     }
@@ -321,13 +321,13 @@ impl Maker {
     }
 
     fn remember(&mut self) {
-        let remembered = self.mesh.agents().remember();
-        if remembered == self.remembered {
+        let workloads = self.mesh.agents().workloads();
+        if workloads == self.remembered {
             return;
         }
-        let written = serde_json::to_vec(&remembered).map_err(anyhow::Error::from);
+        let written = serde_json::to_vec(&Remembered::of(&workloads)).map_err(anyhow::Error::from);
         match written.and_then(|text| state::replace(&self.state_file, &text)) {
-            Ok(()) => self.remembered = remembered,
+            Ok(()) => self.remembered = workloads,
             Err(error) => tracing::warn!("cannot remember what agents reported: {error:#}"),
         }
     }

@@ -1,139 +1,137 @@
 //! The state of the mesh at each moment, and what differs between two of them.
 //!
 //! Invariant: a portion that did not change is the same allocation in both, so a difference costs what changed. Pure;
-//! what one agent holds is `subscription`'s, and sending is `serve`'s business.
+//! what one agent holds is `claim`'s and `subscription`'s, and sending is `serve`'s business.
 
+mod claim;
+mod news;
 mod subscription;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::sync::Arc;
 
 use weft_proto::names::NodeName;
-use weft_proto::resource::{digest, snapshot_name};
+use weft_proto::resource::snapshot_name;
 use weft_proto::v1::Resource;
 
-use crate::translate::{Portion, Resources};
+use crate::translate::{Encoded, Portion, Resources};
 
-pub use subscription::Subscription;
+pub use claim::Claim;
+use news::{Difference, News};
+pub use subscription::{Messages, Subscription};
 
 /// By namespace.
 pub type Portions = BTreeMap<Arc<str>, Arc<Portion>>;
 
 /// The state of the mesh at one generation. Generation 0 is before the first translation.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Published {
     pub generation: u64,
-    portions: BTreeMap<Arc<str>, Known>,
-}
-
-#[derive(Debug, Clone)]
-struct Known {
-    portion: Arc<Portion>,
-    digests: Arc<Digests>,
+    portions: Portions,
+    digests: Digests,
+    /// Since the generation before, where nearly every agent comes from: looked for once, and not by each of them.
+    news: News,
 }
 
 /// Exclusive-or of the digests of resources (see `weft_proto::resource`).
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 struct Digests {
     shared: u64,
     nodes: BTreeMap<NodeName, u64>,
 }
 
-/// A name that differs, and what it is now.
-pub type Difference<'a> = (&'a Arc<str>, Option<&'a Arc<Resource>>);
-
 impl Published {
     /// The next generation, or None if nothing differs (and there was one before).
     #[must_use]
-    pub fn next(&self, portions: Portions) -> Option<Self> {
-        let mut differs = self.generation == 0 || self.portions.len() != portions.len();
-        let mut next = Self { generation: self.generation + 1, portions: BTreeMap::new() };
-        for (namespace, portion) in portions {
-            let known = self.portions.get(&namespace).filter(|known| is_same(&known.portion, &portion)).cloned();
-            differs |= known.is_none();
-            next.portions.insert(namespace, known.unwrap_or_else(|| Known::new(portion)));
+    pub fn next(&self, mut portions: Portions) -> Option<Self> {
+        let mut news = News::default();
+        let mut differs = self.generation == 0;
+        for namespace in self.others(&portions) {
+            let (before, now) = (self.portion(&namespace), portions.get(&namespace));
+            let is_other = news.add(before.map(AsRef::as_ref), now.map(AsRef::as_ref));
+            differs |= is_other;
+            if let Some(before) = before.filter(|_| !is_other && now.is_some()) {
+                portions.insert(namespace, Arc::clone(before));
+            }
         }
-        differs.then_some(next)
+        if !differs {
+            return None;
+        }
+        let digests = self.digests.with(&news);
+        Some(Self { generation: self.generation + 1, portions, digests, news })
     }
 
     #[must_use]
     pub fn portion(&self, namespace: &str) -> Option<&Arc<Portion>> {
-        self.portions.get(namespace).map(|known| &known.portion)
+        self.portions.get(namespace)
     }
 
     pub fn portions(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Portion>)> {
-        self.portions.iter().map(|(namespace, known)| (namespace, &known.portion))
+        self.portions.iter()
     }
 
-    /// Where several nodes have one of this name, one of them.
+    /// The one of this name that the node's agent should hold.
     #[must_use]
-    pub fn of_any_node(&self, name: &str) -> Option<&Resource> {
-        let all = || self.portions.values().map(|known| &known.portion);
-        let shared = all().find_map(|portion| portion.shared.get(name));
-        let own = || all().flat_map(|portion| portion.nodes.values()).find_map(|resources| resources.get(name));
-        shared.or_else(own).map(AsRef::as_ref)
+    pub fn find(&self, node: &NodeName, name: &str) -> Option<&Resource> {
+        self.sets(node).find_map(|resources| resources.get(name)).map(|resource| &***resource)
     }
 
     /// The name of the snapshot that an agent has when it has everything that is its.
     #[must_use]
     pub fn snapshot(&self, node: &NodeName) -> String {
-        let own = |digests: &Digests| digests.shared ^ digests.nodes.get(node).copied().unwrap_or_default();
-        snapshot_name(self.portions.values().fold(0, |sum, known| sum ^ own(&known.digests)))
+        snapshot_name(self.digests.shared ^ self.digests.nodes.get(node).copied().unwrap_or_default())
     }
 
-    /// Exactly these names in these versions are what the node's agent should have.
-    fn is_all_that(&self, node: &NodeName, claimed: &HashMap<String, Vec<u8>>) -> bool {
-        let portions = || self.portions.values().map(|known| &known.portion);
-        let own = portions().filter_map(|portion| portion.nodes.get(node));
-        let all: Vec<&Resources> = portions().map(|portion| &portion.shared).chain(own).collect();
-        all.iter().map(|resources| resources.len()).sum::<usize>() == claimed.len()
-            && all.into_iter().flatten().all(|(name, resource)| claimed.get(name.as_ref()) == Some(&resource.version))
+    /// What the node's agent should hold, each name once.
+    fn of(&self, node: &NodeName) -> impl Iterator<Item = (&Arc<str>, &Arc<Encoded>)> {
+        self.sets(node).flatten()
     }
 
-    /// Namespaces of which agents may have something else than before.
-    fn others(&self, before: &Self) -> Vec<Arc<str>> {
-        let names: BTreeSet<&Arc<str>> = self.portions.keys().chain(before.portions.keys()).collect();
-        let is_other = |name: &&&Arc<str>| match (self.portion(name), before.portion(name)) {
-            (Some(now), Some(then)) => !Arc::ptr_eq(now, then),
+    fn sets(&self, node: &NodeName) -> impl Iterator<Item = &Resources> {
+        self.portions.values().flat_map(move |portion| iter::once(&portion.shared).chain(portion.nodes.get(node)))
+    }
+
+    /// What differs for the node's agent, if it has its part of `before`.
+    fn since(&self, before: &Self, node: &NodeName) -> Difference {
+        let mut all = Difference::default();
+        if self.generation == before.generation + 1 {
+            all.extend(&self.news.shared);
+            if let Some(own) = self.news.nodes.get(node) {
+                all.extend(own);
+            }
+            return all;
+        }
+        for namespace in before.others(&self.portions) {
+            let [then, now] = [before, self].map(|state| state.portion(&namespace));
+            all.add(then.map(|portion| &portion.shared), now.map(|portion| &portion.shared));
+            let [then, now] = [then, now].map(|portion| portion.and_then(|portion| portion.nodes.get(node)));
+            all.add(then, now);
+        }
+        all
+    }
+
+    /// Namespaces that may be other ones in these portions.
+    fn others(&self, portions: &Portions) -> Vec<Arc<str>> {
+        let names: BTreeSet<&Arc<str>> = self.portions.keys().chain(portions.keys()).collect();
+        let is_other = |name: &&Arc<str>| match (self.portion(name), portions.get(*name)) {
+            (Some(then), Some(now)) => !Arc::ptr_eq(then, now),
             _ => true,
         };
-        names.iter().filter(is_other).map(|name| Arc::clone(name)).collect()
-    }
-}
-
-impl Known {
-    fn new(portion: Arc<Portion>) -> Self {
-        Self { digests: Arc::new(Digests::of(&portion)), portion }
+        names.into_iter().filter(is_other).cloned().collect()
     }
 }
 
 impl Digests {
-    fn of(portion: &Portion) -> Self {
-        let all = |resources: &Resources| {
-            resources.iter().fold(0, |sum, (name, resource)| sum ^ digest(name, &resource.version))
-        };
-        let nodes = portion.nodes.iter().map(|(node, own)| (node.clone(), all(own))).collect();
-        Self { shared: all(&portion.shared), nodes }
+    fn with(&self, news: &News) -> Self {
+        let mut next = self.clone();
+        next.shared ^= news.shared.digest();
+        for (node, difference) in &news.nodes {
+            *next.nodes.entry(node.clone()).or_default() ^= difference.digest();
+        }
+        next.nodes.retain(|_, digest| *digest != 0);
+        next
     }
-}
-
-fn is_same(one: &Arc<Portion>, other: &Arc<Portion>) -> bool {
-    let same = |one: &Resources, other: &Resources| differences(Some(one), Some(other)).is_empty();
-    Arc::ptr_eq(one, other)
-        || (one.nodes.keys().eq(other.nodes.keys())
-            && same(&one.shared, &other.shared)
-            && one.nodes.iter().all(|(node, own)| other.nodes.get(node).is_some_and(|known| same(own, known))))
-}
-
-/// What is new or another one in `now`, and what is not in it any more.
-fn differences<'a>(before: Option<&'a Resources>, now: Option<&'a Resources>) -> Vec<Difference<'a>> {
-    let known = |resources: Option<&'a Resources>, name: &str| resources.and_then(|resources| resources.get(name));
-    let is_new = |(name, resource): &(&Arc<str>, &Arc<Resource>)| {
-        known(before, name).is_none_or(|known| known.version != resource.version)
-    };
-    let new = now.into_iter().flatten().filter(is_new).map(|(name, resource)| (name, Some(resource)));
-    let gone = before.into_iter().flat_map(BTreeMap::keys).filter(|name| known(now, name).is_none());
-    new.chain(gone.map(|name| (name, None))).collect()
 }
 
 #[cfg(test)]

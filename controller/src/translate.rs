@@ -8,6 +8,7 @@ mod address;
 mod authentication;
 mod authorization;
 mod calls;
+mod encoded;
 mod enrolment;
 mod part;
 mod protocol;
@@ -26,16 +27,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 use weft_proto::names::{NodeName, TrustDomain, WorkloadUid};
-use weft_proto::v1::Resource;
 
-use crate::object::Key;
-use crate::status::PolicyCondition;
+use crate::status::Conditions;
 use crate::store::Objects;
 
+pub use encoded::Encoded;
 use world::{Mesh, Read, World};
 
 /// Resources by name.
-pub type Resources = BTreeMap<Arc<str>, Arc<Resource>>;
+pub type Resources = BTreeMap<Arc<str>, Arc<Encoded>>;
 
 /// What the controller itself knows, beside objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,11 +57,13 @@ pub struct Agents {
     pub service_account: String,
 }
 
+/// What the agent of each node serves, as it has reported.
+pub type Workloads = BTreeMap<NodeName, Arc<BTreeSet<WorkloadUid>>>;
+
 /// What agents have said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Reported as enrolled and serving by the agent of their own node.
-    pub capable: BTreeMap<NodeName, Arc<BTreeSet<WorkloadUid>>>,
+    pub capable: Workloads,
     /// Nodes whose agent has told this very controller what it serves.
     pub spoken: BTreeSet<NodeName>,
     /// Nodes whose agent is gone for a whole lease, within the cap.
@@ -79,7 +81,7 @@ pub struct Finding {
 #[derive(Debug, Clone, Default)]
 pub struct Part {
     pub portion: Arc<Portion>,
-    pub conditions: BTreeMap<Key, Vec<PolicyCondition>>,
+    pub conditions: Arc<Conditions>,
     pub findings: BTreeSet<Finding>,
 }
 

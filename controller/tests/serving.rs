@@ -10,7 +10,7 @@ use rig::{Controller, Key, pod};
 use tonic::Code;
 use weft_proto::v1::agent_report::Kind;
 use weft_proto::v1::resource::Body;
-use weft_proto::v1::{Acknowledgement, Enrolled, Nack};
+use weft_proto::v1::{Acknowledgement, Enrolled, Nack, ResourceVersion};
 
 const LEASE: Duration = Duration::from_secs(2);
 
@@ -141,6 +141,29 @@ async fn an_agent_receives_its_node_then_differences_and_resumes_by_hash() {
     assert_eq!(resumed.change().await, (vec![], vec!["workload/db".to_owned()]));
     let mut behind = controller.discover(Some(&node), agent.versions()).await.unwrap();
     assert_eq!(behind.change().await, (vec![], vec!["workload/db".to_owned()]), "a removal was missed while away");
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_names_what_differs_and_drops_what_nobody_knows() {
+    let controller = Controller::start(&mesh(), LEASE).await;
+    let node = controller.join("one").await;
+    let mut agent = controller.discover(Some(&node), vec![]).await.unwrap();
+    agent.change().await;
+    assert_eq!(agent.asked, [""; 0], "whoever holds nothing has nothing to name");
+    let right = agent.versions();
+    let ghost = ResourceVersion { name: "workload/ghost".to_owned(), version: vec![1; 16] };
+    let mut held = [right.as_slice(), &[ghost]].concat();
+    held.iter_mut().find(|held| held.name == "workload/db").expect("it is there").version[0] ^= 1;
+    let mut returned = controller.discover(Some(&node), held.clone()).await.unwrap();
+    assert_eq!(returned.change().await, (vec!["workload/db".to_owned()], vec!["workload/ghost".to_owned()]));
+    assert_eq!(returned.asked, ["workload/db", "workload/ghost"], "what is right was asked for as well");
+    assert_eq!(returned.versions(), right);
+
+    let mut deaf = controller.discover(Some(&node), held).await.unwrap();
+    deaf.misunderstand().await;
+    let refused = deaf.refusal().await;
+    assert!(refused.code() == Code::InvalidArgument && refused.message().contains("must be a Held"), "{refused}");
     controller.stop().await;
 }
 

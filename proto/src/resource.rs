@@ -8,6 +8,11 @@ use crate::v1::{Resource, resource::Body};
 /// Bytes of SHA-256 that make a version: 128 bits, so that two contents never share one by chance.
 pub const VERSION_LENGTH: usize = 16;
 
+/// In so many parts an agent says what it holds: one that differs costs the names of some 80 resources in 20,000.
+pub const SHARDS: usize = 256;
+/// Bytes of the digest of a shard that is not empty: a whole SHA-256, so that nobody finds two sets that have the same.
+pub const SHARD_DIGEST_LENGTH: usize = 32;
+
 /// The resource named `settings`: one per mesh.
 pub const SETTINGS: &str = "settings";
 /// The resource named `trust`: one per mesh.
@@ -94,6 +99,36 @@ pub fn snapshot_name(sum: u64) -> String {
     format!("{sum:016x}")
 }
 
+/// The part that a resource belongs to, whatever its version.
+#[must_use]
+pub fn shard(name: &str) -> u8 {
+    Sha256::digest(name)[0]
+}
+
+/// The digest of each shard of a set of names and versions, in which no name is twice. See `Hello` in `discovery.proto`.
+#[must_use]
+pub fn shards<'a>(resources: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<Vec<u8>> {
+    let mut shards = vec![Vec::new(); SHARDS];
+    for resource in resources {
+        shards[usize::from(shard(resource.0))].push(resource);
+    }
+    shards.into_iter().map(of_shard).collect()
+}
+
+/// With every length before its text: names are made of what users write, and must not make one set look like another.
+fn of_shard(mut resources: Vec<(&str, &[u8])>) -> Vec<u8> {
+    if resources.is_empty() {
+        return Vec::new();
+    }
+    resources.sort_unstable();
+    let mut digest = Sha256::new();
+    for part in resources.into_iter().flat_map(|(name, version)| [name.as_bytes(), version]) {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +150,31 @@ mod tests {
         let backward = snapshot_version([("b", &[2_u8][..]), ("a", &[1][..])].into_iter());
         assert_eq!(forward, backward);
         assert_ne!(forward, snapshot_version([("a", &[2_u8][..]), ("b", &[1][..])].into_iter()));
+    }
+    #[test]
+    fn what_is_in_a_shard_changes_its_digest_alone() {
+        let of = |set: &[(&'static str, &'static [u8])]| shards(set.iter().copied());
+        assert_eq!(of(&[]), vec![Vec::<u8>::new(); SHARDS]);
+        let one = of(&[("workload/a", b"1"), ("workload/b", b"1")]);
+        assert_eq!(one, of(&[("workload/b", b"1"), ("workload/a", b"1")]));
+        let other = of(&[("workload/a", b"1"), ("workload/b", b"2")]);
+        let differ: Vec<usize> = (0..SHARDS).filter(|number| one[*number] != other[*number]).collect();
+        assert_eq!(differ, [usize::from(shard("workload/b"))]);
+        assert_eq!(one[differ[0]].len(), SHARD_DIGEST_LENGTH);
+    }
+
+    #[test]
+    fn no_set_looks_like_another() {
+        let digests: Vec<_> = [
+            vec![("ab", &b"c"[..])],
+            vec![("a", b"bc")],
+            vec![("a", b""), ("b", b"c")],
+            vec![("a", b"b"), ("c", b"")],
+            vec![("abc", b"")],
+        ]
+        .into_iter()
+        .map(of_shard)
+        .collect();
+        assert!(digests.iter().enumerate().all(|(at, digest)| !digests[..at].contains(digest)));
     }
 }

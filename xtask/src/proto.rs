@@ -32,8 +32,9 @@ fn generate() -> Result<Vec<(String, String)>> {
     let sources = sources(&root.join("weft/v1"))?;
     let descriptors = protox::compile(&sources, [&root]).context("the .proto files do not compile")?;
     let output = tempfile::tempdir()?;
-    // prost leaves equality out of messages that hold lists of messages.
+    // prost leaves equality out of messages that hold lists of messages, and copies bytes unless it is told to share them.
     tonic_prost_build::configure()
+        .bytes(".weft.v1.DiscoveryResponse.upserts")
         .type_attribute("weft.v1.RetryPolicy", "#[derive(Eq, Hash)]")
         .out_dir(output.path())
         .compile_fds(descriptors)?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 use weft_policy::{Policy, PolicyName};
-use weft_proto::resource::{SETTINGS, TRUST, digest};
+use weft_proto::resource::{SETTINGS, TRUST, digest, shard, shards};
 use weft_proto::v1;
 
 use super::parse::{Domains, Features, Here, NodeEnrolment, Reading, Settings, policy_name, read};
@@ -19,17 +19,22 @@ use super::snapshots::Nack;
 use crate::limits;
 use crate::model::{Enrolment, Parts, Service, Snapshot, SnapshotVersion};
 
-/// Messages of one change, in their order.
+/// Messages of one change, in their order: resources, and names of those that are gone.
 #[derive(Debug, Default)]
 pub struct Change {
-    messages: Vec<v1::DiscoveryResponse>,
+    messages: Vec<(Vec<v1::Resource>, Vec<String>)>,
     resources: usize,
     bytes: usize,
 }
 
-/// More than an agent can hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooLarge;
+/// Why a change is not applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    #[error("a change is larger than this agent can hold")]
+    TooLarge,
+    #[error("a resource of a change cannot be decoded")]
+    Undecodable,
+}
 
 /// All resources that this agent holds, read.
 #[derive(Debug)]
@@ -59,15 +64,15 @@ struct Entry {
 
 impl Change {
     /// Adds the next message; true when it completes the change.
-    pub fn add(&mut self, message: v1::DiscoveryResponse) -> Result<bool, TooLarge> {
+    pub fn add(&mut self, message: v1::DiscoveryResponse) -> Result<bool, Unusable> {
         self.resources += message.upserts.len() + message.removals.len();
         self.bytes += message.encoded_len();
         if self.resources > limits::RESOURCES_MAXIMUM || self.bytes > limits::CHANGE_MAXIMUM {
-            return Err(TooLarge);
+            return Err(Unusable::TooLarge);
         }
-        let complete = message.complete;
-        self.messages.push(message);
-        Ok(complete)
+        let upserts: Result<_, _> = message.upserts.into_iter().map(v1::Resource::decode).collect();
+        self.messages.push((upserts.map_err(|_| Unusable::Undecodable)?, message.removals));
+        Ok(message.complete)
     }
 
     fn is_empty(&self) -> bool {
@@ -100,9 +105,9 @@ impl Resources {
     /// does not know that it should be removed.
     pub fn fold(&mut self, change: Change) -> bool {
         let mut changed = !change.is_empty();
-        for message in change.messages {
-            self.upsert_all(message.upserts);
-            for name in &message.removals {
+        for (upserts, removals) in change.messages {
+            self.upsert_all(upserts);
+            for name in &removals {
                 if name == SETTINGS || name == TRUST {
                     // Every mesh has them: without them nothing would be captured and nobody trusted.
                     tracing::warn!(resource = %name, "the controller removed what every mesh has; kept");
@@ -118,13 +123,22 @@ impl Resources {
         changed
     }
 
-    /// What the controller need not send again.
+    /// What the controller need not send again, as digests of its shards.
     #[must_use]
-    pub fn held(&self) -> Vec<v1::ResourceVersion> {
+    pub fn shards(&self) -> Vec<Vec<u8>> {
+        shards(self.resumable())
+    }
+
+    /// The same by name, of these shards alone.
+    #[must_use]
+    pub fn held(&self, of: &[u8]) -> Vec<v1::ResourceVersion> {
+        let held = self.resumable().filter(|(name, _)| of.contains(&shard(name)));
+        held.map(|(name, version)| v1::ResourceVersion { name: name.to_owned(), version: version.to_vec() }).collect()
+    }
+
+    fn resumable(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let resumable = self.entries.iter().filter(|(_, entry)| entry.resumable);
-        resumable
-            .map(|(name, entry)| v1::ResourceVersion { name: name.to_string(), version: entry.version.clone() })
-            .collect()
+        resumable.map(|(name, entry)| (name.as_ref(), entry.version.as_slice()))
     }
 
     /// The resources as they came, for the disk.

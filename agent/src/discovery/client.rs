@@ -1,4 +1,4 @@
-//! Follows the Discovery stream: hello, changes, snapshots; and starts from the disk.
+//! Follows the Discovery stream: hello, what is held, changes, snapshots; and starts from the disk.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use weft_proto::names::NodeName;
 use weft_proto::v1::discovery_client::DiscoveryClient;
+use weft_proto::v1::discovery_request::Kind;
 use weft_proto::{PROTOCOL_VERSION, v1};
 
 use super::apply::{Change, Resources};
@@ -97,17 +98,18 @@ impl World {
         let hello = v1::Hello {
             protocol_version: PROTOCOL_VERSION,
             features: Features::own().names().to_vec(),
-            held: self.resources.held(),
+            shards: self.resources.shards(),
         };
-        let first = v1::DiscoveryRequest { kind: Some(v1::discovery_request::Kind::Hello(hello)) };
-        requests.try_send(first).map_err(|_| Ended::Protocol("the hello could not be sent"))?;
+        say(&requests, Kind::Hello(hello))?;
         let mut responses = opened(client.stream(ReceiverStream::new(receiver))).await?;
         status.connected();
         let mut change = Change::default();
         while let Some(message) = responses.message().await? {
-            let complete =
-                change.add(message).map_err(|_| Ended::Protocol("a change is larger than this agent can hold"))?;
-            if complete {
+            if !message.unclear.is_empty() {
+                say(&requests, Kind::Held(v1::Held { resources: self.resources.held(&message.unclear) }))?;
+                continue;
+            }
+            if change.add(message)? {
                 self.apply(std::mem::take(&mut change));
             }
         }
@@ -126,6 +128,12 @@ impl World {
         self.publisher.publish(snapshot, nacks, Timestamp::now());
         self.to_disk.send_replace(Some(Arc::new(self.resources.kept())));
     }
+}
+
+/// A controller that takes nothing of what it asked for is none.
+fn say(requests: &mpsc::Sender<v1::DiscoveryRequest>, kind: Kind) -> Result<(), Ended> {
+    let request = v1::DiscoveryRequest { kind: Some(kind) };
+    requests.try_send(request).map_err(|_| Ended::Protocol("the controller does not listen to what this agent holds"))
 }
 
 /// Writes the newest state at most once an interval, and at last once more.

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use super::apply::Unusable;
 use crate::limits;
 
 /// The way to a controller; None until this node has joined. A new value (a renewed certificate) serves the next stream.
@@ -36,6 +37,8 @@ pub(super) enum Ended {
     Failed(#[from] tonic::Status),
     #[error("the controller ended the stream")]
     ByController,
+    #[error("{0}")]
+    Change(#[from] Unusable),
     #[error("{0}")]
     Protocol(&'static str),
 }

@@ -79,7 +79,7 @@ fn a_mark_stays_when_others_fall_silent_later() {
 #[test]
 fn after_a_restart_nothing_negative_is_said_for_a_lease() {
     let (agents, clock) = with_nodes(&["a", "b"]);
-    let mut restarted = Agents::new(LEASE, agents.remember(), clock.at(100));
+    let mut restarted = Agents::new(LEASE, Remembered::of(&agents.workloads()), clock.at(100));
     let observed = restarted.observe(clock.at(105));
     assert!(observed.gone.is_empty());
     assert!(observed.capable[&node("a")].contains(&"pod-a".parse().unwrap()), "unknown was read as not capable");
@@ -143,8 +143,10 @@ fn an_acknowledgement_reaches_the_generation_of_the_same_content() {
     };
     for name in ["a", "b"] {
         agents.offer(&node(name), "one".to_owned(), 1, clock.at(0));
-        agents.hear(&node(name), acknowledge("one"), clock.at(0)).unwrap();
+        let is_news = agents.hear(&node(name), acknowledge("one"), clock.at(0)).unwrap();
+        assert!(!is_news, "nobody waits for it");
     }
+    agents.set_awaited(true);
     assert!(agents.all_acknowledged(1, clock.at(1)));
     agents.offer(&node("a"), "one".to_owned(), 2, clock.at(1));
     assert!(!agents.all_acknowledged(2, clock.at(1)), "b has not been offered it");

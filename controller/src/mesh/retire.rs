@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use weft_proto::names::{NodeName, WorkloadUid};
-use weft_proto::v1::{Resource, resource::Body};
+use weft_proto::v1::resource::Body;
 
 use crate::agents::Agents;
 use crate::limits;
 use crate::publish::{Portions, Published};
 use crate::store::Objects;
-use crate::translate::{MESH, Portion};
+use crate::translate::{Encoded, MESH, Portion};
 
 #[derive(Debug, Default)]
 pub struct Retiring {
@@ -22,13 +22,18 @@ pub struct Retiring {
 struct Leaving {
     node: NodeName,
     /// The enrolment and the policies that it names, with the portion that each is in.
-    resources: Vec<(Arc<str>, Arc<Resource>)>,
+    resources: Vec<(Arc<str>, Arc<Encoded>)>,
     /// The generation that withdrew `mesh_capable`; None until it is published.
     withdrawn: Option<u64>,
     end: Instant,
 }
 
 impl Retiring {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.workloads.is_empty()
+    }
+
     #[must_use]
     pub fn next_end(&self) -> Option<Instant> {
         self.workloads.values().map(|leaving| leaving.end).min()

@@ -24,7 +24,7 @@ fn reading(text: &str) -> Arc<Reading> {
 }
 
 fn is_capable(published: &Published, name: &str) -> Option<bool> {
-    let resource = published.of_any_node(&weft_proto::resource::workload(name))?;
+    let resource = published.find(&"one".parse().unwrap(), &weft_proto::resource::workload(name))?;
     let Some(Body::Workload(workload)) = &resource.body else { return None };
     Some(workload.mesh_capable)
 }

@@ -1,5 +1,6 @@
 //! `GET /status` on a Unix socket: the state of the mesh for people and for `weft`.
 
+use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -156,7 +157,8 @@ fn report(services: &Services) -> StatusReport {
     let told = mesh.told.borrow().clone();
     let lease = mesh.agents().lease();
     let agents = agents(services);
-    let policies = told.policies.iter().map(|(key, targets)| Policy {
+    let policies: BTreeMap<_, _> = told.policies.iter().collect();
+    let policies = policies.into_iter().map(|(key, targets)| Policy {
         policy: key.to_string(),
         targets: targets.iter().filter(|report| report.is_worth_telling()).cloned().collect(),
     });

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value as Json;
 
 use super::written::{Status, since, status};
-use super::{FOLDER, PolicyReport};
+use super::{FOLDER, PolicyReport, Reports};
 use crate::object::Key;
 use crate::source::Defect;
 
@@ -60,15 +60,15 @@ impl StatusFolder {
     }
 
     /// Writes what is different from what the files say. A failure is logged and tried again at the next change.
-    pub fn write(&mut self, policies: &BTreeMap<Key, Vec<PolicyReport>>, defects: &[Defect], now: Timestamp) {
-        let gone: Vec<Key> = self.written.keys().filter(|key| !policies.contains_key(*key)).cloned().collect();
+    pub fn write(&mut self, policies: &Reports, defects: &[Defect], now: Timestamp) {
+        let gone: Vec<Key> = self.written.keys().filter(|key| policies.get(key).is_none()).cloned().collect();
         for key in gone {
             self.written.remove(&key);
             if let Some(path) = self.path(&key) {
                 note(&fs::remove_file(&path), &path);
             }
         }
-        for (key, reports) in policies {
+        for (key, reports) in policies.iter() {
             let nothing = Written::default();
             let known = self.written.get(key).unwrap_or(&nothing);
             if !known.reports.is_empty() && known.reports == *reports {
@@ -121,18 +121,27 @@ fn write(path: &Path, content: &impl serde::Serialize) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     use super::*;
     use crate::object::{Kind, Parent, Target};
-    use crate::status::{Aspect, PolicyCondition, Reason, Subject, reports};
+    use crate::source::Reading;
+    use crate::status::policy::Conditions;
+    use crate::status::{Aspect, Exceptions, PolicyCondition, Reason, Subject};
 
-    fn policies(name: &str, reason: Reason) -> BTreeMap<Key, Vec<PolicyReport>> {
+    fn reports(key: Key, conditions: Vec<PolicyCondition>) -> Reports {
+        let conditions = Arc::new(Conditions::from([(key, conditions)]));
+        let reading = Reading::default();
+        let exceptions = Exceptions::of(&reading, BTreeMap::new());
+        Reports::default().next([(&Arc::from("shop"), &conditions)].into_iter(), &exceptions)
+    }
+
+    fn policies(name: &str, reason: Reason) -> Reports {
         let key = Key { kind: Kind::AuthorizationPolicy, namespace: "shop".to_owned(), name: name.to_owned() };
         let subject = Subject::Target(Target::Pods(BTreeMap::new()));
         let (aspect, message, generation) = (Aspect::Accepted, "because".to_owned(), None);
         let condition = PolicyCondition { subject, aspect, reason, message, generation };
-        reports(&BTreeMap::from([(&key, &[condition][..])]), &[], &BTreeMap::new(), &BTreeSet::new())
+        reports(key, vec![condition])
     }
 
     #[test]
@@ -142,7 +151,7 @@ mod tests {
         fs::write(&victim, "theirs").unwrap();
         let mut folder = StatusFolder::new(directory.path());
         folder.write(&policies("../../../deny", Reason::Accepted), &[], Timestamp::UNIX_EPOCH);
-        folder.write(&BTreeMap::new(), &[], Timestamp::UNIX_EPOCH);
+        folder.write(&Reports::default(), &[], Timestamp::UNIX_EPOCH);
         assert_eq!(fs::read_to_string(&victim).unwrap(), "theirs");
     }
 
@@ -164,15 +173,14 @@ mod tests {
             message: "because".to_owned(),
             generation: Some(7),
         };
-        let conditions = [
+        let conditions = vec![
             condition(80, Aspect::Accepted, Reason::Accepted),
             condition(80, Aspect::PartiallyInvalid, Reason::UnsupportedValue),
             condition(80, Aspect::ResolvedRefs, Reason::BackendNotFound),
             condition(81, Aspect::Accepted, Reason::NoMatchingParent),
         ];
         let mut folder = StatusFolder::new(directory.path());
-        let all = reports(&BTreeMap::from([(&key, &conditions[..])]), &[], &BTreeMap::new(), &BTreeSet::new());
-        folder.write(&all, &[], Timestamp::UNIX_EPOCH);
+        folder.write(&reports(key, conditions), &[], Timestamp::UNIX_EPOCH);
         let text = fs::read_to_string(directory.path().join(".status/HTTPRoute/shop/web.yaml")).unwrap();
         let written: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(written["apiVersion"], "gateway.networking.k8s.io/v1");
@@ -208,7 +216,7 @@ mod tests {
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.contains("status: \"False\"") && text.contains("reason: TargetNotFound"), "{text}");
         assert!(!text.contains("1970-01-01"), "the transition kept the old time");
-        folder.write(&BTreeMap::new(), &[], Timestamp::now());
+        folder.write(&Reports::default(), &[], Timestamp::now());
         assert!(!file.exists(), "the status outlived its policy");
     }
 }

@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::PolicyReport;
 use super::written::status;
+use super::{PolicyReport, Reports};
 use crate::api::{Access, fault, is};
 use crate::leader::Standing;
 use crate::limits;
@@ -132,7 +132,7 @@ impl Writer {
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let mut wishes: BTreeMap<Key, Wish> = BTreeMap::new();
-        let mut complete = false;
+        let (mut known, mut complete) = (Arc::<Told>::default(), false);
         let mut past = Past::default();
         let mut writing: JoinSet<Ended> = JoinSet::new();
         loop {
@@ -160,8 +160,9 @@ impl Writer {
                     }
                     let newest = told.borrow_and_update().clone();
                     complete = newest.complete;
-                    wish(&mut wishes, &newest.policies);
+                    wish(&mut wishes, &known.policies, &newest.policies);
                     past.keep(&wishes);
+                    known = newest;
                 }
                 changed = standing.changed() => if changed.is_err() { return Ok(()) },
                 () = self.answers.changed.notified() => {}
@@ -271,13 +272,19 @@ fn choose(
     (ready.into_iter().chain(again).take(free).map(turn).collect(), next)
 }
 
-fn wish(wishes: &mut BTreeMap<Key, Wish>, policies: &BTreeMap<Key, Vec<PolicyReport>>) {
-    wishes.retain(|key, _| policies.contains_key(key));
-    for (key, reports) in policies {
-        let known = wishes.entry(key.clone()).or_default();
-        if known.reports != *reports || known.digest.is_none() {
-            let digest = digest(&entries(reports, &[], Timestamp::UNIX_EPOCH));
-            *known = Wish { reports: reports.clone(), digest };
+fn wish(wishes: &mut BTreeMap<Key, Wish>, before: &Reports, now: &Reports) {
+    for (then, now) in now.since(before) {
+        for key in then.into_iter().flat_map(BTreeMap::keys) {
+            if !now.is_some_and(|now| now.contains_key(key)) {
+                wishes.remove(key);
+            }
+        }
+        for (key, reports) in now.into_iter().flatten() {
+            let known = wishes.entry(key.clone()).or_default();
+            if known.reports != *reports || known.digest.is_none() {
+                let digest = digest(&entries(reports, &[], Timestamp::UNIX_EPOCH));
+                *known = Wish { reports: reports.clone(), digest };
+            }
         }
     }
 }

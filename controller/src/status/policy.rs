@@ -129,18 +129,23 @@ impl PolicyReport {
     }
 }
 
+/// What a translation found out about objects.
+pub type Conditions = BTreeMap<Key, Vec<PolicyCondition>>;
+/// What people are told of objects.
+pub type OfObjects = BTreeMap<Key, Vec<PolicyReport>>;
+
 /// The state of every policy: conditions of those in use, and `Invalid` for what is broken where it is written;
 /// `stand_ins` are only ever the latter. A route has one word for each parent, and what is written now is what it is about.
 #[must_use]
-pub fn reports(
-    conditions: &BTreeMap<&Key, &[PolicyCondition]>,
-    defects: &[Defect],
+pub fn reports<'a>(
+    conditions: &Conditions,
+    defects: impl Iterator<Item = &'a Defect>,
     broken: &BTreeMap<Key, Broken>,
     stand_ins: &BTreeSet<Key>,
-) -> BTreeMap<Key, Vec<PolicyReport>> {
-    let mut all: BTreeMap<Key, Vec<PolicyReport>> = BTreeMap::new();
+) -> OfObjects {
+    let mut all = OfObjects::new();
     let answered = |key: &Key| broken.get(key).is_some_and(|broken| !broken.parents.is_empty());
-    for (key, conditions) in conditions.iter().filter(|(key, _)| !stand_ins.contains(**key) && !answered(key)) {
+    for (key, conditions) in conditions.iter().filter(|(key, _)| !stand_ins.contains(*key) && !answered(key)) {
         let reports = conditions.iter().map(|condition| PolicyReport {
             reference: reference(&key.namespace, &condition.subject),
             aspect: condition.aspect,
@@ -153,10 +158,10 @@ pub fn reports(
             reason: condition.reason,
             message: condition.message.clone(),
         });
-        all.entry((*key).clone()).or_default().extend(reports);
+        all.entry(key.clone()).or_default().extend(reports);
     }
     let nothing = Broken::default();
-    for (key, defect) in defects.iter().filter_map(|defect| Some((object_of(defect)?, defect))) {
+    for (key, defect) in defects.filter_map(|defect| Some((object_of(defect)?, defect))) {
         let broken = broken.get(&key).unwrap_or(&nothing);
         let report = |reference, target| PolicyReport {
             reference,

@@ -5,28 +5,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use weft_proto::names::NodeName;
 use weft_proto::v1::{Resource, resource::Body};
 
-use super::policy::{Aspect, PolicyReport, Reason};
+use super::policy::{Aspect, OfObjects, PolicyReport, Reason};
 use crate::agents::Refusals;
 use crate::object::{Key, Kind};
 
-/// Adds to every target of an object what agents said of the resources that were made of it.
-pub fn add<'a>(
-    all: &mut BTreeMap<Key, Vec<PolicyReport>>,
-    refusals: &Refusals,
-    resource: impl Fn(&str) -> Option<&'a Resource>,
-) {
-    let mut messages: BTreeMap<Key, BTreeSet<String>> = BTreeMap::new();
+/// Sentences about the objects that refused resources were made of.
+pub type Refused = BTreeMap<Key, BTreeSet<String>>;
+
+/// What agents said, by object. `resource` is the newest of a name that a node should have: of an older one nothing is said.
+#[must_use]
+pub fn refused<'a>(refusals: &Refusals, resource: impl Fn(&NodeName, &str) -> Option<&'a Resource>) -> Refused {
+    let mut all = Refused::new();
     for ((name, version), (node, reason)) in refusals {
-        let refused = resource(name).filter(|resource| resource.version == *version);
-        for key in refused.map(made_of).unwrap_or_default() {
-            messages.entry(key).or_default().insert(format!("the agent of {node} could not apply it: {reason}"));
+        let newest = resource(node, name).filter(|resource| resource.version == *version);
+        for key in newest.map(made_of).unwrap_or_default() {
+            all.entry(key).or_default().insert(format!("the agent of {node} could not apply it: {reason}"));
         }
     }
-    for (key, messages) in messages {
-        let Some(reports) = all.get_mut(&key) else { continue };
-        let told = messages.into_iter().collect::<Vec<_>>().join("; ");
+    all
+}
+
+/// Adds that to every target of these objects.
+pub fn add(all: &mut OfObjects, refused: &Refused) {
+    for (key, reports) in all {
+        let Some(sentences) = refused.get(key) else { continue };
+        let told = sentences.iter().map(String::as_str).collect::<Vec<_>>().join("; ");
         let known = std::mem::take(reports);
         for report in known {
             let programmed = (report.aspect == Aspect::Accepted && report.accepted).then(|| PolicyReport {
@@ -78,7 +84,8 @@ mod tests {
 
     use super::*;
     use crate::object::Target;
-    use crate::status::{PolicyCondition, Subject, reports};
+    use crate::status::policy::{Conditions, reports};
+    use crate::status::{PolicyCondition, Subject};
 
     #[test]
     fn a_policy_that_an_agent_refused_is_accepted_and_not_programmed() {
@@ -91,20 +98,20 @@ mod tests {
             message: "in force".to_owned(),
             generation: Some(3),
         };
-        let conditions = [condition];
+        let conditions = Conditions::from([(key.clone(), vec![condition])]);
         let traffic = v1::Traffic { policy: "TrafficPolicy shop/web".to_owned(), ..v1::Traffic::default() };
         let resource = versioned("traffic/shop/web/80".to_owned(), vec![], Body::Traffic(traffic));
-        let mut all = reports(&BTreeMap::from([(&key, &conditions[..])]), &[], &BTreeMap::new(), &BTreeSet::new());
+        let mut all = reports(&conditions, std::iter::empty(), &BTreeMap::new(), &BTreeSet::new());
         let refused = |name: &str, version: &[u8]| {
             let said = ("node-a".parse().unwrap(), "this agent lacks it".to_owned());
-            Refusals::from([((name.to_owned(), version.to_vec()), said)])
+            let refusals = Refusals::from([((name.to_owned(), version.to_vec()), said)]);
+            refused(&refusals, |_, name| (name == resource.name).then_some(&resource))
         };
-        let find = |name: &str| (name == resource.name).then_some(&resource);
-        add(&mut all, &refused("traffic/shop/other/80", &resource.version), find);
+        add(&mut all, &refused("traffic/shop/other/80", &resource.version));
         // What was refused was the one before.
-        add(&mut all, &refused("traffic/shop/web/80", b"older"), find);
+        add(&mut all, &refused("traffic/shop/web/80", b"older"));
         assert_eq!(all[&key].len(), 1);
-        add(&mut all, &refused("traffic/shop/web/80", &resource.version), find);
+        add(&mut all, &refused("traffic/shop/web/80", &resource.version));
         let told: Vec<_> = all[&key].iter().map(|report| (report.aspect, report.holds(), report.generation)).collect();
         assert_eq!(told, [(Aspect::Accepted, true, Some(3)), (Aspect::Programmed, false, Some(3))]);
         assert_eq!(all[&key][1].message, "the agent of node-a could not apply it: this agent lacks it");

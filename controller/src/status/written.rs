@@ -105,7 +105,8 @@ mod tests {
 
     use super::*;
     use crate::object::{Key, Kind, Parent};
-    use crate::status::{Aspect, PolicyCondition, Reason, Subject, reports};
+    use crate::status::policy::{Conditions, reports};
+    use crate::status::{Aspect, PolicyCondition, Reason, Subject};
 
     fn of_route(reason: Reason) -> Vec<PolicyReport> {
         let key = Key { kind: Kind::HttpRoute, namespace: "shop".to_owned(), name: "web".to_owned() };
@@ -118,8 +119,9 @@ mod tests {
             message: String::new(),
             generation: None,
         };
-        let conditions = [condition(Aspect::Accepted, Reason::Accepted), condition(Aspect::ResolvedRefs, reason)];
-        let all = reports(&BTreeMap::from([(&key, &conditions[..])]), &[], &BTreeMap::new(), &BTreeSet::new());
+        let conditions = vec![condition(Aspect::Accepted, Reason::Accepted), condition(Aspect::ResolvedRefs, reason)];
+        let conditions = Conditions::from([(key, conditions)]);
+        let all = reports(&conditions, std::iter::empty(), &BTreeMap::new(), &BTreeSet::new());
         all.into_values().flatten().collect()
     }
 

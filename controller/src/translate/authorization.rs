@@ -10,6 +10,7 @@ use weft_crd::Action;
 use weft_proto::resource;
 use weft_proto::v1::{self, Resource, resource::Body};
 
+use super::Encoded;
 use super::part::{Draft, bounded};
 use super::target::{self, Resolved};
 use super::world::World;
@@ -27,9 +28,9 @@ const NAMED_PODS: usize = 5;
 
 #[derive(Debug, Default)]
 pub struct Selected<'a> {
-    per_pod: HashMap<&'a Name, Vec<Arc<Resource>>>,
+    per_pod: HashMap<&'a Name, Vec<Arc<Encoded>>>,
     /// The operator's rules, for every captured pod.
-    enforced: Vec<Arc<Resource>>,
+    enforced: Vec<Arc<Encoded>>,
     policies: BTreeMap<Key, Vec<&'a Name>>,
 }
 
@@ -40,7 +41,7 @@ pub fn select<'a>(world: &World<'a>, out: &mut Draft) -> Selected<'a> {
         let several = variants.len() > 1;
         let key = target::key(Kind::AuthorizationPolicy, &policy.metadata);
         for (ports, pods) in variants {
-            let resource = Arc::new(bounded(variant(policy, &ports, several), &mut out.findings));
+            let resource = Arc::new(Encoded::from(bounded(variant(policy, &ports, several), &mut out.findings)));
             for pod in pods {
                 let own = selected.per_pod.entry(pod).or_insert_with(|| selected.enforced.clone());
                 own.push(Arc::clone(&resource));
@@ -136,7 +137,7 @@ fn features(rules: &[v1::AuthorizationRule]) -> Vec<String> {
 
 impl Selected<'_> {
     /// The policies of one pod; the operator's first.
-    pub fn of(&self, pod: &Name) -> &[Arc<Resource>] {
+    pub fn of(&self, pod: &Name) -> &[Arc<Encoded>] {
         self.per_pod.get(pod).unwrap_or(&self.enforced)
     }
 

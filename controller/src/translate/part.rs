@@ -12,11 +12,12 @@ use super::enrolment::{self, Guarded};
 use super::workload;
 use super::world::{Mesh, World};
 use super::{
-    Facts, Finding, Part, Portion, Resources, authentication, authorization, routes, service, settings, traffic,
+    Encoded, Facts, Finding, Part, Portion, Resources, authentication, authorization, routes, service, settings,
+    traffic,
 };
 use crate::limits;
-use crate::object::{Capture, Key, Pod};
-use crate::status::PolicyCondition;
+use crate::object::{Capture, Pod};
+use crate::status::Conditions;
 use crate::store::Objects;
 
 /// A part that is being made; every step adds to it.
@@ -24,7 +25,7 @@ use crate::store::Objects;
 pub struct Draft {
     shared: Resources,
     nodes: BTreeMap<NodeName, Resources>,
-    pub conditions: BTreeMap<Key, Vec<PolicyCondition>>,
+    pub conditions: Conditions,
     pub findings: BTreeSet<Finding>,
 }
 
@@ -59,7 +60,7 @@ pub fn of_mesh(objects: &Objects, facts: &Facts, mesh: &Mesh) -> Part {
     out.share(resource::TRUST.to_owned(), vec![], Body::Trust(settings::trust(facts)));
     for (node, body) in settings::nodes(objects) {
         let place = resource::versioned(resource::node(node.as_str()), vec![], Body::Node(body));
-        out.nodes.entry(node).or_default().insert(Arc::from(place.name.as_str()), Arc::new(place));
+        out.nodes.entry(node).or_default().insert(Arc::from(place.name.as_str()), Arc::new(place.into()));
     }
     if let Some(enforced) = &mesh.enforced {
         // To everybody: in the portions of those who enrol somebody it would be in several.
@@ -72,7 +73,7 @@ pub fn of_mesh(objects: &Objects, facts: &Facts, mesh: &Mesh) -> Part {
 impl Draft {
     pub fn share(&mut self, name: String, requires: Vec<String>, body: Body) {
         let resource = bounded(resource::versioned(name, requires, body), &mut self.findings);
-        self.shared.insert(Arc::from(resource.name.as_str()), Arc::new(resource));
+        self.shared.insert(Arc::from(resource.name.as_str()), Arc::new(resource.into()));
     }
 
     fn observe(&mut self, node: &NodeName, pod: &Pod, guarded: Guarded) {
@@ -81,7 +82,7 @@ impl Draft {
         self.tell(node, resource::versioned(resource::observation(pod.uid.as_str()), requires, body));
     }
 
-    fn enrol(&mut self, world: &World<'_>, node: &NodeName, pod: &Pod, guarded: Guarded, policies: &[Arc<Resource>]) {
+    fn enrol(&mut self, world: &World<'_>, node: &NodeName, pod: &Pod, guarded: Guarded, policies: &[Arc<Encoded>]) {
         let requires = guarded.requires();
         let names = policies.iter().map(|policy| policy.name.clone()).collect();
         let body = Body::Enrolment(guarded.enrolment(pod, names));
@@ -98,7 +99,7 @@ impl Draft {
     fn tell(&mut self, node: &NodeName, whole: Resource) {
         let resource = bounded(whole, &mut self.findings);
         let own = self.nodes.entry(node.clone()).or_default();
-        own.insert(Arc::from(resource.name.as_str()), Arc::new(resource));
+        own.insert(Arc::from(resource.name.as_str()), Arc::new(resource.into()));
     }
 
     pub fn is_enrolled(&self, pod: &Pod) -> bool {
@@ -112,7 +113,7 @@ impl Draft {
 
     fn into_part(self) -> Part {
         let Self { shared, nodes, conditions, findings } = self;
-        Part { portion: Arc::new(Portion { shared, nodes }), conditions, findings }
+        Part { portion: Arc::new(Portion { shared, nodes }), conditions: Arc::new(conditions), findings }
     }
 }
 

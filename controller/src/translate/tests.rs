@@ -19,7 +19,7 @@ use super::part::bounded;
 use super::*;
 use crate::limits;
 use crate::source::Directory;
-use crate::status::Reason;
+use crate::status::{PolicyCondition, Reason};
 
 /// Reads objects the way users write them.
 fn objects(text: &str) -> Objects {
@@ -45,7 +45,7 @@ fn facts() -> Facts {
 struct Translation {
     shared: Resources,
     nodes: BTreeMap<NodeName, Resources>,
-    conditions: BTreeMap<Key, Vec<PolicyCondition>>,
+    conditions: Conditions,
     findings: BTreeSet<Finding>,
 }
 
@@ -67,7 +67,7 @@ fn whole(parts: &Parts) -> Translation {
                 assert!(all.insert(name.clone(), resource.clone()).is_none(), "{name} is in two portions");
             }
         }
-        whole.conditions.extend(part.conditions.clone());
+        whole.conditions.extend(Conditions::clone(&part.conditions));
         whole.findings.extend(part.findings.clone());
     }
     whole

@@ -9,13 +9,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use weft_proto::names::{NodeName, WorkloadUid};
-use weft_proto::v1::Resource;
 
 use super::address::Owners;
 use super::calls::Calls;
 use super::part::bounded;
 use super::service::{Addresses, Own};
-use super::{Facts, Finding, Last, Observed, authorization, target};
+use super::{Encoded, Facts, Finding, Last, Observed, authorization, target};
 use crate::object::{MeshConfig, Pod, Service};
 use crate::store::{Contents, Name, Objects};
 
@@ -30,7 +29,7 @@ pub struct Mesh {
     /// Workloads that such an agent may have been serving before.
     pub inherited: Option<Arc<BTreeSet<WorkloadUid>>>,
     /// The operator's rules, for every captured pod.
-    pub enforced: Option<Arc<Resource>>,
+    pub enforced: Option<Arc<Encoded>>,
     /// About the operator's own.
     pub findings: BTreeSet<Finding>,
 }
@@ -48,7 +47,7 @@ impl Mesh {
             (Arc::new(owners), Arc::new(addresses))
         };
         let mut findings = BTreeSet::new();
-        let enforced = authorization::enforced(&config).map(|whole| Arc::new(bounded(whole, &mut findings)));
+        let enforced = authorization::enforced(&config).map(|whole| Arc::new(bounded(whole, &mut findings).into()));
         let (unknown, inherited) = (unknown(objects, observed, facts), facts.inherited.clone());
         Self { config, owners, addresses, unknown, inherited, enforced, findings }
     }
@@ -83,7 +82,7 @@ pub struct World<'a> {
     pub own: &'a Contents,
     pub observed: &'a Observed,
     pub mesh: &'a MeshConfig,
-    pub enforced: Option<&'a Arc<Resource>>,
+    pub enforced: Option<&'a Arc<Encoded>>,
     /// Ports of the namespace's pods that the API server calls.
     pub calls: Calls,
     owners: &'a Owners,

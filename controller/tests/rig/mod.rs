@@ -7,6 +7,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use prost::Message as _;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value as Json;
 use time::OffsetDateTime;
@@ -19,13 +20,14 @@ use tonic::transport::{Certificate as Root, Channel, ClientTlsConfig, Identity};
 use tonic::{Status, Streaming};
 use weft_controller::config::{Cluster, Serve, Source};
 use weft_controller::token::Tokens;
+use weft_proto::resource::{shard, shards};
 use weft_proto::v1::agent_report::Kind;
 use weft_proto::v1::discovery_client::DiscoveryClient;
 use weft_proto::v1::identity_client::IdentityClient;
 use weft_proto::v1::report_client::ReportClient;
 use weft_proto::v1::resource::Body;
 use weft_proto::v1::{
-    AgentReport, Certificate, DiscoveryRequest, DiscoveryResponse, Heartbeat, Hello, IssueRequest, JoinRequest,
+    AgentReport, Certificate, DiscoveryRequest, DiscoveryResponse, Heartbeat, Held, Hello, IssueRequest, JoinRequest,
     ReportResponse, Resource, ResourceVersion, Workload, discovery_request,
 };
 
@@ -153,11 +155,10 @@ impl Controller {
             ..Resource::default()
         });
         let known = known.map(|resource| (resource.name.clone(), resource)).collect();
-        let hello = Hello { protocol_version: version, features: vec![], held };
-        requests.send(DiscoveryRequest { kind: Some(discovery_request::Kind::Hello(hello)) }).await.unwrap();
+        requests.send(hello(version, &held)).await.unwrap();
         let mut client = DiscoveryClient::new(self.channel(node).await);
         let answers = client.stream(ReceiverStream::new(stream)).await?.into_inner();
-        Ok(Agent { requests: Some(requests), answers, held: known })
+        Ok(Agent { requests: Some(requests), answers, held: known, asked: vec![] })
     }
 
     pub async fn report(&self, node: Option<&Identity>) -> Result<Reports, Status> {
@@ -276,6 +277,13 @@ pub fn names(certificate: &Certificate) -> Vec<String> {
     names
 }
 
+fn hello(protocol_version: u32, held: &[ResourceVersion]) -> DiscoveryRequest {
+    let shards = shards(held.iter().map(|held| (held.name.as_str(), held.version.as_slice())));
+    DiscoveryRequest {
+        kind: Some(discovery_request::Kind::Hello(Hello { protocol_version, features: vec![], shards })),
+    }
+}
+
 pub fn workload(held: &BTreeMap<String, Resource>, uid: &str) -> Workload {
     match held.get(&format!("workload/{uid}")).and_then(|resource| resource.body.clone()) {
         Some(Body::Workload(workload)) => workload,
@@ -288,9 +296,22 @@ pub struct Agent {
     requests: Option<mpsc::Sender<DiscoveryRequest>>,
     answers: Streaming<DiscoveryResponse>,
     pub held: BTreeMap<String, Resource>,
+    /// What it had to name.
+    pub asked: Vec<String>,
 }
 
 impl Agent {
+    async fn say(&self, request: DiscoveryRequest) {
+        self.requests.as_ref().expect("its half is closed").send(request).await.unwrap();
+    }
+
+    /// It is asked for names, and begins anew.
+    pub async fn misunderstand(&mut self) {
+        let question = tokio::time::timeout(PATIENCE, self.answers.message()).await.expect("nothing was asked");
+        assert!(!question.unwrap().expect("the stream ended").unclear.is_empty());
+        self.say(hello(weft_proto::PROTOCOL_VERSION, &[])).await;
+    }
+
     /// Nothing more will be said; answers are still listened to.
     pub fn close_own_half(&mut self) {
         self.requests = None;
@@ -302,7 +323,15 @@ impl Agent {
         loop {
             let answer = tokio::time::timeout(PATIENCE, self.answers.message()).await.expect("no change came");
             let answer = answer.unwrap().expect("the stream ended");
+            if !answer.unclear.is_empty() {
+                let mut resources = self.versions();
+                resources.retain(|held| answer.unclear.contains(&shard(&held.name)));
+                self.asked = resources.iter().map(|held| held.name.clone()).collect();
+                let held = discovery_request::Kind::Held(Held { resources });
+                self.say(DiscoveryRequest { kind: Some(held) }).await;
+            }
             for resource in answer.upserts {
+                let resource = Resource::decode(resource).unwrap();
                 upserts.push(resource.name.clone());
                 self.held.insert(resource.name.clone(), resource);
             }

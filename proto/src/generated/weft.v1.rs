@@ -364,7 +364,7 @@ impl Balancing {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DiscoveryRequest {
-    #[prost(oneof = "discovery_request::Kind", tags = "1")]
+    #[prost(oneof = "discovery_request::Kind", tags = "1, 2")]
     pub kind: ::core::option::Option<discovery_request::Kind>,
 }
 /// Nested message and enum types in `DiscoveryRequest`.
@@ -374,18 +374,30 @@ pub mod discovery_request {
         /// The first message, once.
         #[prost(message, tag = "1")]
         Hello(super::Hello),
+        /// The answer to `unclear`.
+        #[prost(message, tag = "2")]
+        Held(super::Held),
     }
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
     #[prost(uint32, tag = "1")]
     pub protocol_version: u32,
     /// Features that this agent has; a resource that requires another one is nacked and read safely.
     #[prost(string, repeated, tag = "2")]
     pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// What the agent already holds (from its snapshot on disk, or from before a reconnect).
-    #[prost(message, repeated, tag = "3")]
-    pub held: ::prost::alloc::vec::Vec<ResourceVersion>,
+    /// What the agent already holds (from its snapshot on disk, or from before a reconnect): the SHA-256 of each shard of it, in
+    /// their order. A resource is in the shard that the first byte of its name's SHA-256 says. A digest is over the names and
+    /// versions of the shard in the order of names, each after its length in 8 bytes, the highest first. Empty, or not there: the
+    /// agent holds nothing of that shard.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub shards: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+/// What the agent holds of the shards that were unclear.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Held {
+    #[prost(message, repeated, tag = "1")]
+    pub resources: ::prost::alloc::vec::Vec<ResourceVersion>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResourceVersion {
@@ -395,16 +407,21 @@ pub struct ResourceVersion {
     #[prost(bytes = "vec", tag = "2")]
     pub version: ::prost::alloc::vec::Vec<u8>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DiscoveryResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub upserts: ::prost::alloc::vec::Vec<Resource>,
+    /// `Resource`s as bytes, on the wire as if they were of that type: encoded once for all agents.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub upserts: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// Names of resources that are gone.
     #[prost(string, repeated, tag = "2")]
     pub removals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// True on the last message of a change: the agent publishes one snapshot from all since the one before.
     #[prost(bool, tag = "3")]
     pub complete: bool,
+    /// Alone in its message, and before all others: the numbers, a byte each, of shards of which the agent holds something else
+    /// than it should. It says what, and the first change follows.
+    #[prost(bytes = "vec", tag = "4")]
+    pub unclear: ::prost::alloc::vec::Vec<u8>,
 }
 /// A resource's name says its kind: "workload/<uid>", "enrolment/<uid>", "observation/<uid>", "service/<namespace>/<name>",
 /// "authorization/<namespace>/<name>", "routes/<namespace>/<service>/<port>", "traffic/<namespace>/<service>/<port>",

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result, bail};
 use kube::Api;
 use kube::core::DynamicObject;
+use prost::Message as _;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -102,8 +103,7 @@ impl Member {
         cluster.wait_for(async {
             let channel = Box::pin(channel(root, &controller.address, Some(identity), None)).await?;
             let (requests, stream) = mpsc::channel(4);
-            let hello = Hello { protocol_version: weft_proto::PROTOCOL_VERSION, features: vec![], held: vec![] };
-            requests.send(DiscoveryRequest { kind: Some(discovery_request::Kind::Hello(hello)) }).await?;
+            requests.send(hello(vec![])).await?;
             let answers = DiscoveryClient::new(channel.clone()).stream(ReceiverStream::new(stream)).await?.into_inner();
             Ok(Agent { channel, reports: None, requests, answers, held: BTreeMap::new() })
         })
@@ -160,7 +160,10 @@ impl Agent {
             while !holds(&self.held) {
                 let change = self.answers.message().await.context("the stream failed")?;
                 let Some(change) = change else { bail!("the stream ended") };
-                self.held.extend(change.upserts.into_iter().map(|resource| (resource.name.clone(), resource)));
+                for resource in change.upserts {
+                    let resource = Resource::decode(resource)?;
+                    self.held.insert(resource.name.clone(), resource);
+                }
                 for name in change.removals {
                     self.held.remove(&name);
                 }
@@ -177,6 +180,12 @@ impl Agent {
     pub fn held(&self) -> &BTreeMap<String, Resource> {
         &self.held
     }
+}
+
+/// Of an agent that holds what these digests say.
+pub fn hello(shards: Vec<Vec<u8>>) -> DiscoveryRequest {
+    let hello = Hello { protocol_version: weft_proto::PROTOCOL_VERSION, features: vec![], shards };
+    DiscoveryRequest { kind: Some(discovery_request::Kind::Hello(hello)) }
 }
 
 /// The pod of this name, as agents know it.

@@ -13,13 +13,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Identity};
-use weft_proto::resource::{digest, snapshot_name};
+use weft_proto::resource::{digest, shard, shards, snapshot_name};
 use weft_proto::v1::discovery_client::DiscoveryClient;
 use weft_proto::v1::report_client::ReportClient;
 use weft_proto::v1::resource::Body;
 use weft_proto::v1::{
-    Acknowledgement, AgentReport, DiscoveryRequest, DiscoveryResponse, Enrolled, Heartbeat, Hello, ResourceVersion,
-    agent_report, discovery_request,
+    self, Acknowledgement, AgentReport, DiscoveryRequest, DiscoveryResponse, Enrolled, Heartbeat, Resource,
+    ResourceVersion, agent_report, discovery_request,
 };
 
 use crate::agent::{self, AUDIENCE};
@@ -30,8 +30,6 @@ use crate::controller::Controller;
 const BEAT: Duration = Duration::from_secs(3);
 /// Of the loopback's network.
 const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 2, 0, 1);
-/// Agents that subscribe at the same moment.
-const AT_ONCE: usize = 20;
 /// The whole mesh for every agent.
 const SYNC_LIMIT: Duration = Duration::from_mins(5);
 
@@ -51,6 +49,18 @@ impl Held {
             None => self.versions.remove(name),
         };
         self.sum ^= before.as_ref().map_or(0, add);
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.versions.iter().map(|(name, version)| (name.as_ref(), version.as_slice()))
+    }
+
+    /// As an agent says it of these shards.
+    fn of(&self, unclear: &[u8]) -> DiscoveryRequest {
+        let asked = self.pairs().filter(|(name, _)| unclear.contains(&shard(name)));
+        let named = asked.map(|(name, version)| ResourceVersion { name: name.to_owned(), version: version.to_vec() });
+        let held = v1::Held { resources: named.collect() };
+        DiscoveryRequest { kind: Some(discovery_request::Kind::Held(held)) }
     }
 }
 
@@ -77,7 +87,7 @@ struct Member {
 struct Seen {
     complete: bool,
     received_bytes: usize,
-    hello_bytes: usize,
+    said_bytes: usize,
     /// Of the first backend of a route's only rule, by the name of its resource: the weight, and when it came.
     weights: BTreeMap<String, (u32, Instant)>,
 }
@@ -86,7 +96,7 @@ struct Seen {
 #[derive(Debug, Clone, Copy)]
 pub struct Bytes {
     pub received: usize,
-    pub hellos: usize,
+    pub said: usize,
 }
 
 impl Fleet {
@@ -105,17 +115,15 @@ impl Fleet {
         Ok(Self { members, names: Arc::default() })
     }
 
-    /// Each with what it holds already, a few at once as agents come that wait at random; until all are up to date.
+    /// Each with what it holds already, all at the same moment; until all are up to date.
     pub fn subscribe(&mut self, cluster: &Cluster, controller: &Controller) -> Result<Bytes> {
         let root = cluster.wait_for(agent::cluster_root(cluster))?;
-        for some in self.members.chunks_mut(AT_ONCE) {
-            for member in &mut *some {
-                member.dial(cluster, root.clone(), controller.address.clone(), Arc::clone(&self.names));
-            }
-            await_all(cluster, some, |seen| seen.complete).context("not every agent is up to date")?;
+        for member in &mut self.members {
+            member.dial(cluster, root.clone(), controller.address.clone(), Arc::clone(&self.names));
         }
+        await_all(cluster, &mut self.members, |seen| seen.complete).context("not every agent is up to date")?;
         let sum = |of: fn(&Seen) -> usize| self.members.iter().map(|member| of(&member.seen.borrow())).sum();
-        Ok(Bytes { received: sum(|seen| seen.received_bytes), hellos: sum(|seen| seen.hello_bytes) })
+        Ok(Bytes { received: sum(|seen| seen.received_bytes), said: sum(|seen| seen.said_bytes) })
     }
 
     /// Ends every stream; what is held stays.
@@ -191,9 +199,9 @@ async fn live(
     let mut leases = ReportClient::new(channel.clone()).stream(ReceiverStream::new(stream)).await?.into_inner();
 
     let (requests, stream) = mpsc::channel(1);
-    let hello = hello(&lock(&held));
-    seen.send_modify(|seen| seen.hello_bytes = hello.encoded_len());
-    requests.send(DiscoveryRequest { kind: Some(discovery_request::Kind::Hello(hello)) }).await?;
+    let hello = agent::hello(shards(lock(&held).pairs()));
+    seen.send_modify(|seen| seen.said_bytes = hello.encoded_len());
+    requests.send(hello).await?;
     let mut answers = DiscoveryClient::new(channel).stream(ReceiverStream::new(stream)).await?.into_inner();
     let mut beats = tokio::time::interval(BEAT);
     loop {
@@ -202,8 +210,14 @@ async fn live(
             lease = leases.message() => drop(lease?.context("the stream of reports ended")?),
             change = answers.message() => {
                 let change = change?.context("the stream ended")?;
+                if !change.unclear.is_empty() {
+                    let held = lock(&held).of(&change.unclear);
+                    seen.send_modify(|seen| seen.said_bytes += held.encoded_len());
+                    requests.send(held).await?;
+                    continue;
+                }
                 let complete = change.complete;
-                take_in(change, &mut lock(&held), &mut lock(&names), &seen);
+                take_in(change, &mut lock(&held), &mut lock(&names), &seen)?;
                 if complete {
                     let snapshot = snapshot_name(lock(&held).sum);
                     let acknowledgement = Acknowledgement { snapshot, nacks: vec![] };
@@ -214,20 +228,18 @@ async fn live(
     }
 }
 
-fn hello(held: &Held) -> Hello {
-    let held = held
-        .versions
-        .iter()
-        .map(|(name, version)| ResourceVersion { name: name.to_string(), version: version.clone() });
-    Hello { protocol_version: weft_proto::PROTOCOL_VERSION, features: vec![], held: held.collect() }
-}
-
-fn take_in(change: DiscoveryResponse, held: &mut Held, names: &mut HashSet<Arc<str>>, seen: &watch::Sender<Seen>) {
-    let now = Instant::now();
+fn take_in(
+    change: DiscoveryResponse,
+    held: &mut Held,
+    names: &mut HashSet<Arc<str>>,
+    seen: &watch::Sender<Seen>,
+) -> Result<()> {
+    let (now, bytes) = (Instant::now(), change.encoded_len());
+    let upserts = change.upserts.into_iter().map(Resource::decode).collect::<Result<Vec<_>, _>>()?;
     seen.send_modify(|seen| {
-        seen.received_bytes += change.encoded_len();
+        seen.received_bytes += bytes;
         seen.complete |= change.complete;
-        for resource in &change.upserts {
+        for resource in &upserts {
             if let Some(Body::Routes(routes)) = &resource.body
                 && let Some(backend) = routes.rules.first().and_then(|rule| rule.backends.first())
             {
@@ -235,7 +247,7 @@ fn take_in(change: DiscoveryResponse, held: &mut Held, names: &mut HashSet<Arc<s
             }
         }
     });
-    for resource in change.upserts {
+    for resource in upserts {
         let name = names.get(resource.name.as_str()).cloned().unwrap_or_else(|| Arc::from(resource.name.as_str()));
         names.insert(Arc::clone(&name));
         held.hold(&name, Some(resource.version));
@@ -243,6 +255,7 @@ fn take_in(change: DiscoveryResponse, held: &mut Held, names: &mut HashSet<Arc<s
     for name in change.removals {
         held.hold(&Arc::from(name), None);
     }
+    Ok(())
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {

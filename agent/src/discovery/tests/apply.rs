@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
@@ -9,7 +10,7 @@ use weft_policy::{Action, Asked, Ground, Peer, evaluate};
 use weft_proto::resource::snapshot_version;
 use weft_proto::v1::{self, resource::Body};
 
-use super::super::apply::{Change, Resources, TooLarge};
+use super::super::apply::{Change, Resources, Unusable};
 use super::super::parse::Features;
 use super::super::snapshots::Nack;
 use super::*;
@@ -19,8 +20,10 @@ use crate::model::{Destination, Snapshot};
 fn change(messages: Vec<(Vec<v1::Resource>, &[&str])>) -> Change {
     let mut change = Change::default();
     for (upserts, removals) in messages {
-        let removals = removals.iter().map(ToString::to_string).collect();
-        change.add(v1::DiscoveryResponse { upserts, removals, complete: false }).expect("within the bounds");
+        let (upserts, removals) = (encoded(upserts), removals.iter().map(ToString::to_string).collect());
+        change
+            .add(v1::DiscoveryResponse { upserts, removals, ..v1::DiscoveryResponse::default() })
+            .expect("within the bounds");
     }
     change
 }
@@ -64,8 +67,8 @@ fn a_change_becomes_one_snapshot_under_the_name_that_the_controller_gives_it() {
     let world = world();
     let (snapshot, nacks) = world.snapshot();
     assert_eq!(nacks, []);
-    let held = world.held();
-    let version = snapshot_version(held.iter().map(|held| (held.name.as_str(), held.version.as_slice())));
+    let all = held(&world);
+    let version = snapshot_version(all.iter().map(|held| (held.name.as_str(), held.version.as_slice())));
     assert_eq!(*snapshot.version.0, version);
     assert_eq!(identity_of(&snapshot, "u1").as_deref(), Some("spiffe://mesh.local/ns/shop/sa/web"));
     assert_eq!((snapshot.roots.len(), snapshot.captured_networks.len()), (1, 1));
@@ -105,7 +108,7 @@ fn what_cannot_be_read_disturbs_nothing_else() {
     assert_eq!(nacks[0].version, [1]);
     assert_eq!(snapshot.workloads.len(), 2);
     // Nacked ones are held all the same: the controller need not send them again to this agent.
-    assert_eq!(world.held().len(), 9);
+    assert_eq!(held(&world).len(), 9);
 }
 
 #[test]
@@ -143,7 +146,7 @@ fn enforced_policies_come_first() {
 #[test]
 fn bad_settings_leave_the_last_good_ones_in_force_now_and_after_a_restart() {
     let mut world = world();
-    let good = world.held().into_iter().find(|held| held.name == "settings").expect("held");
+    let good = held(&world).into_iter().find(|held| held.name == "settings").expect("held");
     let bad =
         resource(Body::Settings(v1::Settings { captured_cidrs: vec!["all".to_owned()], ..settings("other.local") }));
     world.fold(change(vec![(vec![bad.clone()], &[])]));
@@ -151,8 +154,8 @@ fn bad_settings_leave_the_last_good_ones_in_force_now_and_after_a_restart() {
         let (snapshot, nacked_now) = world.snapshot();
         assert_eq!((snapshot.trust_domain.as_str(), snapshot.captured_networks.len()), ("mesh.local", 1));
         assert_eq!(nacked(&nacked_now), nacks);
-        let held = world.held().into_iter().find(|held| held.name == "settings").expect("held");
-        assert_eq!(held.version, version);
+        let settings = held(world).into_iter().find(|held| held.name == "settings").expect("held");
+        assert_eq!(settings.version, version);
     };
     check(&world, &bad.version, &["settings"]);
     // The old version again, so that the controller sends the bad one once more and hears of it.
@@ -229,19 +232,19 @@ fn a_restart_changes_nothing() {
     let world = world();
     let again = restarted(&world, true);
     assert_eq!(again.snapshot().0.version, world.snapshot().0.version);
-    assert_eq!(again.held(), world.held());
+    assert_eq!(held(&again), held(&world));
 }
 
 #[test]
 fn an_upgraded_agent_asks_for_everything_and_forgets_what_is_gone() {
     let mut again = restarted(&world(), false);
-    assert_eq!(again.held(), []);
+    assert_eq!(held(&again), []);
     assert_eq!(again.snapshot().0.workloads.len(), 1);
     let resent = vec![Body::Settings(settings("mesh.local")), Body::Service(service())];
     assert!(again.fold(upserts(resent)));
     let (snapshot, _) = again.snapshot();
     assert_eq!((snapshot.workloads.len(), snapshot.services.len()), (0, 1));
-    assert_eq!(again.held().len(), 2);
+    assert_eq!(held(&again).len(), 2);
 }
 
 #[test]
@@ -267,7 +270,14 @@ fn an_endless_change_is_refused() {
     assert_eq!(change.add(message()), Ok(false));
     assert_eq!(change.add(message()), Ok(false));
     let one_more = v1::DiscoveryResponse { removals: vec![String::new()], ..v1::DiscoveryResponse::default() };
-    assert_eq!(change.add(one_more), Err(TooLarge));
+    assert_eq!(change.add(one_more), Err(Unusable::TooLarge));
+}
+
+#[test]
+fn what_is_no_resource_is_refused() {
+    let upserts = vec![Bytes::from_static(b"\xff")];
+    let message = v1::DiscoveryResponse { upserts, ..v1::DiscoveryResponse::default() };
+    assert_eq!(Change::default().add(message), Err(Unusable::Undecodable));
 }
 
 proptest! {
@@ -292,11 +302,12 @@ proptest! {
             }
             let mut change = Change::default();
             for (upserts, removals) in messages {
-                change.add(v1::DiscoveryResponse { upserts, removals, complete: false }).expect("within the bounds");
+                let upserts = encoded(upserts);
+                change.add(v1::DiscoveryResponse { upserts, removals, ..v1::DiscoveryResponse::default() }).expect("within the bounds");
             }
             world.fold(change);
         }
-        let held: BTreeMap<_, _> = world.held().into_iter().map(|held| (held.name, held.version)).collect();
-        prop_assert_eq!(held, expected);
+        let at_last: BTreeMap<_, _> = held(&world).into_iter().map(|held| (held.name, held.version)).collect();
+        prop_assert_eq!(at_last, expected);
     }
 }

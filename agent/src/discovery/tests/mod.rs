@@ -6,13 +6,26 @@ mod parse;
 mod places;
 mod routes;
 
+use bytes::Bytes;
+use prost::Message as _;
 use weft_proto::resource::{self, versioned};
 use weft_proto::v1::{self, resource::Body};
 
+use super::apply::Resources;
 use super::parse::Domains;
 
 fn domains() -> Domains {
     Domains { name: "cluster.local".parse().expect("a name"), aliases: vec!["old.local".parse().expect("a name")] }
+}
+
+/// Of every shard.
+fn held(world: &Resources) -> Vec<v1::ResourceVersion> {
+    world.held(&(0..=u8::MAX).collect::<Vec<_>>())
+}
+
+/// As they come.
+fn encoded(resources: Vec<v1::Resource>) -> Vec<Bytes> {
+    resources.into_iter().map(|resource| resource.encode_to_vec().into()).collect()
 }
 
 fn workload(uid: &str) -> v1::Workload {

@@ -46,9 +46,11 @@ fn node(name: &str, zone: &str) -> Body {
 
 fn change(bodies: Vec<Body>, removals: &[&str]) -> Change {
     let mut change = Change::default();
-    let upserts = bodies.into_iter().map(resource).collect();
+    let upserts = encoded(bodies.into_iter().map(resource).collect());
     let removals = removals.iter().map(ToString::to_string).collect();
-    change.add(v1::DiscoveryResponse { upserts, removals, complete: true }).expect("within the bounds");
+    change
+        .add(v1::DiscoveryResponse { upserts, removals, complete: true, ..v1::DiscoveryResponse::default() })
+        .expect("within the bounds");
     change
 }
 
@@ -139,8 +141,7 @@ fn a_move_is_seen_at_once_and_a_forgotten_place_is_nowhere() {
     assert_eq!(first(&agent), ["10.1.0.2"]);
     agent.fold(change(vec![], &["node/one"]));
     assert_eq!(first(&agent).len(), 2);
-    let kept = agent.held().len();
-    assert_eq!(kept, 1);
+    assert_eq!(held(&agent).len(), 1);
 }
 
 #[test]

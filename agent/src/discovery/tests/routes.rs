@@ -273,14 +273,14 @@ fn world() -> Snapshot {
         let body = v1::Traffic { audience: audience_written, balancing: balancing.into(), ..traffic() };
         versioned(weft_proto::resource::traffic("shop", "web", 80, audience), Vec::new(), Body::Traffic(body))
     };
-    let upserts = vec![
+    let upserts = encoded(vec![
         resource(Body::Service(service())),
         written(None, "producer"),
         written(Some("blog"), "consumer"),
         written(Some("shop"), "wrong"),
         policy(None, v1::Balancing::LeastRequest),
         policy(Some("blog"), v1::Balancing::RoundRobin),
-    ];
+    ]);
     let mut change = Change::default();
     change.add(v1::DiscoveryResponse { upserts, ..v1::DiscoveryResponse::default() }).expect("within the bounds");
     let mut world = Resources::new(Features::own());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use weft_proto::resource::{authorization, enrolment, versioned};
-use weft_proto::v1::{self, agent_report};
+use weft_proto::v1::{self, Resource, agent_report};
 
 use super::*;
 use crate::agents::Remembered;
@@ -35,8 +35,8 @@ fn agents(now: Instant) -> Agents {
     agents
 }
 
-fn shared(resource: Resource) -> (Arc<str>, Arc<Resource>) {
-    (Arc::from(resource.name.as_str()), Arc::new(resource))
+fn shared(resource: Resource) -> (Arc<str>, Arc<Encoded>) {
+    (Arc::from(resource.name.as_str()), Arc::new(resource.into()))
 }
 
 fn enrolled() -> Portion {

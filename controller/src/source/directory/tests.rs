@@ -3,6 +3,7 @@
 use tempfile::TempDir;
 
 use super::*;
+use crate::status::{Exceptions, Reports};
 
 struct Files {
     folder: TempDir,
@@ -401,8 +402,11 @@ fn a_broken_authorization_policy_without_a_last_good_one_denies_its_namespace() 
         assert_eq!(stand_in.targets, [crate::object::Target::Pods(BTreeMap::new())], "every pod of the namespace");
         assert!(stand_in.rules[0].to.as_ref().is_some_and(|to| to.not && to.ports.is_empty()), "every port");
         assert_eq!(reading.stand_ins.len(), 1);
-        let told = crate::status::reports(&BTreeMap::new(), &reading.defects, &reading.broken, &reading.stand_ins);
-        assert!(told.values().flatten().all(|report| report.message.contains("denies everything")), "{told:?}");
+        let told = Reports::default().but(&Exceptions::of(&reading, BTreeMap::new()));
+        assert!(
+            told.iter().flat_map(|(_, reports)| reports).all(|report| report.message.contains("denies everything")),
+            "{told:?}"
+        );
     }
     files.write("x.yaml", &policy("Allow"));
     assert!(files.directory.read(&BTreeSet::new()).stand_ins.is_empty());

@@ -5,7 +5,7 @@ use super::*;
 use crate::object::Capture;
 use crate::source::kept;
 use crate::source::kubernetes::decode::found;
-use crate::status;
+use crate::status::{Exceptions, Reports};
 
 struct Api {
     folder: tempfile::TempDir,
@@ -183,8 +183,9 @@ fn a_route_that_cannot_be_read_is_answered_under_its_services_alone() {
     let mut api = Api::new();
     let reading = api.list(&[(Kind::HttpRoute, route.clone())]);
     let key = Key::checked(Kind::HttpRoute, "shop", "web").unwrap();
-    let reports = status::reports(&BTreeMap::new(), &reading.defects, &reading.broken, &reading.stand_ins);
-    let told: Vec<_> = reports[&key].iter().map(|report| (report.target.as_str(), report.generation)).collect();
+    let reports = Reports::default().but(&Exceptions::of(&reading, BTreeMap::new()));
+    let told: Vec<_> =
+        reports.get(&key).unwrap().iter().map(|report| (report.target.as_str(), report.generation)).collect();
     assert_eq!(told, [("Service shop/web port 80", Some(7)), ("Service other/api port http", Some(7))]);
     route["spec"]["parentRefs"].as_array_mut().unwrap().truncate(1);
     api.apply(Kind::HttpRoute, &route);
@@ -238,8 +239,9 @@ fn an_authentication_that_is_broken_at_the_start_makes_its_namespace_strict() {
     let reading = Api::new().list(&[(Kind::AuthenticationPolicy, broken)]);
     let stand_in = &reading.objects.of("shop").unwrap().authentication[&("shop".to_owned(), "web".to_owned())];
     assert!(stand_in.stands_in && stand_in.authentication.mtls == Some(weft_crd::MtlsMode::Strict));
-    let reports = status::reports(&BTreeMap::new(), &reading.defects, &reading.broken, &reading.stand_ins);
-    let report = &reports[&Key::checked(Kind::AuthenticationPolicy, "shop", "web").unwrap()][0];
+    let reports = Reports::default().but(&Exceptions::of(&reading, BTreeMap::new()));
+    let key = Key::checked(Kind::AuthenticationPolicy, "shop", "web").unwrap();
+    let report = &reports.get(&key).unwrap()[0];
     assert!(report.message.contains("every pod of its namespace is strict") && report.generation == Some(3));
 }
 
