@@ -103,6 +103,7 @@ pub struct RootStatus {
 
 impl RootStatus {
     /// None for bytes that are no certificate.
+    #[must_use]
     pub fn of(certificate: &[u8]) -> Option<Self> {
         let (_, read) = x509_parser::parse_x509_certificate(certificate).ok()?;
         let not_after = Timestamp::from_second(read.validity().not_after.timestamp()).ok()?;

@@ -28,6 +28,7 @@ use crate::limits;
 use crate::mesh::Mesh;
 use crate::publish::Published;
 use crate::source::Defect;
+use crate::translate::MESH;
 use crate::trouble::Troubles;
 
 #[derive(Debug)]
@@ -66,13 +67,13 @@ impl Keeper {
             let heard = self.hear(&mesh, &roots, now);
             let report = RootReport::new(&roots, &heard, self.is_due(&mesh, &roots));
             self.authority.tell(&report);
-            let (step, news) = (self.judge(&mesh, &roots, &heard), self.news(&mesh, report, now));
+            let (judged, news) = (self.judge(&mesh, &roots, &heard), self.news(&mesh, report, now));
             let begun = tokio::time::Instant::now();
-            if begins || step != Step::Wait || news.is_some() || begun >= next_look {
+            if begins || judged != Step::Wait || news.is_some() || begun >= next_look {
                 next_look = begun + looks(&roots.record);
                 let turn = tokio::select! {
                     () = stop.cancelled() => return Ok(()),
-                    turn = Box::pin(self.turn(leads, step, news)) => turn,
+                    turn = Box::pin(self.turn(leads, judged, news)) => turn,
                 };
                 match turn {
                     Ok(changed) => {
@@ -206,7 +207,7 @@ impl Keeper {
 
 /// What agents are told to believe.
 fn believes(published: &Published) -> Option<&Vec<Vec<u8>>> {
-    let Some(Body::Trust(Trust { roots_der })) = &published.of_any_node(TRUST)?.body else { return None };
+    let Some(Body::Trust(Trust { roots_der })) = &published.portion(MESH)?.shared.get(TRUST)?.body else { return None };
     Some(roots_der)
 }
 
