@@ -128,7 +128,7 @@ async fn open(
 #[cfg(test)]
 impl Held {
     /// A root of nobody.
-    pub fn made() -> Self {
+    pub(crate) fn made() -> Self {
         let root = root::Written::make(&"cluster.local".parse().expect("a trust domain")).expect("a root");
         let record = record::Record::new(root, Duration::from_hours(48));
         Self { roots: Arc::new(Roots::parse(record).expect("a root")), may_be_told: true }

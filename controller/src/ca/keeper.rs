@@ -65,7 +65,7 @@ impl Keeper {
             let begins = leads && self.leads.is_none();
             let roots = self.authority.roots();
             let heard = self.hear(&mesh, &roots, now);
-            let report = RootReport::new(&roots, &heard, self.is_due(&mesh, &roots));
+            let report = RootReport::new(&roots, &heard, is_due(&mesh, &roots));
             self.authority.tell(&report);
             let (judged, news) = (self.judge(&mesh, &roots, &heard), self.news(&mesh, report, now));
             let begun = tokio::time::Instant::now();
@@ -173,15 +173,7 @@ impl Keeper {
         let longest =
             mesh.readings.borrow().objects.mesh_config.as_ref().and_then(|mesh| mesh.workload_certificate_life);
         let overlap = self.authority.overlap(longest);
-        rotation::step(&roots.record, &Situation { now, due: self.is_due(mesh, roots), overlap, agents: heard })
-    }
-
-    /// By its age, or because the operator wants none that was made before some time, which has come.
-    fn is_due(&self, mesh: &Mesh, roots: &Roots) -> bool {
-        let (now, root) = (OffsetDateTime::now_utc(), roots.issuer());
-        let wanted = mesh.readings.borrow().objects.mesh_config.as_ref().and_then(|mesh| mesh.root_made_after);
-        let wanted = wanted.and_then(|wanted| OffsetDateTime::from_unix_timestamp(wanted.as_second()).ok());
-        root.is_old(now) || wanted.is_some_and(|wanted| root.made < wanted && wanted <= now)
+        rotation::step(&roots.record, &Situation { now, due: is_due(mesh, roots), overlap, agents: heard })
     }
 
     fn hear(&mut self, mesh: &Mesh, roots: &Roots, now: Instant) -> Heard {
@@ -203,6 +195,14 @@ impl Keeper {
             silent: inhabited(&published).filter(|node| !speaking.contains(node)).cloned().collect(),
         }
     }
+}
+
+/// Whether a root is to be replaced: by its age, or because the operator wants none that was made before some time, which has come.
+fn is_due(mesh: &Mesh, roots: &Roots) -> bool {
+    let (now, root) = (OffsetDateTime::now_utc(), roots.issuer());
+    let wanted = mesh.readings.borrow().objects.mesh_config.as_ref().and_then(|mesh| mesh.root_made_after);
+    let wanted = wanted.and_then(|wanted| OffsetDateTime::from_unix_timestamp(wanted.as_second()).ok());
+    root.is_old(now) || wanted.is_some_and(|wanted| root.made < wanted && wanted <= now)
 }
 
 /// What agents are told to believe.

@@ -127,7 +127,7 @@ impl Record {
 
     /// The roots that agents believe, as they read them.
     pub fn bundle(&self) -> String {
-        self.trusted().into_iter().map(|root| format!("{}\n", root.certificate.trim_end())).collect()
+        self.trusted().into_iter().flat_map(|root| [root.certificate.trim_end(), "\n"]).collect()
     }
 }
 
@@ -147,17 +147,20 @@ impl Roots {
     }
 
     /// The root that signs.
+    #[must_use]
     pub fn issuer(&self) -> &Root {
         self.parsed(self.record.issuer())
     }
 
     /// The root by which agents know this controller: the older one for as long as any certificate of it may be good,
     /// because whoever shows such a one may have been away and believe nobody else.
+    #[must_use]
     pub fn introducer(&self) -> &Root {
         self.next.as_ref().filter(|_| self.record.phase() == Some(Phase::RetireOld)).unwrap_or(&self.root)
     }
 
     /// The root that is in force, or that nobody will take back any more.
+    #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.introducer().fingerprint
     }
@@ -166,6 +169,7 @@ impl Roots {
         self.record.trusted().into_iter().map(|written| self.parsed(written))
     }
 
+    #[must_use]
     pub fn trusted_der(&self) -> Vec<Vec<u8>> {
         self.trusted().map(|root| root.certificate.to_vec()).collect()
     }
@@ -174,10 +178,12 @@ impl Roots {
         std::iter::once(&self.root).chain(&self.next)
     }
 
+    #[must_use]
     pub fn holds(&self, certificate: &CertificateDer<'_>) -> bool {
         self.all().any(|root| root.certificate == *certificate)
     }
 
+    #[must_use]
     pub fn shares(&self, other: &Self) -> bool {
         self.all().any(|root| other.holds(&root.certificate))
     }

@@ -20,6 +20,7 @@ pub struct RootReport {
 }
 
 impl RootReport {
+    #[must_use]
     pub fn new(roots: &Roots, heard: &Heard, due: bool) -> Self {
         let trusted = roots
             .trusted()
@@ -38,6 +39,7 @@ impl RootReport {
     }
 
     /// Whether all is as it should be, a word for it and a sentence.
+    #[must_use]
     pub fn condition(&self) -> (bool, &'static str, String) {
         let Some(rotation) = &self.rotation else {
             let end = self.roots.first().map_or("", |root| root.not_after.as_str());

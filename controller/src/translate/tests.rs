@@ -136,17 +136,15 @@ impl Translation {
     }
 
     fn enrolment(&self, uid: &str) -> Option<v1::Enrolment> {
-        match self.told(&format!("enrolment/{uid}"))? {
-            Body::Enrolment(enrolment) => Some(enrolment),
-            other => panic!("enrolment {uid} is {other:?}"),
-        }
+        let body = self.told(&format!("enrolment/{uid}"))?;
+        let Body::Enrolment(enrolment) = body else { panic!("enrolment {uid} is {body:?}") };
+        Some(enrolment)
     }
 
     fn observation(&self, uid: &str) -> Option<v1::Enrolment> {
-        match self.told(&format!("observation/{uid}"))? {
-            Body::Observation(observation) => observation.enrolment,
-            other => panic!("observation {uid} is {other:?}"),
-        }
+        let body = self.told(&format!("observation/{uid}"))?;
+        let Body::Observation(observation) = body else { panic!("observation {uid} is {body:?}") };
+        observation.enrolment
     }
 
     /// What one node alone receives under this name.
