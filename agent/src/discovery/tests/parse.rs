@@ -122,6 +122,17 @@ fn a_bad_enrolment_is_captured_strict_closed_and_denied() {
 }
 
 #[test]
+fn an_observation_that_cannot_be_read_observes_nobody() {
+    let body = |row| Body::Observation(v1::Observation { enrolment: Some(row) });
+    let Reading::Observation(row) = as_written(body(enrolment("u1", &["web"]))) else { panic!("no observation") };
+    assert_eq!((row.uid.as_str(), row.policies.len()), ("u1", 0));
+    let bad = v1::Enrolment { mtls: 9, ..enrolment("u1", &[]) };
+    assert_eq!(check_bad("mtls", body(bad)), Reading::Nothing);
+    assert_eq!(check_bad("enrolment", Body::Observation(v1::Observation::default())), Reading::Nothing);
+    assert_eq!(own(&too_new(body(enrolment("u1", &[])))).reading, Reading::Nothing);
+}
+
+#[test]
 fn a_pod_is_probed_however_badly_its_enrolment_reads() {
     let declared = v1::Enrolment { probe_ports: vec![8080, 9000], ..enrolment("u1", &[]) };
     let bad = v1::Enrolment { mtls: 9, ..declared.clone() };
