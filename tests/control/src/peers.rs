@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, ensure};
 use kube::Api;
 use kube::core::DynamicObject;
+use prost::Message as _;
 use rcgen::{CertificateParams, KeyPair};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -20,12 +21,11 @@ use weft_proto::v1::identity_client::IdentityClient;
 use weft_proto::v1::report_client::ReportClient;
 use weft_proto::v1::resource::Body;
 use weft_proto::v1::{
-    Acknowledgement, AgentReport, DiscoveryRequest, DiscoveryResponse, Enrolled, Heartbeat, Hello, IssueRequest,
-    Resource, agent_report, discovery_request,
+    Acknowledgement, AgentReport, DiscoveryResponse, Enrolled, Heartbeat, IssueRequest, Resource, agent_report,
 };
 use x509_parser::parse_x509_certificate;
 
-use crate::agent::{AUDIENCE, channel, join_by, pod_token, trusted};
+use crate::agent::{AUDIENCE, channel, hello, join_by, pod_token, trusted};
 use crate::cluster::{Cluster, NAMESPACE};
 
 /// Between two things that an agent does by itself.
@@ -177,8 +177,7 @@ impl Life {
         reports.send(report(agent_report::Kind::Enrolled(enrolled))).await?;
         let _leases = ReportClient::new(channel.clone()).stream(ReceiverStream::new(stream)).await?;
         let (requests, stream) = mpsc::channel(1);
-        let hello = Hello { protocol_version: weft_proto::PROTOCOL_VERSION, features: vec![], held: vec![] };
-        requests.send(DiscoveryRequest { kind: Some(discovery_request::Kind::Hello(hello)) }).await?;
+        requests.send(hello(vec![])).await?;
         let mut answers = DiscoveryClient::new(channel.clone()).stream(ReceiverStream::new(stream)).await?.into_inner();
         let (begun, mut beats, mut held) = (Instant::now(), interval(BEAT), BTreeMap::new());
         while begun.elapsed() < SESSION {
@@ -189,7 +188,7 @@ impl Life {
                 }
                 change = answers.message() => {
                     let change = change?.context("the stream ended")?;
-                    if let Some(snapshot) = self.take_in(change, &mut held) {
+                    if let Some(snapshot) = self.take_in(change, &mut held)? {
                         let acknowledgement = Acknowledgement { snapshot, nacks: vec![] };
                         reports.send(report(agent_report::Kind::Acknowledgement(acknowledgement))).await?;
                     }
@@ -200,17 +199,20 @@ impl Life {
     }
 
     /// The name of the snapshot, once it is complete.
-    fn take_in(&self, change: DiscoveryResponse, held: &mut BTreeMap<String, Resource>) -> Option<String> {
-        held.extend(change.upserts.into_iter().map(|resource| (resource.name.clone(), resource)));
+    fn take_in(&self, change: DiscoveryResponse, held: &mut BTreeMap<String, Resource>) -> Result<Option<String>> {
+        for resource in change.upserts {
+            let resource = Resource::decode(resource)?;
+            held.insert(resource.name.clone(), resource);
+        }
         for name in change.removals {
             held.remove(&name);
         }
-        change.complete.then(|| {
+        Ok(change.complete.then(|| {
             if let Some(Body::Trust(trust)) = held.get("trust").and_then(|resource| resource.body.clone()) {
                 locked(&self.state).change(&self.node, |peer| peer.believes = trust.roots_der);
             }
             snapshot_name(held.iter().fold(0, |sum, (name, resource)| sum ^ digest(name, &resource.version)))
-        })
+        }))
     }
 }
 
