@@ -89,6 +89,8 @@ const CLUSTER: &[Need] = &[
     IPROUTE,
     NFTABLES,
     UTIL_LINUX,
+    CURL,
+    OPENSSL,
     GO,
     Need { package: "iptables", evidence: Evidence::Program("iptables") },
     Need { package: "ca-certificates", evidence: Evidence::Check(authorities_are_here) },
@@ -111,8 +113,8 @@ const DEMO: &[Need] = &[
     Need { package: "mariadb-client", evidence: Evidence::Program("mariadb") },
     Need { package: "redis-server", evidence: Evidence::Program("redis-server") },
     Need { package: "redis-tools", evidence: Evidence::Program("redis-cli") },
-    Need { package: "curl", evidence: Evidence::Program("curl") },
-    Need { package: "openssl", evidence: Evidence::Program("openssl") },
+    CURL,
+    OPENSSL,
 ];
 
 const KERNELS: &[Need] = &[
@@ -131,6 +133,11 @@ const GO: Need = Need { package: "golang-go", evidence: Evidence::Program("go") 
 const IPROUTE: Need = Need { package: "iproute2", evidence: Evidence::Program("ip") };
 
 const NFTABLES: Need = Need { package: "nftables", evidence: Evidence::Program("nft") };
+
+/// With the next one, what asks for certificates as an agent does.
+const CURL: Need = Need { package: "curl", evidence: Evidence::Program("curl") };
+
+const OPENSSL: Need = Need { package: "openssl", evidence: Evidence::Program("openssl") };
 
 const UTIL_LINUX: Need = Need { package: "util-linux", evidence: Evidence::Program("nsenter") };
 

@@ -20,11 +20,9 @@ const requestLimit = 5 * time.Second
 
 const usage = `usage: podapp
   serve ADDRESS [LEDGER] | serve-grpc ADDRESS | serve-lines ADDRESS | review ADDRESS NAME
-  get URL | post URL | tally URL COUNT | talk URL ADDRESS
-  load http|http-once|grpc|tcp TARGET RATE ADDRESS | watch URL ADDRESS
   visit ADDRESS AWAITED URL
   get URL | post URL | await URL | tally URL COUNT | talk URL ADDRESS
-  load http|http-once|grpc|tcp TARGET RATE ADDRESS
+  load http|http-once|grpc|tcp TARGET RATE ADDRESS | watch URL ADDRESS
   resolve NAME | copy | read FILE | grow MEBIBYTES`
 
 func main() {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use weft_rig::wait;
 
@@ -29,6 +29,9 @@ const CLOCK_SECONDS: u64 = 3;
 /// Whose pods are asked for, and who may ask the guarded server; and the others.
 const ACCOUNTS: [&str; 2] = ["welcome", "other"];
 
+/// Who is asked by every pod once.
+const SERVERS: [&str; 2] = ["server", "guarded"];
+
 pub fn promises() -> Vec<Promise> {
     vec![Promise { name: "an_address_used_again_is_its_new_pods", run: an_address_used_again_is_its_new_pods }]
 }
@@ -38,7 +41,8 @@ fn an_address_used_again_is_its_new_pods(namespace: &Namespace) -> Result<()> {
     let eager = Eager::allot()?;
     prepare(namespace)?;
     let url = format!("http://{}:80", namespace.service("welcome")?);
-    let load = Load::start(namespace, "client", "node1", ("http", &url), RATE)?;
+    let load = Load::create(namespace, "client", "node1", ("http", &url), RATE)?;
+    weft::await_captured(namespace, &["client", "guarded", "server", "stays"])?;
     load.goes_on(MORE)?;
     let mut owners: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     let mut changed_hands = 0;
@@ -107,7 +111,7 @@ fn prepare(namespace: &Namespace) -> Result<()> {
     for account in ACCOUNTS {
         namespace.kubectl(["create", "serviceaccount", account]).run()?.expect_success()?;
     }
-    for server in ["server", "guarded"] {
+    for server in SERVERS {
         namespace.create_pod(server, "node2", &["serve", &format!(":{PORT}")], |_| {})?;
         namespace.service(server)?;
     }
@@ -175,27 +179,34 @@ impl Wave {
             })
         });
         let pods: Vec<Value> = pods.collect();
-        namespace.create_object(&json!({"apiVersion": "v1", "kind": "List", "items": pods})).map(drop)
+        let pods = json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string();
+        namespace.kubectl(["create", "--filename=-"]).input(&pods).run()?.expect_success().map(drop)
     }
 
     fn delete(&self, namespace: &Namespace) -> Result<()> {
         namespace.kubectl(["delete", "pods", &self.selector(), "--wait=false"]).run()?.expect_success().map(drop)
     }
 
-    /// Waits until every pod has asked, and every request is that of its own pod's account.
+    /// Waits until every pod has asked both servers; nothing of that may have been taken for another account's.
     fn await_visits(&self, namespace: &Namespace, since: Instant) -> Result<()> {
         let identity = format!("spiffe://cluster.local/ns/{}/sa/{}", namespace.name(), self.account);
-        let admitted = self.account == ACCOUNTS[0];
+        let wanted = |server: &str| if server == "server" || self.account == ACCOUNTS[0] { "allow" } else { "deny" };
+        let names: BTreeSet<String> = self.names().collect();
         wait::until(&format!("wave {} to ask", self.number), WAVE_LIMIT, || {
-            let records = visits(namespace, since)?;
-            for name in self.names() {
-                for (server, wanted) in [("server", true), ("guarded", admitted)] {
-                    let of = records.get(&(server, name.clone()));
-                    let record = of.with_context(|| format!("{name} has not asked {server} yet"))?;
+            let mut asked = BTreeMap::from(SERVERS.map(|server| (server, BTreeSet::new())));
+            for Visit { server, name, record } in visits(namespace, since)? {
+                if names.contains(&name) {
                     ensure!(record["source"]["identity"] == *identity, "{name} is taken for another: {record}");
-                    let verdict = if wanted { "allow" } else { "deny" };
-                    ensure!(record["verdict"] == verdict, "{name} at {server}: {record}");
+                    ensure!(record["verdict"] == wanted(server), "{name} at {server}: {record}");
+                    asked.entry(server).or_default().insert(name);
                 }
+            }
+            for (server, asked) in asked {
+                ensure!(
+                    asked == names,
+                    "{server} has not been asked by {:?}",
+                    names.difference(&asked).collect::<Vec<_>>()
+                );
             }
             Ok(())
         })
@@ -209,21 +220,28 @@ impl Wave {
     }
 }
 
-/// By the server and the name in the path: what the servers' agent has written of requests that came to them. A strict
-/// server's request without a certificate has no path to be found by: it was never read.
-fn visits(namespace: &Namespace, since: Instant) -> Result<BTreeMap<(&'static str, String), Value>> {
+/// What the servers' agent has written of somebody who came with a certificate.
+struct Visit {
+    server: &'static str,
+    /// Of the pod: as itself says in the path, or where it was not let so far, as its agent says.
+    name: String,
+    record: Value,
+}
+
+/// Since then. A pod that has no certificate yet is refused unread, and is no visit.
+fn visits(namespace: &Namespace, since: Instant) -> Result<Vec<Visit>> {
     let since = format!("--since={}s", since.elapsed().as_secs() + CLOCK_SECONDS);
     let log = kubectl(["--namespace", NAMESPACE, "logs", &weft::agent("node2")?, &since]).run()?.expect_success()?;
-    let servers = ["server", "guarded"].map(|server| (server, format!("{}/{server}", namespace.name())));
     let records = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let inbound = records.filter(|record| record["direction"] == "inbound");
-    Ok(inbound
-        .filter_map(|record| {
-            let (server, _) = servers.iter().find(|(_, workload)| record["destination"]["workload"] == **workload)?;
-            let name = record["path"].as_str()?.strip_prefix('/')?.to_owned();
-            Some(((*server, name), record))
-        })
-        .collect())
+    let visit = |record: Value| {
+        let own = |party: &str| record[party]["workload"].as_str()?.strip_prefix(namespace.name())?.strip_prefix('/');
+        let server = SERVERS.into_iter().find(|server| own("destination") == Some(server))?;
+        let path = record["path"].as_str().and_then(|path| path.strip_prefix('/'));
+        let proven = record["direction"] == "inbound" && (path.is_some() || record["source"]["identity"].is_string());
+        let name = path.or_else(|| own("source")).filter(|_| proven)?.to_owned();
+        Some(Visit { server, name, record })
+    };
+    Ok(records.filter_map(visit).collect())
 }
 
 /// No request for the Service was answered by anybody else's pod, whoever has the address by now.
@@ -238,8 +256,10 @@ fn expect_answered_by_account(load: &Load) -> Result<()> {
 /// What the guarded application itself has seen: every pod that is let in, and no other.
 fn expect_guarded(namespace: &Namespace) -> Result<()> {
     let log = namespace.kubectl(["logs", "guarded"]).run()?.expect_success()?;
-    let seen: BTreeSet<String> =
+    let mut seen: BTreeSet<String> =
         log.lines().filter_map(|line| Some(line.strip_prefix("GET /")?.split_once(' ')?.0.to_owned())).collect();
+    // Until the guard was in force, somebody asked.
+    seen.remove("before");
     let welcome = (0..WAVES).map(Wave::of).filter(|wave| wave.account == ACCOUNTS[0]);
     let expected: BTreeSet<String> = welcome.flat_map(|wave| wave.names().collect::<Vec<_>>()).collect();
     let strangers: Vec<_> = seen.difference(&expected).collect();
