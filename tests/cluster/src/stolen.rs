@@ -199,7 +199,8 @@ impl Thief {
         wait::until("all that the node is told", EFFECT_LIMIT, || {
             let answers: Vec<DiscoveryResponse> = self.answers().unwrap_or_default();
             if answers.last().is_some_and(|last| last.complete) {
-                return Ok(answers.into_iter().flat_map(|answer| answer.upserts).collect());
+                let encoded = answers.into_iter().flat_map(|answer| answer.upserts);
+                return Ok(encoded.map(Resource::decode).collect::<Result<_, _>>()?);
             }
             stream.expect_running()?;
             anyhow::bail!("{} messages have come", answers.len())

@@ -198,7 +198,7 @@ mod tests {
         let mut workloads: Vec<Arc<Workload>> = rows.into_iter().map(Arc::new).collect();
         workloads.push(Arc::clone(&web));
         let captured_networks = vec!["10.1.0.0/16".parse().unwrap()];
-        let snapshot = Snapshot::new(Parts { workloads, captured_networks, ..Parts::empty() });
+        let snapshot = Snapshot::new(Parts { captured_networks, workloads, ..Parts::empty() });
         let (own, node) = (enrolment(&web), ["10.9.0.1".parse().unwrap()]);
         let target = |probes_by_address| Target {
             snapshot: &snapshot,

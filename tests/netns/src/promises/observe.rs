@@ -102,9 +102,9 @@ fn observed(scene: &Scene) -> Result<()> {
     ensure!(echo["last"].as_str() > echo["first"].as_str() && server["since"].is_string(), "{server:#}");
     ensure!(caller(IDENTIFY).len() == 1 && caller(GREET).is_empty(), "{server:#}");
     let client = seen(&mut mesh, 1, "shop/client")?;
-    let called = client["calls"].as_array().into_iter().flatten();
-    let called: Vec<_> = called.map(|one| (&one["name"], &one["port"], &one["connections"])).collect();
-    ensure!(called.contains(&(&json!("shop/server"), &json!(ECHO), &json!(3))), "{client:#}");
+    let calls = client["calls"].as_array().into_iter().flatten();
+    let seen: Vec<_> = calls.map(|one| (&one["name"], &one["port"], &one["connections"])).collect();
+    ensure!(seen.contains(&(&json!("shop/server"), &json!(ECHO), &json!(3))), "{client:#}");
     mesh.weft(&scene.binaries()?.cli)?.arg("check").run()?.expect_success().map(drop)
 }
 
