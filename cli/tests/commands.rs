@@ -143,7 +143,7 @@ fn strict_names_who_spoke_plaintext_and_says_where_nobody_has_looked() {
     let mut world = World::whole();
     world.nodes[1].enrolments[0].authentication.default = MtlsMode::Permissive;
     let running = world.start();
-    let (workload, client) = (uid(WEB), "10.9.9.9".parse().unwrap());
+    let (workload, client) = (uid(WEB), "198.51.100.7".parse().unwrap());
     running.agents[1].plaintext(PlaintextCall { workload, port: 80, client });
     while running.agents[1].plaintext_calls().1.is_empty() {
         std::thread::yield_now();
@@ -152,10 +152,10 @@ fn strict_names_who_spoke_plaintext_and_says_where_nobody_has_looked() {
     let told = json(&answer);
     assert_eq!((&told["verdict"], answer.status.code()), (&Value::from("somebody"), Some(1)), "{told:#}");
     let refused = &told["refused"][0];
-    assert_eq!((&refused["address"], &refused["pod"]), (&Value::from("10.9.9.9"), &Value::from(WEB)), "{told:#}");
+    assert_eq!((&refused["address"], &refused["pod"]), (&Value::from("198.51.100.7"), &Value::from(WEB)), "{told:#}");
     let table = text(&weft(&running, &["check", "--strict", "shop"]));
     assert!(
-        table.contains("✗") && table.contains("10.9.9.9") && table.contains("1 callers would be refused"),
+        table.contains("✗") && table.contains("198.51.100.7") && table.contains("1 callers would be refused"),
         "{table}"
     );
     let nobody = weft(&running, &["check", "--strict", "nowhere"]);
