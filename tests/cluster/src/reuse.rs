@@ -14,7 +14,7 @@ use crate::namespace::{IMAGE, Namespace, PORT, kubectl};
 use crate::nodes::{ADDRESSES, NODES, said};
 use crate::weft::{self, NAMESPACE};
 
-/// Pods, in waves of the one account and the other by turns: a wave comes while its predecessor goes.
+/// Pods, in waves of the one account and the other by turns: a wave comes as soon as its predecessor has gone.
 const WAVES: usize = 8;
 const PODS: usize = 25;
 /// Until every pod of a wave has asked, on a busy machine.
@@ -48,11 +48,11 @@ fn an_address_used_again_is_its_new_pods(namespace: &Namespace) -> Result<()> {
     let mut changed_hands = 0;
     for number in 0..WAVES {
         let wave = Wave::of(number);
-        let since = Instant::now();
-        wave.create(namespace)?;
         if let Some(before) = number.checked_sub(1) {
             Wave::of(before).delete(namespace)?;
         }
+        let since = Instant::now();
+        wave.create(namespace)?;
         wave.await_visits(namespace, since)?;
         for address in wave.addresses(namespace)? {
             let accounts = owners.entry(address).or_default();
@@ -183,8 +183,10 @@ impl Wave {
         namespace.kubectl(["create", "--filename=-"]).input(&pods).run()?.expect_success().map(drop)
     }
 
+    /// When it is gone, its addresses are free.
     fn delete(&self, namespace: &Namespace) -> Result<()> {
-        namespace.kubectl(["delete", "pods", &self.selector(), "--wait=false"]).run()?.expect_success().map(drop)
+        let delete = namespace.kubectl(["delete", "pods", &self.selector()]).within(WAVE_LIMIT);
+        delete.run()?.expect_success().map(drop)
     }
 
     /// Waits until every pod has asked both servers; nothing of that may have been taken for another account's.
