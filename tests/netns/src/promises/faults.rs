@@ -26,7 +26,7 @@ const SHARE: u32 = 2048;
 const LOSE_BEGINNINGS: &str = "table inet weft-beginnings {
     chain input {
         type filter hook input priority 0; policy accept;
-        iif lo tcp flags & (syn | ack) == syn drop
+        iifname lo tcp flags & (syn | ack) == syn drop
     }
 }
 ";
