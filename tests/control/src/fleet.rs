@@ -115,13 +115,16 @@ impl Fleet {
         Ok(Self { members, names: Arc::default() })
     }
 
-    /// Each with what it holds already, all at the same moment; until all are up to date.
-    pub fn subscribe(&mut self, cluster: &Cluster, controller: &Controller) -> Result<Bytes> {
+    /// Each with what it holds already, so many at the same moment; until all are up to date. Where everything is sent, as
+    /// many as one process can take in before the controller thinks that nobody is there.
+    pub fn subscribe(&mut self, cluster: &Cluster, controller: &Controller, at_once: usize) -> Result<Bytes> {
         let root = cluster.wait_for(agent::cluster_root(cluster))?;
-        for member in &mut self.members {
-            member.dial(cluster, root.clone(), controller.address.clone(), Arc::clone(&self.names));
+        for some in self.members.chunks_mut(at_once) {
+            for member in &mut *some {
+                member.dial(cluster, root.clone(), controller.address.clone(), Arc::clone(&self.names));
+            }
+            await_all(cluster, some, |seen| seen.complete).context("not every agent is up to date")?;
         }
-        await_all(cluster, &mut self.members, |seen| seen.complete).context("not every agent is up to date")?;
         let sum = |of: fn(&Seen) -> usize| self.members.iter().map(|member| of(&member.seen.borrow())).sum();
         Ok(Bytes { received: sum(|seen| seen.received_bytes), said: sum(|seen| seen.said_bytes) })
     }

@@ -20,6 +20,8 @@ const CHANGE_P99: Duration = Duration::from_millis(50);
 /// What an agent says to a controller that has just begun, of whatever size the mesh is: its digests, and names of what has
 /// changed meanwhile.
 const SAID_BYTES: usize = 16 << 10;
+/// Agents that begin with nothing at the same moment; after a restart of the controller all come back at once.
+const FIRST_AT_ONCE: usize = 50;
 /// Objects of that size are written and read by one API server on two processors.
 const FILL_LIMIT: Duration = Duration::from_mins(10);
 
@@ -64,7 +66,7 @@ fn a_change_reaches_every_agent_and_a_restart_sends_nothing_again(cluster: &mut 
     controller.await_generation()?;
     let mut fleet = Fleet::join(cluster, &controller, &nodes)?;
     let begun = Instant::now();
-    let first = fleet.subscribe(cluster, &controller)?;
+    let first = fleet.subscribe(cluster, &controller, FIRST_AT_ONCE)?;
     let (least, most) = fleet.resources();
     ensure!(least > size.pods + size.services + size.routes / size.services, "an agent holds {least} resources alone");
     tell(&format!(
@@ -90,7 +92,7 @@ fn a_change_reaches_every_agent_and_a_restart_sends_nothing_again(cluster: &mut 
     // An agent that is turned away would come again; these do not.
     next.await_log("this controller writes statuses")?;
     let begun = Instant::now();
-    let Bytes { received, said } = fleet.subscribe(cluster, &next)?;
+    let Bytes { received, said } = fleet.subscribe(cluster, &next, size.nodes)?;
     tell(&format!(
         "after a restart: {} KiB sent to each in place of {}, {} KiB from each, {:.1} s until all are up to date",
         received / size.nodes / 1024,
