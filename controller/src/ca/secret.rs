@@ -165,8 +165,11 @@ impl Cluster {
         if !self.remembers.load(Ordering::Relaxed) {
             return Ok(true);
         }
-        let version = known.and_then(|known| known.version.as_ref());
-        let patch = json!({"metadata": {"resourceVersion": version}, "status": {"rootFingerprint": fingerprint}});
+        let mut patch = json!({"status": {"rootFingerprint": fingerprint}});
+        // The first word has none to follow, and every controller would say the same.
+        if let Some(version) = known.and_then(|known| known.version.as_ref()) {
+            patch["metadata"] = json!({"resourceVersion": version});
+        }
         match self.patch(&patch).await {
             Ok(mesh) => {
                 // A definition that knows no such field has the API server drop it.

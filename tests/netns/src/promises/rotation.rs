@@ -21,7 +21,9 @@ const PHASE_LIMIT: Duration = Duration::from_secs(50);
 const HTTP: u16 = 8000;
 
 pub fn promises() -> Vec<Promise> {
-    vec![Promise::new("the_root_is_replaced_under_load_and_nothing_fails", rotation)]
+    // A life or two of certificates is waited for in two phases, and another for the old root's end.
+    let limit = Duration::from_mins(3);
+    vec![Promise { limit, ..Promise::new("the_root_is_replaced_under_load_and_nothing_fails", rotation) }]
 }
 
 fn rotation(scene: &Scene) -> Result<()> {
