@@ -32,8 +32,7 @@ fn the_root_is_rotated_hands_free(cluster: &mut Cluster) -> Result<()> {
     let addresses = [first.address.clone(), second.address.clone()];
     let peers = Peers::start(cluster, &addresses, &nodes)?;
     let (old, _) = wait::until("the agents to serve", PHASE_LIMIT, || peers.expect(1))?;
-    let (secret, before) = (cluster.get("Secret", NAMESPACE, "weft-ca")?, status(cluster)?);
-    ensure!(condition(&before) == json!("Current"), "{before:#}");
+    let (secret, before) = (cluster.get("Secret", NAMESPACE, "weft-ca")?, await_current(cluster)?);
 
     cluster.put(&objects::mesh_with_a_root_of(Timestamp::now() + Duration::from_secs(1)))?;
     await_phase(cluster, &peers, &json!("TrustNew"))?;
@@ -46,11 +45,8 @@ fn the_root_is_rotated_hands_free(cluster: &mut Cluster) -> Result<()> {
     let (new, issued) = wait::until("everybody to believe the new root alone", PHASE_LIMIT, || peers.expect(1))?;
     ensure!(new != old && issued > 20, "{issued} certificates were issued");
 
-    let after = status(cluster)?;
-    ensure!(
-        after["rootFingerprint"] != before["rootFingerprint"] && condition(&after) == json!("Current"),
-        "{after:#}"
-    );
+    let after = await_current(cluster)?;
+    ensure!(after["rootFingerprint"] != before["rootFingerprint"], "{after:#}");
     ensure!(after["roots"].as_array().map(Vec::len) == Some(1), "{after:#}");
     let kept = cluster.get("Secret", NAMESPACE, "weft-ca")?;
     let names = kept["data"].as_object().context("it holds nothing")?.keys().collect::<Vec<_>>();
@@ -92,6 +88,15 @@ fn shop(cluster: &Cluster) -> Result<Vec<(&'static str, String)>> {
 
 fn status(cluster: &Cluster) -> Result<Value> {
     Ok(cluster.get("MeshConfig", "", "default")?["status"].clone())
+}
+
+/// Waits until the mesh is told that its root is the only one; the status by then.
+fn await_current(cluster: &Cluster) -> Result<Value> {
+    wait::until("the root to be current", PHASE_LIMIT, || {
+        let status = status(cluster)?;
+        ensure!(condition(&status) == json!("Current"), "{status:#}");
+        Ok(status)
+    })
 }
 
 /// Why the root is current, or is not.
