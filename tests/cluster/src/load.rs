@@ -75,10 +75,20 @@ impl<'a> Load<'a> {
 
     /// Waits until this many more conversations have gone well.
     pub fn goes_on(&self, more: u64) -> Result<()> {
-        let before = self.report()?.done;
+        self.grows(more, |report| report.done)
+    }
+
+    /// Waits until Weft has carried this many more.
+    pub fn is_carried(&self, more: u64) -> Result<()> {
+        self.grows(more, |report| report.carried)
+    }
+
+    fn grows(&self, more: u64, number: impl Fn(&Report) -> u64) -> Result<()> {
+        let before = number(&self.report()?);
         wait::until(&format!("{more} more conversations of {}", self.name), EFFECT_LIMIT, || {
             let report = self.report()?;
-            ensure!(report.done >= before + more, "{} are done; {:?}", report.done - before, report.failures.last());
+            let grown = number(&report) - before;
+            ensure!(grown >= more, "there are {grown}; {:?}", report.failures.last());
             Ok(())
         })
     }

@@ -104,6 +104,16 @@ fn trusting(rules: &Rules) -> Trust {
     trust(&[&rules.authority])
 }
 
+/// A node and its controller, and its agent, which has a certificate for one pod.
+async fn served(rules: &Arc<Rules>) -> (Node, Controller, Agent) {
+    let node = Node::new(rules).await;
+    let controller = Controller::start(rules, node.address, "weft-controller").await;
+    let agent = node.agent(KeyFolder::none());
+    agent.want(&[("a", WEB)], trusting(rules));
+    until("it is there", || agent.generation("a") == 1).await;
+    (node, controller, agent)
+}
+
 #[tokio::test]
 async fn a_node_joins_and_its_workloads_get_certificates() {
     let rules = Rules::new();
@@ -244,11 +254,7 @@ async fn a_workload_that_is_gone_or_another_loses_its_credential() {
 #[tokio::test]
 async fn another_trust_bundle_makes_new_credentials_of_the_same_certificates() {
     let rules = Rules::new();
-    let node = Node::new(&rules).await;
-    let controller = Controller::start(&rules, node.address, "weft-controller").await;
-    let agent = node.agent(KeyFolder::none());
-    agent.want(&[("a", WEB)], trusting(&rules));
-    until("it is there", || agent.generation("a") == 1).await;
+    let (_node, controller, agent) = served(&rules).await;
     let first = agent.credentials.of(&uid("a")).unwrap();
     agent.want(&[("a", WEB)], trusting(&rules));
     agent.want(&[("a", WEB)], trust(&[&rules.authority, &Authority::new()]));
@@ -263,11 +269,7 @@ async fn another_trust_bundle_makes_new_credentials_of_the_same_certificates() {
 #[tokio::test]
 async fn what_another_root_has_signed_is_renewed_as_soon_as_one_takes_its_place() {
     let rules = Rules::new();
-    let node = Node::new(&rules).await;
-    let controller = Controller::start(&rules, node.address, "weft-controller").await;
-    let agent = node.agent(KeyFolder::none());
-    agent.want(&[("a", WEB)], trusting(&rules));
-    until("it is there", || agent.generation("a") == 1).await;
+    let (_node, controller, agent) = served(&rules).await;
     let next = Authority::new();
     agent.want(&[("a", WEB)], trust(&[&rules.authority, &next]));
     until("it believes both", || agent.generation("a") == 2).await;
@@ -282,11 +284,7 @@ async fn what_another_root_has_signed_is_renewed_as_soon_as_one_takes_its_place(
 #[tokio::test]
 async fn a_node_that_was_cut_off_while_the_root_was_replaced_comes_back_by_itself() {
     let rules = Rules::new();
-    let node = Node::new(&rules).await;
-    let controller = Controller::start(&rules, node.address, "weft-controller").await;
-    let agent = node.agent(KeyFolder::none());
-    agent.want(&[("a", WEB)], trusting(&rules));
-    until("it is there", || agent.generation("a") == 1).await;
+    let (node, controller, agent) = served(&rules).await;
     controller.stop().await;
 
     // The controller's proof is another, and it takes nothing that the former root has signed.
