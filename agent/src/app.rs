@@ -83,6 +83,7 @@ async fn serve(settings: &Settings, telemetry: Telemetry) -> anyhow::Result<()> 
         credentials: control.credentials.clone(),
         sysctl_root: settings.sysctl_root.clone(),
         sandboxes: paths_ready.sandboxes.take().context("no data path")?,
+        pod_logs: settings.pod_logs.clone(),
     };
     let originals = Originals::open(&settings.run_dir).context("cannot read the record of the pods' settings")?;
     let enroller =

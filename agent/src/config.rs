@@ -55,6 +55,9 @@ pub struct Settings {
     /// Keys, admin and hand-over sockets: on a tmpfs.
     #[arg(long, value_name = "DIR", default_value = "/run/weft")]
     pub run_dir: PathBuf,
+    /// Where the kubelet keeps pods' logs (its `podLogsDir`), by which new pods are known while no controller tells of them.
+    #[arg(long, value_name = "DIR", default_value = "/var/log/pods")]
+    pub pod_logs: PathBuf,
     #[command(flatten)]
     pub kernel: KernelPaths,
     /// Worker threads; without it one for each core.

@@ -57,6 +57,8 @@ pub const CGROUP_DEPTH: usize = 10;
 pub const PODS_CGROUP_DEPTH: usize = 5;
 /// Pods whose sandbox is remembered, some 100 bytes each: more than a node runs.
 pub const SANDBOXES_KNOWN: usize = 4096;
+/// Folders of pods' logs that are looked at: kubelets keep those of pods that have ended for a while.
+pub const POD_FOLDERS: usize = 8192;
 /// Processes of one pod that are looked at to find its namespace: kubelets allow some thousand.
 pub const POD_PROCESSES: usize = 8192;
 /// Listen backlog of the agent's listeners in each pod: the kernel caps it by `net.core.somaxconn`.
@@ -373,6 +375,9 @@ pub const CERTIFICATE_POLL: Duration = Duration::from_millis(50);
 pub const DISENROLMENT_GRACE: Duration = Duration::from_secs(3);
 /// Kernel events logged at one look: the kernel side bounds their rate, this bounds a look's time.
 pub const EVENTS_PER_LOOK: usize = 256;
+/// How often pods are looked for that no controller tells of, where they are to be refused: a container starts some tenths of a
+/// second after its pod's sandbox.
+pub const NEWCOMER_POLL: Duration = Duration::from_millis(100);
 /// Before its hooks replace those that are there, an agent waits this long for the certificates of all its pods.
 pub const ATTACH_PATIENCE: Duration = Duration::from_secs(4);
 /// A pod that has waited this long for its first certificate follows its failure mode until it has one.

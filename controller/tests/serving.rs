@@ -353,6 +353,7 @@ async fn names_and_bodies_agree() {
             Body::Enrolment(_) => "enrolment",
             Body::Observation(_) => "observation",
             Body::Service(_) => "service",
+            Body::Namespace(_) => "namespace",
             Body::Node(_) => "node",
             Body::Authorization(_) => "authorization",
             Body::Settings(_) => "settings",

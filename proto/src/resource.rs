@@ -39,6 +39,11 @@ pub fn service(namespace: &str, name: &str) -> String {
 }
 
 #[must_use]
+pub fn namespace(name: &str) -> String {
+    format!("namespace/{name}")
+}
+
+#[must_use]
 pub fn node(name: &str) -> String {
     format!("node/{name}")
 }

@@ -164,6 +164,7 @@ impl Resources {
             services: Vec::new(),
             enrolments: Vec::new(),
             observations: Vec::new(),
+            namespaces: Vec::new(),
             routes: Vec::new(),
             traffic: Vec::new(),
         };
@@ -174,6 +175,7 @@ impl Resources {
                     parts.services.push(entry.seen.clone().unwrap_or_else(|| service.seen_from(self.here.as_ref())));
                 }
                 Reading::Observation(enrolment) => parts.observations.push(Arc::clone(enrolment)),
+                Reading::Namespace(name, way) => parts.namespaces.push((name.clone(), *way)),
                 Reading::Routes(routes) => parts.routes.push(Arc::clone(routes)),
                 Reading::Traffic(traffic) => parts.traffic.push(Arc::clone(traffic)),
                 Reading::Enrolment(enrolment) => {

@@ -79,7 +79,9 @@ impl State {
         let mut attempts = Attempts::new(status, channels, stop.clone());
         let following = async {
             while let Some(channel) = attempts.next().await {
-                if attempts.carry(world.converse(channel, &attempts.status)).await.is_none() {
+                let carried = attempts.carry(world.converse(channel, &attempts.status)).await;
+                world.publisher.lose_step();
+                if carried.is_none() {
                     break;
                 }
             }

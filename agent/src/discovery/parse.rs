@@ -15,11 +15,11 @@ mod workload;
 use std::sync::Arc;
 
 use weft_policy::{Policy, PolicyName, ReadError};
-use weft_proto::names::{Identity, NameError, TrustDomain};
+use weft_proto::names::{Identity, NameError, Namespace, TrustDomain};
 use weft_proto::v1::resource::Body;
 use weft_proto::{FEATURES, v1};
 
-use crate::model::{Enrolment, Routes, Traffic, Workload};
+use crate::model::{Enrolment, FailureMode, Routes, Traffic, Workload};
 
 pub use enrolment::NodeEnrolment;
 pub use service::{EverywhereService, Here};
@@ -31,6 +31,7 @@ pub enum Reading {
     Workload(Arc<Workload>),
     Enrolment(Box<NodeEnrolment>),
     Observation(Arc<Enrolment>),
+    Namespace(Namespace, FailureMode),
     Service(Arc<EverywhereService>),
     Node(Here),
     Policy(Arc<Policy>),
@@ -93,6 +94,7 @@ enum Kind<'a> {
     Workload(&'a str),
     Enrolment(&'a str),
     Observation(&'a str),
+    Namespace(&'a str),
     Service(&'a str),
     Node(&'a str),
     Authorization(&'a str),
@@ -108,6 +110,7 @@ fn kind(name: &str) -> Kind<'_> {
         Some(("workload", rest)) => Kind::Workload(rest),
         Some(("enrolment", rest)) => Kind::Enrolment(rest),
         Some(("observation", rest)) => Kind::Observation(rest),
+        Some(("namespace", rest)) => Kind::Namespace(rest),
         Some(("service", rest)) => Kind::Service(rest),
         Some(("node", rest)) => Kind::Node(rest),
         Some(("authorization", rest)) => Kind::Authorization(rest),
@@ -144,6 +147,7 @@ pub fn read(resource: &v1::Resource, features: &Features, domains: &Domains) -> 
             judged(refused, body!(resource, Observation), |row| enrolment::read_observation(uid, row))
                 .map_or_else(nothing, |enrolment| as_written(Reading::Observation(Arc::new(enrolment))))
         }
+        Kind::Namespace(name) => read_namespace(name, refused, body!(resource, Namespace)),
         Kind::Service(name) => read_service(name, refused, body!(resource, Service)),
         Kind::Node(name) => judged(refused, body!(resource, Node), |row| service::read_node(name, row))
             .map_or_else(nothing, |here| as_written(Reading::Node(here))),
@@ -175,6 +179,21 @@ fn read_enrolment(uid: &str, refused: Option<String>, written: Option<&v1::Enrol
             Err(_) => nothing(why),
         },
         |row| as_written(Reading::Enrolment(Box::new(row))),
+    )
+}
+
+fn read_namespace(name: &str, refused: Option<String>, written: Option<&v1::Namespace>) -> Read {
+    let own: Namespace = match fields::name("name", name) {
+        Ok(own) => own,
+        Err(error) => return nothing(error.to_string()),
+    };
+    let way = judged(refused, written, |row| {
+        fields::same("name", &fields::name::<Namespace>("name", &row.name)?, &own)?;
+        enrolment::failure_mode(row.on_agent_failure)
+    });
+    way.map_or_else(
+        |why| safe(Reading::Namespace(own.clone(), FailureMode::Closed), why),
+        |way| as_written(Reading::Namespace(own.clone(), way)),
     )
 }
 

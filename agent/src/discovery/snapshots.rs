@@ -26,6 +26,8 @@ pub struct Applied {
     pub at: Option<Timestamp>,
     /// A controller has said since this process began that this is all; false for what was read from the disk alone.
     pub confirmed: bool,
+    /// A stream stands on which a controller has said so: what is not in the snapshot is not meant to be there. False while none is.
+    pub in_step: bool,
     /// All that stand now, by name; at most `limits::NACKS_MAXIMUM`.
     pub nacks: Vec<Nack>,
 }
@@ -66,7 +68,8 @@ impl Snapshots {
 
 impl Publisher {
     pub(super) fn publish(&self, snapshot: Snapshot, nacks: Vec<Nack>, at: Timestamp) {
-        let applied = Applied { version: snapshot.version.clone(), at: Some(at), confirmed: true, nacks };
+        let version = snapshot.version.clone();
+        let applied = Applied { version, at: Some(at), confirmed: true, in_step: true, nacks };
         self.current.store(Arc::new(snapshot));
         self.applied.send_replace(Arc::new(applied));
     }
@@ -74,9 +77,20 @@ impl Publisher {
     /// The snapshot in force is what the controller has now.
     pub(super) fn confirm(&self) {
         self.applied.send_if_modified(|applied| {
-            let news = !applied.confirmed;
+            let news = !applied.in_step;
             if news {
-                *applied = Arc::new(Applied { confirmed: true, ..Applied::clone(applied) });
+                *applied = Arc::new(Applied { confirmed: true, in_step: true, ..Applied::clone(applied) });
+            }
+            news
+        });
+    }
+
+    /// No controller tells what changes.
+    pub(super) fn lose_step(&self) {
+        self.applied.send_if_modified(|applied| {
+            let news = applied.in_step;
+            if news {
+                *applied = Arc::new(Applied { in_step: false, ..Applied::clone(applied) });
             }
             news
         });
@@ -88,7 +102,7 @@ impl Publisher {
 }
 
 pub(super) fn publication(snapshot: Snapshot, nacks: Vec<Nack>, at: Option<Timestamp>) -> (Publisher, Snapshots) {
-    let applied = Applied { version: snapshot.version.clone(), at, confirmed: false, nacks };
+    let applied = Applied { version: snapshot.version.clone(), at, confirmed: false, in_step: false, nacks };
     let current = Arc::new(ArcSwap::from_pointee(snapshot));
     let (sender, receiver) = watch::channel(Arc::new(applied));
     (Publisher { current: Arc::clone(&current), applied: sender }, Snapshots { current, applied: receiver })

@@ -9,7 +9,7 @@ use serde::Serialize;
 use weft_proto::names::{Identity, Namespace, NamespacedName, TrustDomain, WorkloadUid};
 
 use super::audience::PerPort;
-use super::{Endpoint, Enrolment, Routes, Service, ServicePort, Traffic, Workload};
+use super::{Endpoint, Enrolment, FailureMode, Routes, Service, ServicePort, Traffic, Workload};
 
 /// Names the set of resources that a snapshot was made of (`weft_proto::resource::snapshot_version`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub enrolments: HashMap<WorkloadUid, Arc<Enrolment>>,
     /// Those of them that are only looked at, as they would be captured. One that is in both is captured.
     pub observations: HashMap<WorkloadUid, Arc<Enrolment>>,
+    /// Captured namespaces, and what becomes of their pods that no controller has told of.
+    pub namespaces: HashMap<Namespace, FailureMode>,
     #[serde(skip)]
     by_address: HashMap<IpAddr, WorkloadUid>,
     #[serde(skip)]
@@ -112,6 +114,7 @@ pub struct Parts {
     pub services: Vec<Arc<Service>>,
     pub enrolments: Vec<Arc<Enrolment>>,
     pub observations: Vec<Arc<Enrolment>>,
+    pub namespaces: Vec<(Namespace, FailureMode)>,
     pub routes: Vec<Arc<Routes>>,
     pub traffic: Vec<Arc<Traffic>>,
 }
@@ -132,6 +135,7 @@ impl Parts {
             services: Vec::new(),
             enrolments: Vec::new(),
             observations: Vec::new(),
+            namespaces: Vec::new(),
             routes: Vec::new(),
             traffic: Vec::new(),
         }
@@ -168,6 +172,7 @@ impl Snapshot {
             services: parts.services,
             enrolments: by_uid(parts.enrolments),
             observations: by_uid(parts.observations),
+            namespaces: parts.namespaces.into_iter().collect(),
             by_address,
             by_service_address,
             by_service_name,

@@ -71,6 +71,38 @@ pub struct Enrolment {
     pub refused: Vec<String>,
 }
 
+impl Enrolment {
+    /// Whether its own connections go on in plaintext, to whoever takes it, once its certificate has ended: an open namespace
+    /// rather goes without mTLS than not at all.
+    #[must_use]
+    pub fn outlives_its_certificate(&self) -> bool {
+        self.on_agent_failure == FailureMode::Open && !self.require_mesh_tls
+    }
+
+    /// Of a pod that nothing is known of: strict, fails closed, nobody may connect, no exception.
+    #[must_use]
+    pub fn of_nobody(uid: WorkloadUid, decided_by: &str, policy: Policy) -> Self {
+        Self {
+            uid,
+            netns: None,
+            on_agent_failure: FailureMode::Closed,
+            authentication: Authentication {
+                default: MtlsMode::Strict,
+                ports: Vec::new(),
+                exemptions: Vec::new(),
+                decided_by: Arc::from(decided_by),
+            },
+            require_mesh_tls: true,
+            excluded_inbound_ports: Vec::new(),
+            excluded_outbound_ports: Vec::new(),
+            excluded_outbound_networks: Vec::new(),
+            probe_ports: Vec::new(),
+            policies: vec![Arc::new(policy)],
+            refused: Vec::new(),
+        }
+    }
+}
+
 /// Which plaintext an enrolled pod accepts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Authentication {

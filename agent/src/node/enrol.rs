@@ -6,6 +6,7 @@
 //! disturbs another; everything here is derived from the snapshot, so a restart rebuilds it.
 
 mod leave;
+mod newcomer;
 mod observe;
 mod prove;
 mod tell;
@@ -29,6 +30,7 @@ use super::probing::{Probing, reached_from_here};
 use super::sandbox::Sandboxes;
 use super::{row, socket, sysctl};
 use crate::bpf::{self, BpfError, CapturedPod, Datapath, Events, NetnsCookie};
+use crate::discovery::Applied;
 use crate::identity::Credentials;
 use crate::limits;
 use crate::model::{Enrolment, Snapshot};
@@ -55,6 +57,8 @@ pub struct Surroundings {
     pub credentials: Credentials,
     pub sysctl_root: PathBuf,
     pub sandboxes: Sandboxes,
+    /// Where the kubelet keeps pods' logs.
+    pub pod_logs: PathBuf,
 }
 
 /// The kernel side of this node.
@@ -72,6 +76,8 @@ pub struct Enroller {
     waiting: HashMap<WorkloadUid, Instant>,
     /// Those of them whose failure mode the kernel knows.
     guarded: HashMap<WorkloadUid, CapturedPod>,
+    /// Pods that no controller has told of; with what the kernel knows of those that are guarded.
+    newcomers: HashMap<WorkloadUid, Option<CapturedPod>>,
     /// What was last said about each pod, so that it is said once.
     problems: HashMap<WorkloadUid, String>,
     /// Pods that have left and may still have connections.
@@ -148,15 +154,17 @@ impl Enroller {
             enrolled: HashMap::new(),
             waiting: HashMap::new(),
             guarded: HashMap::new(),
+            newcomers: HashMap::new(),
             problems: HashMap::new(),
             left: Vec::new(),
             inherited: by_pod,
         }
     }
 
-    /// Brings the kernel to what `snapshot` wants. `confirmed`: a controller has said so in this process' life; until
-    /// then nothing is taken off the kernel, because a snapshot from the disk may be older than what is there.
-    pub fn reconcile(&mut self, snapshot: &Snapshot, confirmed: bool) -> Result<Vec<Outcome>, BpfError> {
+    /// Brings the kernel to what `snapshot` wants. Until a controller has confirmed it in this process' life nothing is taken
+    /// off the kernel, because a snapshot from the disk may be older than what is there.
+    pub fn reconcile(&mut self, snapshot: &Snapshot, applied: &Applied) -> Result<Vec<Outcome>, BpfError> {
+        let confirmed = applied.confirmed;
         self.datapath.publish_networks(&row::networks(snapshot))?;
         let empty: Vec<_> = snapshot.empty_service_ports().collect();
         let external: Vec<_> = snapshot.external_service_ports().collect();
@@ -164,6 +172,7 @@ impl Enroller {
             // The refusals are only shortcuts: the agent refuses the same connections itself.
             tracing::error!(%error, "the kernel does not know all services with external addresses or without endpoints");
         }
+        let newcomers = self.follow_newcomers(snapshot, applied.in_step);
         if confirmed {
             self.disenrol_unwanted(snapshot);
         }
@@ -171,8 +180,8 @@ impl Enroller {
         let mut looked_at = snapshot.enrolments.values().chain(snapshot.observations.values());
         let probed = looked_at.any(|enrolment| !enrolment.probe_ports.is_empty());
         self.probing.follow(&self.datapath, probed, confirmed);
-        let outcomes: Vec<Outcome> =
-            snapshot.enrolments.values().map(|enrolment| self.follow(snapshot, enrolment)).collect();
+        let followed = snapshot.enrolments.values().map(|enrolment| self.follow(snapshot, enrolment));
+        let outcomes: Vec<Outcome> = followed.chain(newcomers).collect();
         // Before that, a predecessor's hooks or a crashed one's rows do better than hooks that know fewer pods.
         let complete = self.waiting.is_empty() || self.started.elapsed() > limits::ATTACH_PATIENCE;
         if complete {

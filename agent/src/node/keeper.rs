@@ -139,9 +139,9 @@ fn run(
 
 /// One look at the snapshot. Returns when to look again if nobody asks before.
 fn follow(enroller: &mut Enroller, snapshots: &Snapshots, publish: &watch::Sender<Arc<KernelSide>>) -> Duration {
-    let confirmed = snapshots.applied().borrow().confirmed;
+    let applied = Arc::clone(&snapshots.applied().borrow());
     let snapshot = snapshots.current();
-    let followed = enroller.reconcile(&snapshot, confirmed);
+    let followed = enroller.reconcile(&snapshot, &applied);
     let mut side = KernelSide::clone(&publish.borrow());
     side.attached = enroller.is_attached();
     match followed {
@@ -159,11 +159,17 @@ fn follow(enroller: &mut Enroller, snapshots: &Snapshots, publish: &watch::Sende
             side.problem = Some(error.to_string());
         }
     }
-    side.observed = enroller.observe(&snapshot, confirmed);
+    side.observed = enroller.observe(&snapshot, applied.confirmed);
     enroller.log_events();
     side.hooks = enroller.hooks();
     side.foreign = enroller.foreign();
     publish.send_replace(Arc::new(side));
     let more = enroller.prove_some(&snapshot);
-    if more || enroller.waits_for_a_certificate() { limits::CERTIFICATE_POLL } else { limits::RECONCILE_INTERVAL }
+    if more || enroller.waits_for_a_certificate() {
+        limits::CERTIFICATE_POLL
+    } else if Enroller::awaits_newcomers(&snapshot, &applied) {
+        limits::NEWCOMER_POLL
+    } else {
+        limits::RECONCILE_INTERVAL
+    }
 }

@@ -5,6 +5,7 @@ pub mod enrol;
 pub mod keeper;
 mod kubelet;
 pub mod netns;
+mod newcomers;
 pub mod originals;
 pub mod pod;
 pub mod probing;

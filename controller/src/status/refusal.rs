@@ -60,6 +60,7 @@ fn made_of(resource: &Resource) -> BTreeSet<Key> {
             Body::Workload(_)
             | Body::Enrolment(_)
             | Body::Observation(_)
+            | Body::Namespace(_)
             | Body::Service(_)
             | Body::Node(_)
             | Body::Settings(_)

@@ -98,7 +98,7 @@ fn not_capturable(world: &World<'_>, pod: &Pod) -> String {
 }
 
 /// The mode of ports that no other policy decides, and who said so.
-fn mode(world: &World<'_>, policy: Option<&AuthenticationPolicy>) -> (MtlsMode, String) {
+pub fn mode(world: &World<'_>, policy: Option<&AuthenticationPolicy>) -> (MtlsMode, String) {
     let default = (MtlsMode::Permissive, "default".to_owned());
     let operators = |mode| (mode, "MeshConfig/default".to_owned());
     let stated = policy.and_then(|policy| {
@@ -125,7 +125,7 @@ fn port_modes(world: &World<'_>, decided: &Decided<'_>, own: MtlsMode) -> BTreeM
 
 /// A namespace's label, or what follows from the mode; never below the floor. A pod that must not speak plaintext to
 /// peers has no open failure at all: without an agent its connections would be just that.
-fn failure_mode(world: &World<'_>, mtls: MtlsMode, require_mesh_tls: bool) -> FailureMode {
+pub fn failure_mode(world: &World<'_>, mtls: MtlsMode, require_mesh_tls: bool) -> FailureMode {
     let label = world.own.namespace.as_ref().and_then(|namespace| namespace.on_agent_failure);
     let natural = match mtls {
         MtlsMode::Permissive => FailureMode::Open,
@@ -322,7 +322,7 @@ pub fn mtls_code(mode: MtlsMode) -> v1::MtlsMode {
     }
 }
 
-fn failure_code(mode: FailureMode) -> v1::FailureMode {
+pub fn failure_code(mode: FailureMode) -> v1::FailureMode {
     match mode {
         FailureMode::Open => v1::FailureMode::Open,
         FailureMode::Closed => v1::FailureMode::Closed,

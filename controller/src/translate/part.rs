@@ -12,8 +12,8 @@ use super::enrolment::{self, Guarded};
 use super::workload;
 use super::world::{Mesh, World};
 use super::{
-    Encoded, Facts, Finding, Part, Portion, Resources, authentication, authorization, routes, service, settings,
-    traffic,
+    Encoded, Facts, Finding, Part, Portion, Resources, authentication, authorization, namespace, routes, service,
+    settings, traffic,
 };
 use crate::limits;
 use crate::object::{Capture, Pod};
@@ -43,6 +43,9 @@ pub fn of(world: &World<'_>) -> Part {
             Capture::Observe => out.observe(node, pod, guarded),
             Capture::Enabled => out.enrol(world, node, pod, guarded, authorization.of(name)),
         }
+    }
+    if let Some(row) = namespace::row(world) {
+        out.share(resource::namespace(world.namespace), vec![], Body::Namespace(row));
     }
     authorization.report_unenforced(world, &mut out);
     for (name, body) in service::rows(world, &mut out.findings) {

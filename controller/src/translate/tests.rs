@@ -234,6 +234,51 @@ fn a_pod_narrows_what_its_namespace_permits_and_never_widens_it() {
 }
 
 #[test]
+fn a_captured_namespace_says_what_becomes_of_pods_that_nobody_tells_of() {
+    let authentication = |name: &str, created: &str, target: &str, mtls: &str| {
+        let spec = format!("  targetRefs: [{target}]\n  server: {{mtls: {mtls}}}");
+        policy("AuthenticationPolicy", name, &format!(", creationTimestamp: \"{created}\""), &spec)
+    };
+    let all_pods = "{kind: Pod}";
+    let some_pods = "{kind: Pod, selector: {matchLabels: {app: web}}}";
+    let strict = authentication("strict", "2026-01-02T00:00:00Z", all_pods, "Strict");
+    let older = authentication("older", "2026-01-01T00:00:00Z", all_pods, "Permissive");
+    let partly = authentication("partly", "2026-01-01T00:00:00Z", some_pods, "Strict");
+    let floor = mesh("  enforced: {minimumFailureMode: Closed}");
+    let removing = mesh("  state: Removing");
+    let (open, closed) = (Some(v1::FailureMode::Open), Some(v1::FailureMode::Closed));
+    for (title, name, labels, more, way) in [
+        ("captured", "shop", "weft.dev/capture: enabled", vec![], open),
+        ("fails closed", "shop", "weft.dev/capture: enabled, weft.dev/on-agent-failure: closed", vec![], closed),
+        ("strict", "shop", "weft.dev/capture: enabled", vec![&strict], closed),
+        ("permissive by an older policy", "shop", "weft.dev/capture: enabled", vec![&strict, &older], open),
+        ("some pods are strict", "shop", "weft.dev/capture: enabled", vec![&partly], open),
+        ("the operator's floor", "shop", "weft.dev/capture: enabled", vec![&floor], closed),
+        ("observed", "shop", "weft.dev/capture: observe, weft.dev/on-agent-failure: closed", vec![], None),
+        ("no word", "shop", "weft.dev/on-agent-failure: closed", vec![], None),
+        (
+            "the cluster's own",
+            "kube-system",
+            "weft.dev/capture: enabled, weft.dev/on-agent-failure: closed",
+            vec![],
+            open,
+        ),
+        ("a mesh that is removed", "shop", "weft.dev/capture: enabled", vec![&strict, &removing], None),
+    ] {
+        let space = namespace(name, labels);
+        let mut parts = vec![space.as_str()];
+        parts.extend(more.iter().map(|text| text.as_str()));
+        let out = all(&parts);
+        let found = out.shared.get(format!("namespace/{name}").as_str()).and_then(|found| found.body.clone());
+        let told = found.map(|body| match body {
+            Body::Namespace(row) => row.on_agent_failure(),
+            other => panic!("namespace {name} is {other:?}"),
+        });
+        assert_eq!(told, way, "{title}");
+    }
+}
+
+#[test]
 fn an_observed_pod_is_told_to_its_node_as_it_would_be_captured() {
     let space = namespace("shop", "weft.dev/capture: observe");
     let strict = policy("AuthenticationPolicy", "strict", "", "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict}");

@@ -425,7 +425,7 @@ pub struct DiscoveryResponse {
 }
 /// A resource's name says its kind: "workload/<uid>", "enrolment/<uid>", "observation/<uid>", "service/<namespace>/<name>",
 /// "authorization/<namespace>/<name>", "routes/<namespace>/<service>/<port>", "traffic/<namespace>/<service>/<port>",
-/// "node/<name>", "settings", "trust".
+/// "namespace/<name>", "node/<name>", "settings", "trust".
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Resource {
     #[prost(string, tag = "1")]
@@ -436,7 +436,7 @@ pub struct Resource {
     /// Features without which this resource cannot be read rightly (see the safe reading of each kind).
     #[prost(string, repeated, tag = "3")]
     pub requires: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    #[prost(oneof = "resource::Body", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "resource::Body", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     pub body: ::core::option::Option<resource::Body>,
 }
 /// Nested message and enum types in `Resource`.
@@ -463,7 +463,19 @@ pub mod resource {
         Node(super::Node),
         #[prost(message, tag = "13")]
         Observation(super::Observation),
+        #[prost(message, tag = "14")]
+        Namespace(super::Namespace),
     }
+}
+/// A namespace whose pods are captured, for those of its pods that no controller has told their node of, because none is there.
+/// Safe reading without a required feature: fail closed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Namespace {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What becomes of such a pod: direct, or refused.
+    #[prost(enumeration = "FailureMode", tag = "2")]
+    pub on_agent_failure: i32,
 }
 /// Where the agent runs; sent to that agent only. Safe reading without a required feature: nothing is known of the place, so
 /// nothing is near.

@@ -8,7 +8,7 @@ use weft_proto::names::WorkloadUid;
 use weft_proto::v1;
 
 use super::fields::{mtls, name, networks, port, ports, problem, same};
-use crate::model::{Authentication, Enrolment, Exemption, FailureMode, MtlsMode};
+use crate::model::{Authentication, Enrolment, Exemption, FailureMode};
 
 /// `PATH_MAX` of Linux (limits.h), with its final zero.
 const PATH_LENGTH_LIMIT: usize = 4096;
@@ -58,24 +58,12 @@ pub fn safe(uid: &str, row: Option<&v1::Enrolment>) -> Result<NodeEnrolment, Rea
     let own_uid: WorkloadUid = name("uid", uid)?;
     let deny_all = PolicyName::Operator(Arc::from("unreadable-enrolment"));
     let why = "the pod's enrolment cannot be applied as written";
+    let nobody = Enrolment::of_nobody(own_uid, "unreadable enrolment", Policy::safe_reading(deny_all, None, why));
     let enrolment = Enrolment {
-        uid: own_uid,
         netns: row.and_then(|row| netns(&row.netns).ok()).flatten(),
-        on_agent_failure: FailureMode::Closed,
-        authentication: Authentication {
-            default: MtlsMode::Strict,
-            ports: Vec::new(),
-            exemptions: Vec::new(),
-            decided_by: Arc::from("unreadable enrolment"),
-        },
-        require_mesh_tls: true,
-        excluded_inbound_ports: Vec::new(),
-        excluded_outbound_ports: Vec::new(),
-        excluded_outbound_networks: Vec::new(),
         // A pod must not be killed because something else about it cannot be read.
         probe_ports: row.and_then(|row| ports("probe_ports", &row.probe_ports).ok()).unwrap_or_default(),
-        policies: vec![Arc::new(Policy::safe_reading(deny_all, None, why))],
-        refused: Vec::new(),
+        ..nobody
     };
     Ok(NodeEnrolment { enrolment, policies: Vec::new() })
 }
@@ -90,7 +78,7 @@ fn netns(text: &str) -> Result<Option<PathBuf>, ReadError> {
     Ok(Some(PathBuf::from(text)))
 }
 
-fn failure_mode(number: i32) -> Result<FailureMode, ReadError> {
+pub fn failure_mode(number: i32) -> Result<FailureMode, ReadError> {
     match v1::FailureMode::try_from(number) {
         Ok(v1::FailureMode::Open) => Ok(FailureMode::Open),
         Ok(v1::FailureMode::Closed) => Ok(FailureMode::Closed),

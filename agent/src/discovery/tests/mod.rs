@@ -107,6 +107,7 @@ fn resource(body: Body) -> v1::Resource {
         Body::Enrolment(row) => resource::enrolment(&row.uid),
         Body::Service(row) => resource::service(&row.namespace, &row.name),
         Body::Node(row) => resource::node(&row.name),
+        Body::Namespace(row) => resource::namespace(&row.name),
         Body::Observation(row) => resource::observation(row.enrolment.as_ref().map_or("none", |row| &row.uid)),
         Body::Authorization(row) => resource::authorization(&row.namespace, &row.name),
         Body::Settings(_) => resource::SETTINGS.to_owned(),

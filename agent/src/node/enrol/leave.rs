@@ -34,7 +34,7 @@ impl Enroller {
         }
         self.waiting.retain(|uid, _| snapshot.enrolments.contains_key(uid));
         self.guarded.retain(|uid, _| snapshot.enrolments.contains_key(uid));
-        self.problems.retain(|uid, _| snapshot.enrolments.contains_key(uid));
+        self.problems.retain(|uid, _| snapshot.enrolments.contains_key(uid) || self.newcomers.contains_key(uid));
         self.retain_rows(snapshot);
     }
 
@@ -42,6 +42,7 @@ impl Enroller {
     /// until each is enrolled anew; when any of them cannot be looked at, nothing is removed.
     fn retain_rows(&self, snapshot: &Snapshot) {
         let mut stay: Vec<_> = self.enrolled.values().map(|enrolled| enrolled.pod.netns.cookie()).collect();
+        stay.extend(self.newcomers.values().flatten().map(|guarded| guarded.netns));
         for enrolment in snapshot.enrolments.values() {
             match self.surroundings.sandboxes.netns(&enrolment.uid, enrolment.netns.as_deref()) {
                 Ok(netns) => stay.push(netns.cookie()),

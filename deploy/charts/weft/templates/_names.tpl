@@ -43,6 +43,8 @@ volumeMounts:
   - {name: run, mountPath: /run/weft}
   # The last snapshot, for a start without a controller.
   - {name: state, mountPath: /var/lib/weft}
+  # The names of pods' folders of logs, by which new pods are known while no controller tells of them.
+  - {name: logs, mountPath: /var/log/pods, readOnly: true}
   # Whether this pod serves.
   - {name: pod, mountPath: /run/pod}
   # Whom to believe: the mesh's root, published by the controller.
