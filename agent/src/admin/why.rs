@@ -160,6 +160,10 @@ impl Known<'_> {
         self.view.status.pods.iter().find(|pod| pod.uid == *uid)
     }
 
+    fn has_certificate(&self, uid: &WorkloadUid) -> bool {
+        self.certificate(uid).and_then(|held| held.not_after).is_some_and(|end| end > self.now)
+    }
+
     fn certificate(&self, uid: &WorkloadUid) -> Option<&CertificateStatus> {
         self.view.certificates.iter().find(|certificate| certificate.uid.as_ref() == Some(uid))
     }

@@ -19,6 +19,8 @@ pub struct Target {
     pub protocol: Protocol,
     /// The source pod's policy forbids plaintext.
     pub require_mesh_tls: bool,
+    /// The source pod goes on without a certificate.
+    pub outlives_certificate: bool,
 }
 
 /// The candidates for one connection.
@@ -39,8 +41,13 @@ pub fn choose(
     client: Option<&Namespace>,
     asked: SocketAddr,
 ) -> Result<Candidates, ConnectionError> {
-    let target =
-        |service, protocol| Target { service, port: asked.port(), protocol, require_mesh_tls: source.require_mesh_tls };
+    let target = |service, protocol| Target {
+        service,
+        port: asked.port(),
+        protocol,
+        require_mesh_tls: source.require_mesh_tls,
+        outlives_certificate: source.outlives_its_certificate(),
+    };
     let direct = |workload| Candidates {
         target: target(None, Protocol::Undeclared),
         endpoints: vec![Endpoint { address: asked, workload }],

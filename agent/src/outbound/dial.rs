@@ -3,10 +3,12 @@
 //! A workload that its own agent has reported as serving is spoken to in mesh TLS, whatever happens: a
 //! failed handshake never falls back by itself, for that would be an attacker's choice. The one way to
 //! plaintext is the controller's word that the node's agent is gone for a whole lease, used only after
-//! this attempt's own TLS met a reset or an answer that is not TLS.
+//! this attempt's own TLS met a reset or an answer that is not TLS. A pod whose own certificate has ended
+//! attempts no TLS: where its namespace fails open it goes on in plaintext, to whoever takes that.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -95,7 +97,7 @@ pub async fn reach(
     if is_itself(pod, workload.as_ref()) {
         return plaintext(pod, endpoint.address, record).await;
     }
-    match way(target, endpoint, workload.as_ref())? {
+    match way(target, endpoint, workload.as_ref(), || can_prove_itself(worker, pod))? {
         Way::Plaintext => plaintext(pod, endpoint.address, record).await,
         Way::Mesh { workload, identity } => {
             match mesh(worker, pod, target, endpoint, (workload, identity), record).await {
@@ -110,6 +112,7 @@ pub async fn reach(
 
 /// What an endpoint would be spoken to in, before anybody has tried.
 pub fn intended(
+    worker: &Worker,
     pod: &Pod,
     target: &Target,
     endpoint: &Endpoint,
@@ -118,13 +121,19 @@ pub fn intended(
     if is_itself(pod, workload) {
         return Ok(Security::Plaintext);
     }
-    way(target, endpoint, workload).map(|way| match way {
+    way(target, endpoint, workload, || can_prove_itself(worker, pod)).map(|way| match way {
         Way::Mesh { .. } => Security::Mtls,
         Way::Plaintext => Security::Plaintext,
     })
 }
 
-fn way<'a>(target: &Target, endpoint: &Endpoint, workload: Option<&'a Arc<Workload>>) -> Result<Way<'a>, Failure> {
+/// `proven`: whether the source pod has a certificate.
+fn way<'a>(
+    target: &Target,
+    endpoint: &Endpoint,
+    workload: Option<&'a Arc<Workload>>,
+    proven: impl FnOnce() -> bool,
+) -> Result<Way<'a>, Failure> {
     let port = endpoint.address.port();
     if let (Some(uid), None) = (&endpoint.workload, workload) {
         // A workload whose row could not be read is no foreign host: it may be strict.
@@ -136,6 +145,9 @@ fn way<'a>(target: &Target, endpoint: &Endpoint, workload: Option<&'a Arc<Worklo
         && (workload.mesh_capable || workload.mtls == MtlsMode::Strict)
         && let Some(identity) = &workload.identity
     {
+        if target.outlives_certificate && workload.mtls == MtlsMode::Permissive && !proven() {
+            return Ok(Way::Plaintext);
+        }
         return Ok(Way::Mesh { workload, identity });
     }
     if target.require_mesh_tls {
@@ -144,6 +156,11 @@ fn way<'a>(target: &Target, endpoint: &Endpoint, workload: Option<&'a Arc<Worklo
         return Err(error.into());
     }
     Ok(Way::Plaintext)
+}
+
+fn can_prove_itself(worker: &Worker, pod: &Pod) -> bool {
+    let credential = worker.shared.credentials.of(&pod.uid);
+    credential.is_some_and(|credential| credential.check_time(SystemTime::now()).is_ok())
 }
 
 /// The lease rule (ARCHITECTURE.md, Who counts as mesh-capable).

@@ -31,7 +31,7 @@ pub async fn to(
 ) -> Result<(LineKey, OpenLine), Failure> {
     let (worker, pod) = (&conversation.worker, &conversation.pod);
     let workload = snapshot.workload_of(endpoint);
-    let security = dial::intended(pod, target, endpoint, workload)?;
+    let security = dial::intended(worker, pod, target, endpoint, workload)?;
     let credential = || worker.shared.credentials.of(&pod.uid).filter(|_| security == Security::Mtls);
     let generation = credential().map_or(0, |credential| credential.generation);
     let key = LineKey { pod: pod.uid.clone(), endpoint: endpoint.clone(), version, security, generation };

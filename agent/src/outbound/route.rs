@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
@@ -16,8 +17,8 @@ use crate::http::canonical::Canonical;
 use crate::http::matching::Chosen;
 use crate::http::{Version, split};
 use crate::model::{
-    Backend, BackendTarget, Destination, Endpoint, Filter, RetryPolicy, RouteKind, RouteRule, Routes, ServicePort,
-    Snapshot, Traffic,
+    Backend, BackendTarget, Destination, Endpoint, Enrolment, Filter, RetryPolicy, RouteKind, RouteRule, Routes,
+    ServicePort, Snapshot, Traffic,
 };
 use crate::telemetry::RequestRecord;
 use crate::wire::Protocol;
@@ -41,7 +42,7 @@ pub struct Route<'a> {
     traffic: &'a Traffic,
     pub version: Version,
     grpc: bool,
-    require_mesh_tls: bool,
+    source: Arc<Enrolment>,
     asked: SocketAddr,
 }
 
@@ -115,7 +116,7 @@ impl<'a> Route<'a> {
             traffic: Traffic::unsaid(),
             version: if grpc { Version::Http2 } else { conversation.version },
             grpc,
-            require_mesh_tls: conversation.pod.enrolment(snapshot).require_mesh_tls,
+            source: conversation.pod.enrolment(snapshot),
             asked: conversation.asked,
         }
     }
@@ -223,7 +224,8 @@ impl<'a> Route<'a> {
                 service: self.of.map(|(service, _)| service.clone()),
                 port: self.of.map_or(self.asked.port(), |(_, port)| port),
                 protocol: self.version.into(),
-                require_mesh_tls: self.require_mesh_tls,
+                require_mesh_tls: self.source.require_mesh_tls,
+                outlives_certificate: self.source.outlives_its_certificate(),
             },
             endpoints: &self.endpoints,
             affinity: self.of.zip(self.affinity).map(|((service, port), timeout)| Affinity {

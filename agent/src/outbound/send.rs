@@ -396,7 +396,8 @@ async fn reach(
 fn seed(conversation: &Conversation, plan: &Plan<'_>) -> Option<Seed> {
     conversation.seed.take().filter(|seed| {
         let workload = plan.snapshot.workload_of(&seed.endpoint);
-        let intended = dial::intended(&conversation.pod, &plan.target, &seed.endpoint, workload);
+        let (worker, pod) = (&conversation.worker, &conversation.pod);
+        let intended = dial::intended(worker, pod, &plan.target, &seed.endpoint, workload);
         seed.key.version == plan.version
             && plan.endpoints.contains(&seed.endpoint)
             && intended.is_ok_and(|security| security == seed.key.security)

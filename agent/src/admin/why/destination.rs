@@ -34,7 +34,7 @@ pub(super) fn tell(known: &Known<'_>, source: &Source, way: &Way<'_>, speaks: Se
         arrival.authentication(told);
         arrival.authorization(told);
         if speaks == Security::Mtls {
-            certificate(known, Some(row), End::Destination, told);
+            certificate(known, Some(row), End::Destination, Weight::Blocks, told);
         }
     }
 }

@@ -369,8 +369,13 @@ fn way(
         );
     }
     if mesh > 0 {
-        certificate(known, source.row().map(|row| &**row), End::Source, told);
-        return Security::Mtls;
+        let row = source.row().map(|row| &**row);
+        let strict = |endpoint: &Endpoint| known.row(endpoint).is_none_or(|row| row.mtls == MtlsMode::Strict);
+        let goes_on = enrolment.outlives_its_certificate() && !endpoints.iter().any(strict);
+        let weight = if goes_on { Weight::Weakens } else { Weight::Blocks };
+        certificate(known, row, End::Source, weight, told);
+        let lapsed = row.is_some_and(|row| !known.has_certificate(&row.uid));
+        return if goes_on && lapsed { Security::Plaintext } else { Security::Mtls };
     }
     if !endpoints.is_empty() {
         if enrolment.require_mesh_tls {
@@ -398,8 +403,8 @@ fn speaks_mesh(known: &Known<'_>, endpoint: &Endpoint) -> bool {
     })
 }
 
-/// Whether a pod of this node can prove who it is.
-pub(super) fn certificate(known: &Known<'_>, row: Option<&Workload>, end: End, told: &mut Told) {
+/// Whether a pod of this node can prove who it is; of what weight it is if it once could and no longer can.
+pub(super) fn certificate(known: &Known<'_>, row: Option<&Workload>, end: End, weight: Weight, told: &mut Told) {
     let Some(row) = row else { return };
     if row.identity.is_none() {
         told.finding(
@@ -419,7 +424,7 @@ pub(super) fn certificate(known: &Known<'_>, row: Option<&Workload>, end: End, t
         None => {
             let mut finding = Finding::new(
                 Cause::Reason(Reason::NoCertificate),
-                Weight::Blocks,
+                weight,
                 end,
                 format!("The agent of {} holds no certificate for {}.", known.node, row.name),
             );
@@ -429,7 +434,7 @@ pub(super) fn certificate(known: &Known<'_>, row: Option<&Workload>, end: End, t
         Some(end_of_life) if end_of_life <= known.now => {
             let mut finding = Finding::new(
                 Cause::Reason(Reason::CertificateExpired),
-                Weight::Blocks,
+                weight,
                 end,
                 format!(
                     "The certificate of {} expired {} ago and was not renewed.",
@@ -438,6 +443,9 @@ pub(super) fn certificate(known: &Known<'_>, row: Option<&Workload>, end: End, t
                 ),
             )
             .seen(format!("Valid until {end_of_life:.0}; this node's clock says {:.0}.", known.now));
+            if weight == Weight::Weakens {
+                finding = finding.seen("Its namespace fails open, so it goes on in plaintext, to whoever takes that.");
+            }
             finding.evidence.extend(error.map(|error| format!("The last attempt to renew it failed: {error}.")));
             if !known.view.status.controller.connected {
                 finding = finding.seen(format!("The agent of {} has no connection to the controller.", known.node));
