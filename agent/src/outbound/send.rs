@@ -261,7 +261,12 @@ impl Progress {
         account: &mut Account,
     ) -> Option<After> {
         let left = plan.endpoints.iter().any(|endpoint| !self.tried.contains(endpoint));
-        if matches!(outcome, Outcome::Unsent(_)) && (stale || left) && self.pick_again() {
+        let unsent = matches!(outcome, Outcome::Unsent(_)) && (stale || left);
+        // An application that ends resets what it was just asked, also on a connection that it has hardly accepted.
+        let ended = outcome == Outcome::Failed(Reason::UpstreamReset) && left;
+        let excused = ended && !self.excused && self.asked.is_idempotent();
+        if (unsent || excused) && self.pick_again() {
+            self.excused |= excused;
             return Some(After::PickAgain);
         }
         self.retry(conversation, plan, outcome, account)?;

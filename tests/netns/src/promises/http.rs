@@ -20,6 +20,7 @@ pub fn promises() -> Vec<Promise> {
         Promise::new("http_weights_split_requests_and_change_under_way", split),
         Promise::new("http_matches_filters_and_errors_follow_the_route", routed),
         Promise::new("http_failures_are_retried_as_the_route_says", retried),
+        Promise::new("http_requests_that_break_off_are_asked_of_another_pod_once", broken_off),
         Promise::new("grpc_calls_of_one_connection_are_balanced", grpc),
         Promise::new("http_policies_reach_connections_that_rest", revoked),
         Promise::new("http_requests_avoid_an_application_that_died", died),
@@ -216,6 +217,17 @@ fn retried(scene: &Scene) -> Result<()> {
     expect(&mesh, &["--path", "/drop", "--method", "POST", "--bytes", "3"], "502", "upstream_reset")?;
     let records = cast::records(&mut mesh, 1, "one attempt", |record| record["path"] == "/drop")?;
     ensure!(records.iter().all(|record| record["attempts"] == 1), "{records:?}");
+    Ok(())
+}
+
+/// Without any route or policy: an application that ends resets what it was asked, and what may be asked twice is.
+fn broken_off(scene: &Scene) -> Result<()> {
+    let mut mesh = start(web(scene)?, scene)?;
+    for (method, attempts) in [("GET", 2), ("POST", 1)] {
+        expect(&mesh, &["--path", "/drop", "--method", method, "--bytes", "3"], "502", "upstream_reset")?;
+        let made = |record: &serde_json::Value| record["method"] == method && record["attempts"] == attempts;
+        cast::records(&mut mesh, 1, &format!("{attempts} attempts of {method}"), made)?;
+    }
     Ok(())
 }
 
