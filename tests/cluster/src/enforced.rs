@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use weft_rig::wait;
 
-use crate::Promise;
 use crate::capture::await_accepted;
 use crate::namespace::{Namespace, PORT};
 use crate::nodes::NODES;
 use crate::weft::{self, EFFECT_LIMIT};
+use crate::{Promise, Proof};
 
 /// What the proof bounds.
 const ENFORCED_P99: Duration = Duration::from_millis(100);
@@ -25,18 +25,18 @@ const MANY: usize = 200;
 /// How often `kubectl apply` is measured beside.
 const APPLIED: usize = 5;
 
-/// The name of the proof, which is its short form's too.
-pub const PROOF: &str = "a_write_is_enforced_on_both_nodes";
-/// What it proves.
-pub const CLAIM: &str =
-    "from the API server's answer to a PATCH to the first request decided by it on both nodes: at most 100 ms (p99)";
+/// The proof in full.
+pub const PROOF: Proof = Proof {
+    name: "a_write_is_enforced_on_both_nodes",
+    claim: "from the API server's answer to a PATCH to the first request decided by it on both nodes: at most 100 ms (p99)",
+    run: prove,
+};
 
 pub fn promises() -> Vec<Promise> {
-    vec![Promise { name: PROOF, run: |namespace| measure(namespace, FEW).map(drop) }]
+    vec![Promise { name: PROOF.name, run: |namespace| measure(namespace, FEW).map(drop) }]
 }
 
-/// The proof in full.
-pub fn prove(namespace: &Namespace) -> Result<()> {
+fn prove(namespace: &Namespace) -> Result<()> {
     let p99 = measure(namespace, MANY)?;
     ensure!(p99 <= ENFORCED_P99, "p99 is {p99:?}, more than {ENFORCED_P99:?}");
     Ok(())

@@ -1,18 +1,18 @@
 //! What fails under Weft, and what those who talk notice of it: an agent is killed, the API server starts anew, the
 //! controller is away for longer than a certificate lives.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use weft_rig::wait;
 
-use crate::Promise;
 use crate::capture::{await_accepted, await_security};
 use crate::load::{Failure, Load};
 use crate::namespace::{Namespace, PORT, kubectl};
-use crate::nodes::{inside, restart_api_server};
+use crate::nodes::{NODES, inside, restart_api_server};
 use crate::weft::{self, EFFECT_LIMIT, NAMESPACE};
+use crate::{Promise, Proof};
 
 /// Conversations a second.
 const RATE: u32 = 50;
@@ -21,8 +21,8 @@ const AROUND: u64 = 100;
 /// A killed container is started again at once, or after ten seconds and more if it was lately.
 const BACK_LIMIT: Duration = Duration::from_mins(3);
 
-/// The life of certificates while the controller is away.
-const LIFE: Duration = Duration::from_mins(1);
+/// The name of the proof of life without a controller, which is its short form's too.
+const OUTAGE: &str = "certificates_outlive_the_controller_and_no_more";
 
 pub fn promises() -> Vec<Promise> {
     vec![
@@ -31,10 +31,7 @@ pub fn promises() -> Vec<Promise> {
             run: a_killed_agent_leaves_each_namespace_its_way,
         },
         Promise { name: "a_new_api_server_is_obeyed", run: a_new_api_server_is_obeyed },
-        Promise {
-            name: "certificates_outlive_the_controller_and_no_more",
-            run: certificates_outlive_the_controller_and_no_more,
-        },
+        Promise { name: OUTAGE, run: |namespace| outlive(namespace, &SHORT) },
     ]
 }
 
@@ -86,7 +83,7 @@ fn a_killed_agent_leaves_each_namespace_its_way(namespace: &Namespace) -> Result
     let (before_open, before_closed) = (open.report()?, closed.report()?);
 
     let killing = now()?;
-    inside("node1", &["pkill", "-KILL", "-x", "weft-agent"])?.run()?.expect_success()?;
+    inside("node1", &["bash", "-c", KILL_AGENT])?.run()?.expect_success()?;
     let killed = now()?;
     wait::until("the agent to be back", BACK_LIMIT, || {
         let status = weft::status("node1")?;
@@ -117,6 +114,14 @@ fn a_killed_agent_leaves_each_namespace_its_way(namespace: &Namespace) -> Result
     namespace.note(&format!("{direct} refused where closed, none where open", direct = refused.len()));
     ways.remove()
 }
+
+/// The agent's parent process is killed, and with it goes the agent a moment later: until both are gone.
+const KILL_AGENT: &str = r#"
+all=$(pgrep --full '^/weft-agent ')
+pkill -KILL --exact weft-agent
+for process in $all; do
+    while [ -e "/proc/$process" ]; do :; done
+done"#;
 
 fn now() -> Result<u64> {
     Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?)
@@ -176,62 +181,142 @@ fn restarts_of_weft() -> Result<Vec<(String, u64)>> {
 
 // ---- no controller ------------------------------------------------------------------------------
 
-/// Every cell of the table of a controller that is away, except a pod's hold at its start and the start of a whole node.
-fn certificates_outlive_the_controller_and_no_more(namespace: &Namespace) -> Result<()> {
+/// How long certificates live, and for how long there is no controller.
+struct Outage {
+    life: Duration,
+    away: Duration,
+}
+
+const SHORT: Outage = Outage { life: Duration::from_mins(1), away: Duration::from_secs(75) };
+const FULL: Outage = Outage { life: Duration::from_mins(10), away: Duration::from_mins(12) };
+
+/// The proof in full.
+pub const PROOF: Proof = Proof {
+    name: OUTAGE,
+    claim: "certificates of 10 minutes, no controller for 12, pods come and go: open namespaces go on, closed ones until the end",
+    run: |namespace| outlive(namespace, &FULL),
+};
+
+/// What becomes of pods while the controller is away, before their certificates end and after, but for the start of a whole node.
+fn outlive(namespace: &Namespace, outage: &Outage) -> Result<()> {
     weft::need()?;
-    live_for(&format!("{}s", LIFE.as_secs()))?;
-    let outcome = outlive(namespace);
+    live_for(&format!("{}s", outage.life.as_secs()))?;
+    let outcome = without_controller(namespace, outage);
     // The next test's certificates live as usual, whatever became of this one.
     let back = scale_controller(2).and_then(|()| live_for("24h"));
     outcome.and(back)
 }
 
-fn outlive(namespace: &Namespace) -> Result<()> {
+fn without_controller(namespace: &Namespace, outage: &Outage) -> Result<()> {
     let ways = Ways::create(namespace)?;
     for own in ways.each() {
         own.server("client", "node1")?;
         weft::await_captured(own, &["client", "server"])?;
     }
-    let carried = |own: &Namespace| await_security(own, "client", &url_of_server(own)?, "mtls");
-    ways.each().into_iter().try_for_each(carried)?;
+    let carried = |own: &Namespace, security: &str| await_security(own, "client", &url_of_server(own)?, security);
+    let proven = || ways.each().into_iter().try_for_each(|own| carried(own, "mtls"));
+    proven()?;
 
     scale_controller(0)?;
+    let gone = Instant::now();
     // Known pods go on, also with an agent that starts now.
-    ways.each().into_iter().try_for_each(carried)?;
-    let agent = weft::agent("node1")?;
-    kubectl(["--namespace", NAMESPACE, "delete", &agent]).run()?.expect_success()?;
-    wait::until("another agent of node1", BACK_LIMIT, || {
-        let other = weft::agent("node1")?;
-        ensure!(other != agent, "it is still {agent}");
-        ensure!(weft::status("node1")?["ready"] == true, "{other} is not ready");
-        Ok(())
-    })?;
-    ways.each().into_iter().try_for_each(carried)?;
-    // A pod that nobody has told the agent about is in no mesh, and those who take no plaintext do not take its.
+    proven()?;
+    another_agent("node1")?;
+    proven()?;
     for own in ways.each() {
         own.server("new", "node1")?;
-        let answer = own.ask("new", &url_of_server(own)?)?;
-        ensure!(answer["request"].is_null(), "an agent without a controller carried {answer}");
     }
-
-    for own in ways.each() {
-        let url = url_of_server(own)?;
-        wait::until(&format!("the certificates of {} to end", own.name()), LIFE * 2, || {
-            own.exec("client", &["get", &url])?.expect_failure().map(drop)
-        })?;
-        let told = weft::record("node1", "why", |record| {
-            record["source"]["workload"] == format!("{}/client", own.name()) && record["reason"] != "completed"
-        })?;
-        // Whose certificate ended first is told by who noticed it.
-        ensure!(told["reason"] == "certificate_expired" || told["reason"] == "no_certificate", "{told}");
+    ways.expect_newcomers("new", "node1")?;
+    let mut guests = 0;
+    while ways.closed.exec("client", &["get", &url_of_server(&ways.closed)?])?.success() {
+        ensure!(gone.elapsed() < outage.life * 2, "the certificates of {} do not end", ways.closed.name());
+        ways.welcome(&mut guests)?;
+        ways.open.ask("client", &url_of_server(&ways.open)?)?;
     }
+    let ended = gone.elapsed();
+    let told = weft::record("node1", "why", |record| {
+        record["source"]["workload"] == format!("{}/client", ways.closed.name()) && record["reason"] != "completed"
+    })?;
+    // Whose certificate ended first is told by who noticed it.
+    ensure!(told["reason"] == "certificate_expired" || told["reason"] == "no_certificate", "{told}");
+    carried(&ways.open, "plaintext")?;
+    another_agent("node1")?;
+    let goes_on = |own: &Namespace| own.exec("client", &["get", &url_of_server(own)?]);
+    wait::until("the open namespace to go on with another agent", EFFECT_LIMIT, || {
+        goes_on(&ways.open)?.expect_success().map(drop)
+    })?;
+    while gone.elapsed() < outage.away {
+        goes_on(&ways.open)?.expect_success()?;
+        goes_on(&ways.closed)?.expect_failure()?;
+        ways.expect_newcomers("new", "node1")?;
+        ways.welcome(&mut guests)?;
+    }
+    let away = gone.elapsed();
 
     scale_controller(2)?;
     for own in ways.each() {
         weft::await_captured(own, &["client", "new", "server"])?;
-        carried(own)?;
+        carried(own, "mtls")?;
+        await_security(own, "new", &url_of_server(own)?, "mtls")?;
     }
+    namespace.note(&format!(
+        "certificates ended after {ended:.0?}, the controller came after {away:.0?}; {guests} pods came and went"
+    ));
     ways.remove()
+}
+
+impl Ways {
+    /// A pod on each way that comes, finds what is there for pods that no controller tells of, and goes; on the nodes by turns.
+    fn welcome(&self, guests: &mut usize) -> Result<()> {
+        let (name, node) = (format!("guest-{guests}"), NODES[*guests % NODES.len()]);
+        for own in self.each() {
+            own.server(&name, node)?;
+        }
+        self.expect_newcomers(&name, node)?;
+        for own in self.each() {
+            own.kubectl(["delete", &format!("pod/{name}")]).run()?.expect_success()?;
+        }
+        *guests += 1;
+        Ok(())
+    }
+
+    /// A pod that no controller has told of is in no mesh where that is open, and speaks to nobody where it is closed; its
+    /// node's agent names it, and says why.
+    fn expect_newcomers(&self, name: &str, node: &str) -> Result<()> {
+        for (own, why) in self.each().into_iter().zip(["fails open", "fails closed"]) {
+            let whole = format!("{}/{name}", own.name());
+            wait::until(&format!("{node} to tell of {whole}"), EFFECT_LIMIT, || {
+                let status = weft::status(node)?;
+                let pods = status["pods"].as_array().context("no list of pods")?;
+                let told = pods.iter().find(|pod| pod["name"] == *whole).context("it is not there")?;
+                let reason = told["reason"].as_str().unwrap_or_default();
+                ensure!(told["enrolled"] == false && reason.contains(why), "{told}");
+                Ok(())
+            })?;
+        }
+        let url = url_of_server(&self.open)?;
+        let answer = self.open.ask(name, &url)?;
+        ensure!(answer["request"].is_null(), "an agent without a controller carried {answer}");
+        let own = format!("http://{}:{PORT}", self.open.address(name)?);
+        self.open.exec("server", &["get", &own])?.expect_success()?;
+
+        let refused = self.closed.exec(name, &["get", &url_of_server(&self.closed)?])?.expect_failure()?;
+        ensure!(refused.stderr.contains("connection refused"), "it was not refused at once: {refused:?}");
+        let own = format!("http://{}:{PORT}", self.closed.address(name)?);
+        self.closed.exec("server", &["get", &own])?.expect_failure().map(drop)
+    }
+}
+
+/// Puts another agent in the place of a node's.
+fn another_agent(node: &str) -> Result<()> {
+    let agent = weft::agent(node)?;
+    kubectl(["--namespace", NAMESPACE, "delete", &agent]).run()?.expect_success()?;
+    wait::until(&format!("another agent of {node}"), BACK_LIMIT, || {
+        let other = weft::agent(node)?;
+        ensure!(other != agent, "it is still {agent}");
+        ensure!(weft::status(node)?["ready"] == true, "{other} is not ready");
+        Ok(())
+    })
 }
 
 /// Makes every certificate that is signed from now on live so long.

@@ -28,7 +28,7 @@ mod weft;
 use std::env;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use namespace::Namespace;
@@ -43,12 +43,24 @@ pub struct Promise {
     pub run: Run,
 }
 
+/// A test that has a longer form, which is asked for by name.
+pub struct Proof {
+    pub name: &'static str,
+    /// What it proves.
+    pub claim: &'static str,
+    pub run: Run,
+}
+
+fn proofs() -> [Proof; 2] {
+    [enforced::PROOF, faults::PROOF]
+}
+
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [removal::LIST_LINKS] => return printed(removal::list_links()),
-        [PROOFS] => return printed(Ok(format!("{}\t{}\n", enforced::PROOF, enforced::CLAIM))),
-        [FULL, enforced::PROOF] => return prove(),
+        [PROOFS] => return printed(Ok(proofs().map(|proof| format!("{}\t{}\n", proof.name, proof.claim)).concat())),
+        [FULL, name] => return prove(name),
         _ => {}
     }
     let mut arguments = Arguments::from_args();
@@ -98,8 +110,10 @@ fn printed(outcome: Result<String>) -> ExitCode {
 }
 
 /// Runs the one proof in full, and closes with the line that `cargo xtask prove` counts.
-fn prove() -> ExitCode {
-    match in_namespace(enforced::PROOF, enforced::prove) {
+fn prove(name: &str) -> ExitCode {
+    let proof = proofs().into_iter().find(|proof| proof.name == name);
+    let proof = proof.with_context(|| format!("there is no proof named {name}"));
+    match proof.and_then(|proof| in_namespace(proof.name, proof.run)) {
         Ok(()) => printed(Ok("1 passed, 0 failed\n".to_owned())),
         Err(error) => {
             printed(Ok("0 passed, 1 failed\n".to_owned()));

@@ -1,7 +1,7 @@
 //! Addresses change hands all the time, and identities never do with them: who asks and who answers is known by certificates.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -10,9 +10,9 @@ use weft_rig::wait;
 use crate::Promise;
 use crate::capture::{await_accepted, refuse_plaintext};
 use crate::load::Load;
-use crate::namespace::{IMAGE, Namespace, PORT, kubectl};
+use crate::namespace::{IMAGE, Namespace, PORT};
 use crate::nodes::{ADDRESSES, NODES, said};
-use crate::weft::{self, NAMESPACE};
+use crate::weft;
 
 /// Pods, in waves of the one account and the other by turns: a wave comes as soon as its predecessor has gone.
 const WAVES: usize = 8;
@@ -23,8 +23,6 @@ const WAVE_LIMIT: Duration = Duration::from_mins(2);
 const RATE: u32 = 50;
 /// Requests that go well before, between and after the waves.
 const MORE: u64 = 50;
-/// Seconds that the clocks of this program and of a log may differ by, with what rounding adds.
-const CLOCK_SECONDS: u64 = 3;
 
 /// Whose pods are asked for, and who may ask the guarded server; and the others.
 const ACCOUNTS: [&str; 2] = ["welcome", "other"];
@@ -51,9 +49,8 @@ fn an_address_used_again_is_its_new_pods(namespace: &Namespace) -> Result<()> {
         if let Some(before) = number.checked_sub(1) {
             Wave::of(before).delete(namespace)?;
         }
-        let since = Instant::now();
         wave.create(namespace)?;
-        wave.await_visits(namespace, since)?;
+        wave.await_visits(namespace)?;
         for address in wave.addresses(namespace)? {
             let accounts = owners.entry(address).or_default();
             changed_hands += usize::from(accounts.iter().any(|account| *account != wave.account));
@@ -190,14 +187,14 @@ impl Wave {
     }
 
     /// Waits until every pod has asked both servers; nothing of that may have been taken for another account's.
-    fn await_visits(&self, namespace: &Namespace, since: Instant) -> Result<()> {
+    fn await_visits(&self, namespace: &Namespace) -> Result<()> {
         let identity = format!("spiffe://cluster.local/ns/{}/sa/{}", namespace.name(), self.account);
         let wanted = |server: &str| if server == "server" || self.account == ACCOUNTS[0] { "allow" } else { "deny" };
         let names: BTreeSet<String> = self.names().collect();
-        // What was seen once may not be there the next time: a node keeps the last ten mebibytes of a log.
+        // What was seen once may not be there the next time: the end of the log alone is read.
         let mut asked = BTreeMap::from(SERVERS.map(|server| (server, BTreeSet::new())));
         wait::until(&format!("wave {} to ask", self.number), WAVE_LIMIT, || {
-            for Visit { server, name, record } in visits(namespace, since)? {
+            for Visit { server, name, record } in visits(namespace)? {
                 if names.contains(&name) {
                     ensure!(record["source"]["identity"] == *identity, "{name} is taken for another: {record}");
                     ensure!(record["verdict"] == wanted(server), "{name} at {server}: {record}");
@@ -228,11 +225,8 @@ struct Visit {
     record: Value,
 }
 
-/// Since then. A pod that has no certificate yet is refused unread, and is no visit.
-fn visits(namespace: &Namespace, since: Instant) -> Result<Vec<Visit>> {
-    let since = format!("--since={}s", since.elapsed().as_secs() + CLOCK_SECONDS);
-    let log = kubectl(["--namespace", NAMESPACE, "logs", &weft::agent("node2")?, &since]).run()?.expect_success()?;
-    let records = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+/// Of late. A pod that has no certificate yet is refused unread, and is no visit.
+fn visits(namespace: &Namespace) -> Result<Vec<Visit>> {
     let visit = |record: Value| {
         let own = |party: &str| record[party]["workload"].as_str()?.strip_prefix(namespace.name())?.strip_prefix('/');
         let server = SERVERS.into_iter().find(|server| own("destination") == Some(server))?;
@@ -241,7 +235,7 @@ fn visits(namespace: &Namespace, since: Instant) -> Result<Vec<Visit>> {
         let name = path.or_else(|| own("source")).filter(|_| proven)?.to_owned();
         Some(Visit { server, name, record })
     };
-    Ok(records.filter_map(visit).collect())
+    Ok(weft::records("node2")?.into_iter().filter_map(visit).collect())
 }
 
 /// No request for the Service was answered by anybody else's pod, whoever has the address by now.

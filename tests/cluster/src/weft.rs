@@ -24,6 +24,9 @@ const INSTALL_LIMIT: Duration = Duration::from_mins(5);
 /// What a change in the API takes at most to be seen on the nodes, on a busy machine.
 pub const EFFECT_LIMIT: Duration = Duration::from_secs(30);
 
+/// Lines of an access log that are looked at: what loads write between two looks, and some more.
+const LOG_TAIL: u32 = 5000;
+
 /// Gateway API's definitions of what Weft reads.
 const GATEWAY_KINDS: [&str; 2] = ["httproutes", "grpcroutes"];
 
@@ -142,8 +145,13 @@ pub fn await_captured(namespace: &Namespace, pods: &[&str]) -> Result<()> {
 /// The last line of the access log of a node's agent that `wanted` picks; waits until there is one.
 pub fn record(node: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
     wait::until(&format!("{what} in the access log of {node}"), EFFECT_LIMIT, || {
-        let log = kubectl(["--namespace", NAMESPACE, "logs", &agent(node)?]).run()?.expect_success()?;
-        let mut records = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        records.find(&wanted).with_context(|| format!("none of its {} lines", log.lines().count()))
+        records(node)?.into_iter().rev().find(&wanted).context("none of the last lines")
     })
+}
+
+/// The end of the access log of a node's agent.
+pub fn records(node: &str) -> Result<Vec<Value>> {
+    let tail = format!("--tail={LOG_TAIL}");
+    let log = kubectl(["--namespace", NAMESPACE, "logs", &agent(node)?, &tail]).run()?.expect_success()?;
+    Ok(log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
