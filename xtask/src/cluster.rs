@@ -6,7 +6,7 @@
 
 mod cgroups;
 mod control_plane;
-mod gateway_api;
+mod definitions;
 mod launch;
 mod lock;
 mod network;
@@ -33,7 +33,7 @@ use self::network::{NODES, Node};
 use self::place::Place;
 use super::{run, setup, step};
 
-pub use self::gateway_api::folder as gateway_api;
+pub use self::definitions::{GATEWAY_API, PROMETHEUS_OPERATOR};
 pub use self::lock::take as take_lock;
 pub use self::options::Choice;
 pub use self::place::Name;
@@ -42,7 +42,7 @@ pub use self::programs::kubernetes;
 /// Builds and fetches what clusters are made of. Prints nothing when everything is there.
 pub fn ensure_programs() -> Result<()> {
     programs::ensure()?;
-    gateway_api::ensure()
+    definitions::ensure()
 }
 
 #[derive(Args)]

@@ -33,7 +33,8 @@ fn in_cluster(tier: Tier, words: &[&str]) -> Result<Counts> {
     let images = std::env::join_paths(images::of_tests()?)?;
     let cluster = Borrowed::up(own, choice, lock)?;
     let mut program: Command = cluster.command(&workspace::program(tier.program()))?;
-    program.env("WEFT_IMAGES", images).env("WEFT_GATEWAY_API", cluster::gateway_api()?);
+    program.env("WEFT_IMAGES", images).env("WEFT_GATEWAY_API", cluster::GATEWAY_API.place()?);
+    program.env("WEFT_PROMETHEUS_OPERATOR", cluster::PROMETHEUS_OPERATOR.place()?);
     let counts = count(program.args(words), Some(TIER_LIMIT));
     if !counts.as_ref().is_ok_and(|counts| counts.objection().is_none()) {
         println!("{}", cluster.last_words());

@@ -23,6 +23,6 @@ pub fn prepare() -> Result<()> {
 /// The tier's program, told where the programs of clusters are.
 pub fn program() -> Result<Command> {
     let mut program = Command::new(workspace::program(Tier::Control.program()));
-    program.env("WEFT_KUBE", cluster::kubernetes()?).env("WEFT_GATEWAY_API", cluster::gateway_api()?);
+    program.env("WEFT_KUBE", cluster::kubernetes()?).env("WEFT_GATEWAY_API", cluster::GATEWAY_API.place()?);
     Ok(program)
 }
