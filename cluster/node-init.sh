@@ -7,6 +7,8 @@ name=$1 address=$2 folder=$3 programs=$4
 export PATH=$programs:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 mount --make-rprivate /
+# Whoever holds a network keeps it from ending; this process has entered the one that is the node's.
+umount --all --types nsfs
 echo "$name" > /proc/sys/kernel/hostname
 
 # Kernel interfaces, as this network and cgroup namespace shows them. Some are not in every kernel.
@@ -30,16 +32,16 @@ if [ -e /sys/fs/cgroup/cgroup.procs ]; then
     done
 fi
 
-# Files: what is written to the machine's folders goes to memory and ends with the node.
+# Files: what is written to the machine's folders is the node's own, and stays when it is started again, except in /run.
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/netns /run/lock /run/weft-node/tmp
 export TMPDIR=/run/weft-node/tmp
 for place in /etc /opt /var/lib /var/log; do
-    layer=/run/weft-node/overlay$place
+    layer=$folder/layers$place
     mkdir -p "$layer/upper" "$layer/work"
     mount -t overlay -o "lowerdir=$place,upperdir=$layer/upper,workdir=$layer/work" overlay "$place"
 done
-# What is large, or what another overlay is laid upon, stays on the disk.
+# What is large, or what another overlay is laid upon, is in no layer.
 while read -r source place; do
     mkdir -p "$folder/$source" "$place"
     mount --bind "$folder/$source" "$place"
@@ -55,6 +57,8 @@ cp "$folder/10-pods.conflist" /etc/cni/net.d/
 : > /run/weft-node/resolv.conf
 mount --make-rshared /
 
+# Every start of a machine has a name of its own.
+mount --bind "$folder/boot" /proc/sys/kernel/random/boot_id
 # The kubelet writes these for the whole machine. It finds what it wants in files of its own, and the kernel keeps its values.
 for setting in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 \
     kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do

@@ -1,4 +1,4 @@
-//! `cargo xtask cluster up | down | kubectl | kubeconfig | load | node | restart`: a real Kubernetes with two nodes on this machine.
+//! `cargo xtask cluster up | down | kubectl | kubeconfig | load | node | restart | reboot`: a real Kubernetes with two nodes on this machine.
 //!
 //! etcd, the control plane, containerd, the kubelet and kube-proxy are the real ones, each part in namespaces of its own;
 //! nothing is downloaded but Go modules, when they are built. `up` is complete or says why it is not; `down` leaves
@@ -14,6 +14,7 @@ mod node;
 mod options;
 mod place;
 mod programs;
+mod reboot;
 mod removal;
 mod up;
 mod wait;
@@ -79,6 +80,11 @@ enum Command {
     },
     /// End a program of the control plane and start it again, as an upgrade does.
     Restart { part: Part },
+    /// End a node at once and start it again: what it has not on its disk is lost.
+    Reboot {
+        /// node1 or node2.
+        node: String,
+    },
     /// Run a command inside a node, or inside the control plane's network.
     Node {
         /// node1, node2 or control-plane.
@@ -112,6 +118,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Command::Restart { part } => {
             let _lock = running(&place)?.lock()?;
             control_plane::restart(&place, *part)
+        }
+        Command::Reboot { node } => {
+            let _lock = running(&place)?.lock()?;
+            reboot::reboot(&place, named(node)?)
         }
         Command::Node { node, command } => become_program(&mut inside(running(&place)?, node, command)?),
     }

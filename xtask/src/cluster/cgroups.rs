@@ -123,7 +123,7 @@ impl Hierarchies {
         Ok(())
     }
 
-    /// The processes of a part of a cluster, by their numbers on this machine.
+    /// The processes of a part of a cluster, or of the whole if the part has no name, by their numbers on this machine.
     pub fn processes(&self, cluster: &Place, part: &str) -> Vec<u32> {
         let mut found = Vec::new();
         collect_processes(&self.unified.join(cluster.group()).join(part), &mut found);
@@ -135,10 +135,11 @@ impl Hierarchies {
         self.roots().any(|hierarchy| hierarchy.join(cluster.group()).exists())
     }
 
-    /// Ends every process of the cluster, and removes its folders.
-    pub fn remove(&self, cluster: &Place) -> Result<()> {
-        let kill = self.unified.join(cluster.group()).join("cgroup.kill");
-        let folders: Vec<PathBuf> = self.roots().map(|hierarchy| hierarchy.join(cluster.group())).collect();
+    /// Ends every process of a part of the cluster, or of the whole if the part has no name, and removes its folders.
+    pub fn remove(&self, cluster: &Place, part: &str) -> Result<()> {
+        let folder = |hierarchy: &Path| hierarchy.join(cluster.group()).join(part);
+        let kill = folder(&self.unified).join("cgroup.kill");
+        let folders: Vec<PathBuf> = self.roots().map(folder).collect();
         wait::until_whatever_happens("the cluster's processes to end", REMOVAL_LIMIT, || {
             // At every look: a process may have come in after the one before.
             let killed = fs::write(&kill, "1");

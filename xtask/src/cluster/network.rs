@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 
 use super::launch::{self, CONTROL_PLANE};
 use super::place::Place;
+use super::removal;
 
 /// Where the API server is.
 pub const API: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 1);
@@ -46,6 +47,11 @@ impl Node {
         Ipv4Addr::new(10, 90, 0, 10 + self.number)
     }
 
+    /// The address of its network card, which it keeps when it is started again.
+    fn hardware(self) -> String {
+        format!("02:00:00:00:00:{:02x}", self.number)
+    }
+
     /// The addresses of its pods.
     pub fn pods(self) -> String {
         format!("10.91.{}.0/24", self.number)
@@ -56,31 +62,43 @@ impl Node {
 pub fn make(place: &Place) -> Result<()> {
     fs::create_dir_all(place.path("network"))?;
     make_namespace(place, CONTROL_PLANE)?;
-    for node in NODES {
-        make_namespace(place, &node.name())?;
-    }
-    configure(place, CONTROL_PLANE, &control_plane(place))?;
-    for node in NODES {
-        configure(place, &node.name(), &of_node(node))?;
-    }
+    configure(place, CONTROL_PLANE, &control_plane())?;
     let mut forward = place.in_control_plane("sh");
-    launch::captured(place, forward.args(["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])).map(drop)
+    launch::captured(place, forward.args(["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]))?;
+    NODES.into_iter().try_for_each(|node| connect(place, node))
 }
 
-fn control_plane(place: &Place) -> Vec<String> {
-    let mut lines = vec![
+/// Makes the namespace of a node and connects it.
+pub fn connect(place: &Place, node: Node) -> Result<()> {
+    make_namespace(place, &node.name())?;
+    configure(place, CONTROL_PLANE, &towards(place, node))?;
+    configure(place, &node.name(), &of_node(node))
+}
+
+/// Removes the namespace of a node in which nothing runs any more.
+pub fn disconnect(place: &Place, node: Node) -> Result<()> {
+    configure(place, CONTROL_PLANE, &[format!("link delete {}", node.name())])?;
+    removal::unmount(&place.network(&node.name()))
+}
+
+fn control_plane() -> Vec<String> {
+    vec![
         "link set lo up".to_owned(),
         "link add nodes type bridge".to_owned(),
         format!("address add {API}/24 dev nodes"),
         "link set nodes up".to_owned(),
-    ];
-    for node in NODES {
-        let (name, there) = (node.name(), place.network(&node.name()));
-        lines.push(format!("link add {name} type veth peer name eth0 netns {}", there.display()));
-        lines.push(format!("link set {name} master nodes up"));
-        lines.push(format!("route add {} via {}", node.pods(), node.address()));
-    }
-    lines
+    ]
+}
+
+fn towards(place: &Place, node: Node) -> Vec<String> {
+    let (name, there) = (node.name(), place.network(&node.name()));
+    let hardware = node.hardware();
+    vec![
+        format!("link add {name} type veth peer name eth0 address {hardware} netns {}", there.display()),
+        format!("link set {name} master nodes up"),
+        // It is there from before if the node is connected again.
+        format!("route replace {} via {}", node.pods(), node.address()),
+    ]
 }
 
 fn of_node(node: Node) -> Vec<String> {

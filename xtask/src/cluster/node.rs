@@ -18,6 +18,12 @@ use super::place::Place;
 /// The first process of a node.
 const INIT: &str = include_str!("../../../cluster/node-init.sh");
 
+/// Files in a node's folder, as its first process knows them: the name of its start; that containerd has the images; that
+/// there is an API server.
+const BOOT: &str = "boot";
+const PREPARED: &str = "prepared";
+const START: &str = "start";
+
 /// What holds a pod's namespaces.
 pub const PAUSE: &str = "registry.weft.local/pause:1";
 
@@ -36,6 +42,14 @@ pub fn prepare(place: &Place, node: Node, options: Options, started: &mut Starte
     write("kubelet.yaml", &kubelet(place, node, options).to_string())?;
     write("proxy.yaml", &proxy(place, node, options).to_string())?;
     fs::copy(place.path(format!("certificates/{}.kubeconfig", node.name())), folder.join("kubeconfig"))?;
+    write(BOOT, &fs::read_to_string("/proc/sys/kernel/random/uuid")?)?;
+    // What an earlier start of the node left.
+    for mark in [PREPARED, START] {
+        let file = folder.join(mark);
+        if file.exists() {
+            fs::remove_file(file)?;
+        }
+    }
     launch::make_room(place, &node.name())?;
     let words = [
         "unshare --mount --pid --uts --ipc --cgroup --fork --kill-child --mount-proc bash".to_owned(),
@@ -51,7 +65,12 @@ pub fn prepare(place: &Place, node: Node, options: Options, started: &mut Starte
 
 /// Whether containerd runs there and has its images.
 pub fn is_prepared(place: &Place, node: Node) -> bool {
-    place.path(node.name()).join("prepared").exists()
+    place.path(node.name()).join(PREPARED).exists()
+}
+
+/// What the node calls its present start, as machines do.
+pub fn boot(place: &Place, node: Node) -> Result<String> {
+    Ok(fs::read_to_string(place.path(node.name()).join(BOOT))?.trim().to_owned())
 }
 
 /// Lets the kubelet and kube-proxy start, now that there is an API server.
@@ -59,7 +78,7 @@ pub fn start(place: &Place, node: Node, options: Options) -> Result<()> {
     if options.cgroups == View::V2 {
         Hierarchies::of_this_machine()?.share_controllers(place, &node.name())?;
     }
-    fs::write(place.path(node.name()).join("start"), "").context("cannot let a node start")
+    fs::write(place.path(node.name()).join(START), "").context("cannot let a node start")
 }
 
 /// The object of the node, which its kubelet finds and completes: nothing here hands out the pods' addresses.

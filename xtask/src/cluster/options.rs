@@ -1,7 +1,7 @@
 //! What clusters differ in. A choice that this machine does not allow is refused before anything is started.
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, FromArgMatches, ValueEnum};
 
 use super::cgroups::Hierarchies;
 
@@ -73,6 +73,13 @@ impl Choice {
 }
 
 impl Options {
+    /// Those that [`Self::line`] has written.
+    pub fn of_line(line: &str, hierarchies: &Hierarchies) -> Result<Self> {
+        let command = Choice::augment_args(Command::new("up").no_binary_name(true));
+        let words = command.try_get_matches_from(line.split(' '))?;
+        Choice::from_arg_matches(&words)?.on(hierarchies)
+    }
+
     /// As one would type them.
     pub fn line(self) -> String {
         let word = |value: Option<clap::builder::PossibleValue>| {
@@ -80,5 +87,22 @@ impl Options {
         };
         let (cgroups, cni) = (word(self.cgroups.to_possible_value()), word(self.cni.to_possible_value()));
         format!("--cgroups {cgroups} --cni {cni} --proxy {}", self.proxy.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_finds_its_options_again() {
+        let hierarchies = Hierarchies::of_this_machine().unwrap();
+        for cni in [Cni::Bridge, Cni::Ptp] {
+            for proxy in [Proxy::Nftables, Proxy::Iptables] {
+                let options = Options { cgroups: View::V2, cni, proxy };
+                assert_eq!(Options::of_line(&options.line(), &hierarchies).unwrap(), options);
+            }
+        }
+        assert!(Options::of_line("--cni bridge --proxy none", &hierarchies).is_err());
     }
 }

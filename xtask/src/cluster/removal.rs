@@ -4,7 +4,7 @@
 //! namespaces and all mounts in those; what is left is the cluster's folder and the namespaces that are mounted in it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::mount::UnmountFlags;
@@ -26,11 +26,8 @@ pub fn remove(place: &Place) -> Result<()> {
 
 /// Removes everything but the folder, which is the lock.
 pub fn remove_contents(place: &Place) -> Result<()> {
-    Hierarchies::of_this_machine()?.remove(place)?;
-    for mount in mounts_below(place)?.into_iter().rev() {
-        rustix::mount::unmount(&mount, UnmountFlags::DETACH)
-            .with_context(|| format!("cannot unmount {}", mount.display()))?;
-    }
+    Hierarchies::of_this_machine()?.remove(place, "")?;
+    mounts_below(place)?.iter().rev().try_for_each(|mount| unmount(mount))?;
     for entry in fs::read_dir(place.folder())? {
         let path = entry?.path();
         let folder = path.symlink_metadata()?.is_dir();
@@ -38,6 +35,11 @@ pub fn remove_contents(place: &Place) -> Result<()> {
         removed.with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Takes away what is mounted there, at once or when nobody uses it any more.
+pub fn unmount(mount: &Path) -> Result<()> {
+    rustix::mount::unmount(mount, UnmountFlags::DETACH).with_context(|| format!("cannot unmount {}", mount.display()))
 }
 
 /// In the order in which they were mounted.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::cgroups::Hierarchies;
 use super::launch::{self, CONTROL_PLANE, Started};
-use super::network::{self, API, API_PORT, API_SERVICE, NODES};
+use super::network::{self, API, API_PORT, API_SERVICE, NODES, Node};
 use super::options::{Choice, Options};
 use super::place::Place;
 use super::{control_plane, node, programs, removal, wait};
@@ -104,15 +104,8 @@ fn start(place: &Place, options: Options) -> Result<()> {
     step::quiet("controller manager, scheduler, kubelets: both nodes are ready", || {
         create_objects(place)?;
         control_plane::start_controllers(place, &mut started)?;
-        wait::until("the nodes' images", NODES_LIMIT, || {
-            started.expect_running()?;
-            Ok(NODES.into_iter().all(|node| node::is_prepared(place, node)).then_some(()))
-        })?;
-        NODES.into_iter().try_for_each(|node| node::start(place, node, options))?;
-        let nodes = NODES.map(|node| format!("node/{}", node.name()));
-        let mut kubectl = place.kubectl();
-        kubectl.args(["wait", "--for=condition=Ready", &limit(NODES_LIMIT)]).args(nodes);
-        launch::captured(place, &kubectl).map(drop)
+        start_nodes(place, &NODES, options, &mut started)?;
+        await_nodes(place, &NODES, "condition=Ready")
     })?;
     step::quiet("DNS is ready", || {
         let mut kubectl = place.kubectl();
@@ -121,6 +114,23 @@ fn start(place: &Place, options: Options) -> Result<()> {
     })?;
     started.expect_running()?;
     fs::write(place.complete(), options.line()).context("cannot note that the cluster is complete")
+}
+
+/// Lets nodes that are being prepared start, as soon as they can.
+pub fn start_nodes(place: &Place, nodes: &[Node], options: Options, started: &mut Started) -> Result<()> {
+    wait::until("the nodes' images", NODES_LIMIT, || {
+        started.expect_running()?;
+        Ok(nodes.iter().all(|node| node::is_prepared(place, *node)).then_some(()))
+    })?;
+    nodes.iter().try_for_each(|node| node::start(place, *node, options))
+}
+
+/// Waits until nodes are what `kubectl wait` is asked for.
+pub fn await_nodes(place: &Place, nodes: &[Node], wanted: &str) -> Result<()> {
+    let mut kubectl = place.kubectl();
+    kubectl.args(["wait", &format!("--for={wanted}"), &limit(NODES_LIMIT)]);
+    kubectl.args(nodes.iter().map(|node| format!("node/{}", node.name())));
+    launch::captured(place, &kubectl).map(drop)
 }
 
 fn certificates(place: &Place) -> Result<()> {
