@@ -17,7 +17,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use weft_proto::names::WorkloadUid;
@@ -29,7 +29,7 @@ use super::pod::{Pod, Role};
 use super::probing::{Probing, reached_from_here};
 use super::sandbox::Sandboxes;
 use super::{row, socket, sysctl};
-use crate::bpf::{self, BpfError, CapturedPod, Datapath, Events, NetnsCookie};
+use crate::bpf::{self, Attachment, BpfError, CapturedPod, Datapath, Events, NetnsCookie};
 use crate::discovery::Applied;
 use crate::identity::Credentials;
 use crate::limits;
@@ -68,7 +68,10 @@ pub struct Enroller {
     surroundings: Surroundings,
     originals: Originals,
     probing: Probing,
-    started: Instant,
+    /// From when on pods that wait keep the hooks from nobody.
+    attach_by: Instant,
+    /// Whether a controller has spoken of the pods in this process' life.
+    confirmed: bool,
     attached: bool,
     settles: bool,
     enrolled: HashMap<WorkloadUid, Enrolled>,
@@ -142,13 +145,19 @@ impl Enroller {
         }
         let events =
             datapath.events().inspect_err(|error| tracing::warn!(%error, "the kernel's events cannot be read")).ok();
+        // Until then a predecessor's hooks, or a crashed one's rows, do better than hooks that know fewer pods. Where there are
+        // none, as after a boot, closed pods would go past everybody meanwhile.
+        let captures = |there: Vec<Attachment>| there.iter().any(|one| one.attached && one.name.starts_with("connect"));
+        let preceded = datapath.attachments().map_or(true, captures);
+        let patience = if preceded { limits::ATTACH_PATIENCE } else { Duration::ZERO };
         Self {
+            attach_by: Instant::now() + patience,
+            confirmed: false,
             probing: Probing::new(datapath.paths()),
             datapath,
             events,
             surroundings,
             originals,
-            started: Instant::now(),
             attached: false,
             settles: false,
             enrolled: HashMap::new(),
@@ -177,13 +186,13 @@ impl Enroller {
             self.disenrol_unwanted(snapshot);
         }
         self.end_what_left();
+        self.confirmed = confirmed;
         let mut looked_at = snapshot.enrolments.values().chain(snapshot.observations.values());
         let probed = looked_at.any(|enrolment| !enrolment.probe_ports.is_empty());
         self.probing.follow(&self.datapath, probed, confirmed);
         let followed = snapshot.enrolments.values().map(|enrolment| self.follow(snapshot, enrolment));
         let outcomes: Vec<Outcome> = followed.chain(newcomers).collect();
-        // Before that, a predecessor's hooks or a crashed one's rows do better than hooks that know fewer pods.
-        let complete = self.waiting.is_empty() || self.started.elapsed() > limits::ATTACH_PATIENCE;
+        let complete = self.waiting.is_empty() || Instant::now() >= self.attach_by;
         if complete {
             self.inherited.clear();
         }
@@ -325,10 +334,13 @@ impl Enroller {
     }
 
     /// Lets the pod's failure mode decide until it can be served. A pod that waits for its certificate alone is given a
-    /// moment, so that switching capture on interrupts nothing; a predecessor that still serves it is left alone.
+    /// moment, so that switching capture on interrupts nothing; what an earlier agent has written to the disk was switched
+    /// on before. A predecessor that still serves it is left alone.
     fn guard(&mut self, snapshot: &Snapshot, enrolment: &Enrolment, problem: &Problem) {
         let since = *self.waiting.entry(enrolment.uid.clone()).or_insert_with(Instant::now);
-        let patient = matches!(problem, Problem::NoCertificate) && since.elapsed() < limits::CERTIFICATE_PATIENCE;
+        let patient = matches!(problem, Problem::NoCertificate)
+            && self.confirmed
+            && since.elapsed() < limits::CERTIFICATE_PATIENCE;
         if patient || !self.inherited.is_empty() || matches!(problem, Problem::Taken(_)) {
             return;
         }
