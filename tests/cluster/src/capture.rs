@@ -204,11 +204,13 @@ fn request(namespace: &Namespace, pod: &str, url: &str) -> Result<Option<String>
     Ok(answer["request"].as_str().map(str::to_owned))
 }
 
-/// Waits until a request from a pod of node1 is carried in this way, as the agent there writes.
+/// Waits until a request from a pod is carried in this way, as the agent of its node writes.
 pub fn await_security(namespace: &Namespace, pod: &str, url: &str, wanted: &str) -> Result<()> {
+    let node = namespace.get(&format!("pod/{pod}"))?["spec"]["nodeName"].clone();
+    let node = node.as_str().context("a pod without a node")?;
     wait::until(&format!("a request of {pod} under {wanted}"), EFFECT_LIMIT, || {
         let name = request(namespace, pod, url)?.context("Weft did not carry it")?;
-        let record = weft::record("node1", &name, |record| record["request"] == *name)?;
+        let record = weft::record(node, &name, |record| record["request"] == *name)?;
         ensure!(record["security"] == wanted && record["status"] == 200, "{record}");
         Ok(())
     })

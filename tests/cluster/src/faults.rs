@@ -19,7 +19,7 @@ const RATE: u32 = 50;
 /// Conversations before a fault and after it.
 const AROUND: u64 = 100;
 /// A killed container is started again at once, or after ten seconds and more if it was lately.
-const BACK_LIMIT: Duration = Duration::from_mins(3);
+pub const BACK_LIMIT: Duration = Duration::from_mins(3);
 
 /// The name of the proof of life without a controller, which is its short form's too.
 const OUTAGE: &str = "certificates_outlive_the_controller_and_no_more";
@@ -36,14 +36,14 @@ pub fn promises() -> Vec<Promise> {
 }
 
 /// Two namespaces whose pods go on without an agent and do not.
-struct Ways {
-    open: Namespace,
-    closed: Namespace,
+pub struct Ways {
+    pub open: Namespace,
+    pub closed: Namespace,
 }
 
 impl Ways {
     /// Each with a server on node2, captured.
-    fn create(namespace: &Namespace) -> Result<Self> {
+    pub fn create(namespace: &Namespace) -> Result<Self> {
         let create = |way: &str| -> Result<Namespace> {
             let own = Namespace::create(&format!("{}_{way}", namespace.name()))?;
             let label = format!("weft.dev/on-agent-failure={way}");
@@ -55,11 +55,11 @@ impl Ways {
         Ok(Self { open: create("open")?, closed: create("closed")? })
     }
 
-    fn each(&self) -> [&Namespace; 2] {
+    pub fn each(&self) -> [&Namespace; 2] {
         [&self.open, &self.closed]
     }
 
-    fn remove(&self) -> Result<()> {
+    pub fn remove(&self) -> Result<()> {
         self.each().into_iter().try_for_each(Namespace::remove)
     }
 }
@@ -326,7 +326,8 @@ fn live_for(life: &str) -> Result<()> {
     kubectl(patch).run()?.expect_success().map(drop)
 }
 
-fn scale_controller(replicas: u32) -> Result<()> {
+/// Waits until there are so many controllers and all are ready.
+pub fn scale_controller(replicas: u32) -> Result<()> {
     let count = format!("--replicas={replicas}");
     kubectl(["--namespace", NAMESPACE, "scale", "deployment/weft-controller", &count]).run()?.expect_success()?;
     wait::until(&format!("{replicas} controllers"), BACK_LIMIT, || {

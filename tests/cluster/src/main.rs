@@ -15,6 +15,7 @@ mod load;
 mod namespace;
 mod nodes;
 mod policy_engine;
+mod reboot;
 mod removal;
 mod reuse;
 mod rollout;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         reuse::promises,
         enforced::promises,
         faults::promises,
+        reboot::promises,
         rollout::promises,
         upgrade::promises,
         capability::promises,

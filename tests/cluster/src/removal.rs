@@ -26,7 +26,7 @@ pub fn promises() -> Vec<Promise> {
 
 /// A link and its program, by the numbers that the kernel gives them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pinned {
+pub struct Pinned {
     link: u32,
     program: u32,
 }
@@ -93,7 +93,8 @@ fn settings(namespace: &Namespace) -> Result<Vec<String>> {
     Ok(found)
 }
 
-fn pinned_on(node: &str) -> Result<Vec<Pinned>> {
+/// The links that the agent of a node has pinned.
+pub fn pinned_on(node: &str) -> Result<Vec<Pinned>> {
     let program = env::current_exe()?.display().to_string();
     let listed = inside(node, &[&program, LIST_LINKS])?.run()?.expect_success()?;
     let pinned = listed.lines().map(|line| {
@@ -129,8 +130,8 @@ fn look_at(pin: &Path) -> Result<Pinned> {
     bail!("no descriptor holds {}", pin.display())
 }
 
-/// The kernel removes what nobody holds a little later.
-fn expect_clean_kernel(pinned: &[Pinned]) -> Result<()> {
+/// Waits until these are gone: the kernel removes what nobody holds a little later.
+pub fn expect_clean_kernel(pinned: &[Pinned]) -> Result<()> {
     wait::until("the kernel to be clean", EFFECT_LIMIT, || {
         for link in aya::programs::loaded_links() {
             let id = link?.id();
