@@ -39,6 +39,8 @@ pub struct Workload {
     pub mesh_capable: bool,
     pub plaintext_permitted: bool,
     pub mtls: MtlsMode,
+    /// No port of it is strict.
+    pub takes_plaintext: bool,
     pub excluded_inbound_ports: Vec<u16>,
     pub not_capturable: Option<Arc<str>>,
 }

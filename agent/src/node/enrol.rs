@@ -181,7 +181,7 @@ impl Enroller {
             // The refusals are only shortcuts: the agent refuses the same connections itself.
             tracing::error!(%error, "the kernel does not know all services with external addresses or without endpoints");
         }
-        let newcomers = self.follow_newcomers(snapshot, applied.in_step);
+        let newcomers = self.follow_newcomers(snapshot, applied);
         if confirmed {
             self.disenrol_unwanted(snapshot);
         }

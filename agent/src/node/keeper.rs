@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::Instant;
 
 use tokio::sync::{oneshot, watch};
 
@@ -111,10 +111,17 @@ fn run(
     arrivals: &Receiver<Command>,
     publish: &watch::Sender<Arc<KernelSide>>,
 ) {
-    let mut pause = follow(&mut enroller, snapshots, publish);
+    let mut due = follow(&mut enroller, snapshots, publish);
     loop {
-        match arrivals.recv_timeout(pause) {
-            Ok(Command::Wake) | Err(RecvTimeoutError::Timeout) => pause = follow(&mut enroller, snapshots, publish),
+        let pause = due.saturating_duration_since(Instant::now());
+        let applied = Arc::clone(&snapshots.applied().borrow());
+        let newcomers = Enroller::awaits_newcomers(&snapshots.current(), &applied) && pause > limits::NEWCOMER_POLL;
+        match arrivals.recv_timeout(if newcomers { limits::NEWCOMER_POLL } else { pause }) {
+            // They are told of at the next whole look.
+            Err(RecvTimeoutError::Timeout) if newcomers => {
+                drop(enroller.follow_newcomers(&snapshots.current(), &applied));
+            }
+            Ok(Command::Wake) | Err(RecvTimeoutError::Timeout) => due = follow(&mut enroller, snapshots, publish),
             Ok(Command::Settle) => enroller.settle(),
             Ok(Command::Give(successor, answer)) => {
                 let given = upgrade::give(successor, enroller.listeners());
@@ -127,7 +134,7 @@ fn run(
                     return;
                 }
                 enroller.reassert();
-                pause = follow(&mut enroller, snapshots, publish);
+                due = follow(&mut enroller, snapshots, publish);
             }
             Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => {
                 enroller.retire_all();
@@ -138,7 +145,7 @@ fn run(
 }
 
 /// One look at the snapshot. Returns when to look again if nobody asks before.
-fn follow(enroller: &mut Enroller, snapshots: &Snapshots, publish: &watch::Sender<Arc<KernelSide>>) -> Duration {
+fn follow(enroller: &mut Enroller, snapshots: &Snapshots, publish: &watch::Sender<Arc<KernelSide>>) -> Instant {
     let applied = Arc::clone(&snapshots.applied().borrow());
     let snapshot = snapshots.current();
     let followed = enroller.reconcile(&snapshot, &applied);
@@ -165,11 +172,6 @@ fn follow(enroller: &mut Enroller, snapshots: &Snapshots, publish: &watch::Sende
     side.foreign = enroller.foreign();
     publish.send_replace(Arc::new(side));
     let more = enroller.prove_some(&snapshot);
-    if more || enroller.waits_for_a_certificate() {
-        limits::CERTIFICATE_POLL
-    } else if Enroller::awaits_newcomers(&snapshot, &applied) {
-        limits::NEWCOMER_POLL
-    } else {
-        limits::RECONCILE_INTERVAL
-    }
+    let hurried = more || enroller.waits_for_a_certificate();
+    Instant::now() + if hurried { limits::CERTIFICATE_POLL } else { limits::RECONCILE_INTERVAL }
 }

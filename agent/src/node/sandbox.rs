@@ -46,6 +46,12 @@ impl Sandboxes {
         Ok(netns)
     }
 
+    /// Whether the kubelet still has a cgroup for the pod.
+    #[must_use]
+    pub fn is_there(&self, uid: &WorkloadUid) -> bool {
+        cgroups::pod_folder(&self.pods_cgroup, uid).is_some()
+    }
+
     fn of_processes(&self, uid: &WorkloadUid) -> io::Result<Netns> {
         let known = self.known.borrow().get(uid).copied();
         if let Some(netns) = known.and_then(Process::netns) {

@@ -109,6 +109,7 @@ mod tests {
             mesh_capable: true,
             plaintext_permitted: false,
             mtls: MtlsMode::Permissive,
+            takes_plaintext: true,
             excluded_inbound_ports: Vec::new(),
             not_capturable: None,
         })

@@ -1,10 +1,10 @@
 //! One attempt to reach one endpoint: in mesh TLS or in plaintext, to the destination's word that it may speak.
 //!
 //! A workload that its own agent has reported as serving is spoken to in mesh TLS, whatever happens: a
-//! failed handshake never falls back by itself, for that would be an attacker's choice. The one way to
-//! plaintext is the controller's word that the node's agent is gone for a whole lease, used only after
-//! this attempt's own TLS met a reset or an answer that is not TLS. A pod whose own certificate has ended
-//! attempts no TLS: where its namespace fails open it goes on in plaintext, to whoever takes that.
+//! failed handshake never falls back by itself, for that would be an attacker's choice. There are two ways to
+//! plaintext. The controller's word that the node's agent is gone for a whole lease, used only after
+//! this attempt's own TLS met a reset or an answer that is not TLS. And the end of the own certificate, where the
+//! namespace fails open and the workload takes plaintext on every port: then no TLS is attempted.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -145,7 +145,7 @@ fn way<'a>(
         && (workload.mesh_capable || workload.mtls == MtlsMode::Strict)
         && let Some(identity) = &workload.identity
     {
-        if target.outlives_certificate && workload.mtls == MtlsMode::Permissive && !proven() {
+        if target.outlives_certificate && workload.takes_plaintext && !proven() {
             return Ok(Way::Plaintext);
         }
         return Ok(Way::Mesh { workload, identity });

@@ -1,8 +1,8 @@
 //! Sends a request to one of its endpoints, and to another one where that is safe.
 //!
 //! An endpoint that took no byte of the request is followed by another one, outside of any budget. A request that has left is
-//! sent again only if the server never began with it by its own word, if it is idempotent and met a connection that was just
-//! ending, or if a policy asks for it and the budget pays. Invariant: what is not idempotent is never delivered twice unless
+//! sent again only if the server never began with it by its own word, once if it is idempotent and its connection broke off, or
+//! if a policy asks for it and the budget pays. Invariant: what is not idempotent is never delivered twice unless
 //! its policy says that it may be.
 
 use std::fmt::Display;
@@ -94,7 +94,7 @@ struct Progress {
     picked_again: u32,
     /// Attempts beyond the first that the policy asked for and the budget paid.
     retries: u32,
-    /// A connection that was just ending has been excused once.
+    /// A connection that broke off has been excused once.
     excused: bool,
     /// The policy asked for one more, and the budget did not pay.
     unpaid: bool,
@@ -106,6 +106,8 @@ struct Attempt {
     outcome: Outcome,
     /// The connection had ended while it rested.
     stale: bool,
+    /// The application's connection broke off without an answer, and not this request alone.
+    broke_off: bool,
     again: Option<Request>,
 }
 
@@ -135,7 +137,8 @@ pub async fn send(
             }
         };
         let begun = Instant::now();
-        let Attempt { result, outcome, stale, again } = progress.attempt(plan, &mut reached.line, request).await;
+        let Attempt { result, outcome, stale, broke_off, again } =
+            progress.attempt(plan, &mut reached.line, request).await;
         if account.is_broken()
             && let Err(error) = result
         {
@@ -152,7 +155,7 @@ pub async fn send(
         }
         let again = again.filter(|request| request.body().is_intact());
         let Some((another, next)) = again.and_then(|request| {
-            let next = progress.next(conversation, plan, (outcome, stale), account)?;
+            let next = progress.next(conversation, plan, (outcome, stale, broke_off), account)?;
             request.body().claim();
             Some((request, next))
         }) else {
@@ -225,13 +228,15 @@ impl Progress {
             Ok(Ok(mut response)) => {
                 let outcome = told_by_peer(open, &mut response)
                     .unwrap_or_else(|| Outcome::Answered(response.status(), grpc_status(response.headers())));
-                Attempt { result: Ok(response), outcome, stale: false, again: spare }
+                let broke_off = outcome == Outcome::Failed(Reason::UpstreamReset);
+                Attempt { result: Ok(response), outcome, stale: false, broke_off, again: spare }
             }
             Ok(Err(unsent)) => self.judge(open.reused, unsent, spare),
             Err(limit) => {
                 let error = ConnectionError::new(Side::Upstream, Reason::RequestTimeout)
                     .with_detail(format!("the backend did not answer within {limit:?}, the time of this attempt"));
-                Attempt { outcome: Outcome::Failed(error.reason), result: Err(error), stale: false, again: spare }
+                let outcome = Outcome::Failed(error.reason);
+                Attempt { outcome, result: Err(error), stale: false, broke_off: false, again: spare }
             }
         }
     }
@@ -248,7 +253,8 @@ impl Progress {
         let stale = excused || (reused && untouched.is_some());
         let is_unsent = stale || untouched.is_some() || never_begun;
         let outcome = if is_unsent { Outcome::Unsent(error.reason) } else { Outcome::Failed(error.reason) };
-        Attempt { result: Err(error), outcome, stale, again: untouched.or(spare) }
+        let broke_off = !unsent.of_stream && !is_unsent;
+        Attempt { result: Err(error), outcome, stale, broke_off, again: untouched.or(spare) }
     }
 
     /// Whether the request goes once more. What nobody worked on goes for nothing, but not for ever, and not to those who
@@ -257,14 +263,13 @@ impl Progress {
         &mut self,
         conversation: &Conversation,
         plan: &Plan<'_>,
-        (outcome, stale): (Outcome, bool),
+        (outcome, stale, broke_off): (Outcome, bool, bool),
         account: &mut Account,
     ) -> Option<After> {
         let left = plan.endpoints.iter().any(|endpoint| !self.tried.contains(endpoint));
         let unsent = matches!(outcome, Outcome::Unsent(_)) && (stale || left);
         // An application that ends resets what it was just asked, also on a connection that it has hardly accepted.
-        let ended = outcome == Outcome::Failed(Reason::UpstreamReset) && left;
-        let excused = ended && !self.excused && self.asked.is_idempotent();
+        let excused = broke_off && left && !self.excused && self.asked.is_idempotent();
         if (unsent || excused) && self.pick_again() {
             self.excused |= excused;
             return Some(After::PickAgain);

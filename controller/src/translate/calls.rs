@@ -13,13 +13,18 @@ use crate::store::{Contents, Objects};
 
 /// Of the pods of one namespace, by name.
 #[derive(Debug, Default)]
-pub struct Calls(HashMap<String, BTreeMap<u16, BTreeSet<String>>>);
+pub struct Calls {
+    ports: HashMap<String, BTreeMap<u16, BTreeSet<String>>>,
+    /// Whether a Service of the namespace is named at all, with pods or without.
+    pub any: bool,
+}
 
 impl Calls {
     pub fn of(namespace: &str, contents: &Contents, objects: &Objects) -> Self {
         let mut calls = Self::default();
         for caller in objects.callers.values() {
             for called in caller.services.iter().filter(|called| *called.namespace == *namespace) {
+                calls.any = true;
                 calls.add(contents, caller, called);
             }
         }
@@ -36,14 +41,14 @@ impl Calls {
         }
         for (name, pod) in pods(contents).filter(|(_, pod)| selects(&service.selector, pod)) {
             if let Some(number) = target_port(port, pod) {
-                self.0.entry(name.1.clone()).or_default().entry(number).or_default().insert(caller.title());
+                self.ports.entry(name.1.clone()).or_default().entry(number).or_default().insert(caller.title());
             }
         }
     }
 
     /// The called ports of a pod, and who says so, in a sentence.
     pub fn on(&self, pod: &str) -> Vec<(u16, String)> {
-        let ports = self.0.get(pod);
+        let ports = self.ports.get(pod);
         ports.into_iter().flatten().map(|(port, callers)| (*port, sentence(callers))).collect()
     }
 }

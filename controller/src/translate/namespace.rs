@@ -7,8 +7,8 @@ use super::enrolment::{failure_code, failure_mode, mode};
 use super::world::World;
 use crate::object::{AuthenticationPolicy, Capture, Target};
 
-/// Without its pods (DNS, an API server's way to nodes) no agent would find a controller again that could let them go on.
-const NEVER_REFUSED: &str = "kube-system";
+/// The cluster's own: DNS, the API server's way to nodes.
+const SYSTEM: &str = "kube-system";
 
 /// None: its pods are not captured. A pod's labels are not known then, so no policy counts that speaks of some pods alone.
 pub fn row(world: &World<'_>) -> Option<v1::Namespace> {
@@ -18,9 +18,12 @@ pub fn row(world: &World<'_>) -> Option<v1::Namespace> {
     }
     let policy = policy_of_all(world);
     let require_mesh_tls = policy.is_some_and(|policy| policy.authentication.require_mesh_tls);
-    let way = match world.namespace {
-        NEVER_REFUSED => FailureMode::Open,
-        _ => failure_mode(world, mode(world, policy).0, require_mesh_tls),
+    // Without them there might never be a controller again that could let them go on: it is found by DNS, and started by an
+    // API server that asks its webhooks.
+    let way = if world.namespace == SYSTEM || world.calls.any || world.is_own_namespace() {
+        FailureMode::Open
+    } else {
+        failure_mode(world, mode(world, policy).0, require_mesh_tls)
     };
     Some(v1::Namespace { name: world.namespace.to_owned(), on_agent_failure: failure_code(way).into() })
 }

@@ -147,6 +147,12 @@ impl Translation {
         observation.enrolment
     }
 
+    fn way_of_newcomers(&self, namespace: &str) -> Option<v1::FailureMode> {
+        let body = self.shared.get(format!("namespace/{namespace}").as_str())?.body.clone()?;
+        let Body::Namespace(row) = body else { panic!("namespace {namespace} is {body:?}") };
+        Some(row.on_agent_failure())
+    }
+
     /// What one node alone receives under this name.
     fn told(&self, name: &str) -> Option<Body> {
         self.nodes.values().find_map(|own| own.get(name))?.body.clone()
@@ -269,12 +275,7 @@ fn a_captured_namespace_says_what_becomes_of_pods_that_nobody_tells_of() {
         let mut parts = vec![space.as_str()];
         parts.extend(more.iter().map(|text| text.as_str()));
         let out = all(&parts);
-        let found = out.shared.get(format!("namespace/{name}").as_str()).and_then(|found| found.body.clone());
-        let told = found.map(|body| match body {
-            Body::Namespace(row) => row.on_agent_failure(),
-            other => panic!("namespace {name} is {other:?}"),
-        });
-        assert_eq!(told, way, "{title}");
+        assert_eq!(out.way_of_newcomers(name), way, "{title}");
     }
 }
 

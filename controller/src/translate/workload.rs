@@ -18,9 +18,10 @@ pub fn row(world: &World<'_>, pod: &Pod, guarded: &Guarded) -> v1::Workload {
     let mesh_capable =
         guarded.is_captured() && (reported.is_some_and(|uids| uids.contains(&pod.uid)) || world.is_unknown(pod));
     let strict = guarded.is_strict_everywhere();
+    // Who dials knows one word for all ports: where one is strict, none is dialled in plaintext.
+    let takes_plaintext = !guarded.is_strict_anywhere();
     let plaintext_permitted = mesh_capable
-        // Who dials knows one word for all ports: where one is strict, none is dialled in plaintext.
-        && !guarded.is_strict_anywhere()
+        && takes_plaintext
         && guarded.on_agent_failure == FailureMode::Open
         && node.is_some_and(|node| world.observed.gone.contains(node));
     let labels = &pod.metadata.labels;
@@ -42,5 +43,6 @@ pub fn row(world: &World<'_>, pod: &Pod, guarded: &Guarded) -> v1::Workload {
         not_capturable: guarded.not_capturable.clone(),
         application: application.clone(),
         mtls: mtls_code(if strict { MtlsMode::Strict } else { MtlsMode::Permissive }).into(),
+        takes_plaintext,
     }
 }

@@ -28,6 +28,8 @@ pub struct Mesh {
     pub unknown: BTreeSet<NodeName>,
     /// Workloads that such an agent may have been serving before.
     pub inherited: Option<Arc<BTreeSet<WorkloadUid>>>,
+    /// Where the agents' own pods are, and the controller's.
+    pub own_namespace: Option<String>,
     /// The operator's rules, for every captured pod.
     pub enforced: Option<Arc<Encoded>>,
     /// About the operator's own.
@@ -49,7 +51,8 @@ impl Mesh {
         let mut findings = BTreeSet::new();
         let enforced = authorization::enforced(&config).map(|whole| Arc::new(bounded(whole, &mut findings).into()));
         let (unknown, inherited) = (unknown(objects, observed, facts), facts.inherited.clone());
-        Self { config, owners, addresses, unknown, inherited, enforced, findings }
+        let own_namespace = facts.agents.as_ref().map(|agents| agents.namespace.clone());
+        Self { config, owners, addresses, unknown, inherited, own_namespace, enforced, findings }
     }
 }
 
@@ -87,6 +90,7 @@ pub struct World<'a> {
     pub calls: Calls,
     owners: &'a Owners,
     addresses: &'a Addresses,
+    own_namespace: Option<&'a str>,
     unknown: &'a BTreeSet<NodeName>,
     inherited: Option<&'a BTreeSet<WorkloadUid>>,
     objects: &'a Objects,
@@ -118,6 +122,7 @@ impl<'a> World<'a> {
             calls: Calls::of(namespace, own, objects),
             owners: &mesh.owners,
             addresses: &mesh.addresses,
+            own_namespace: mesh.own_namespace.as_deref(),
             unknown: &mesh.unknown,
             inherited: mesh.inherited.as_deref(),
             objects,
@@ -127,6 +132,11 @@ impl<'a> World<'a> {
 
     pub fn into_read(self) -> Read {
         self.read.into_inner()
+    }
+
+    /// Whether Weft itself runs in it.
+    pub fn is_own_namespace(&self) -> bool {
+        self.own_namespace == Some(self.namespace)
     }
 
     /// Another namespace's, or the own.

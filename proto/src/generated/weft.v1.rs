@@ -468,7 +468,7 @@ pub mod resource {
     }
 }
 /// A namespace whose pods are captured, for those of its pods that no controller has told their node of, because none is there.
-/// Safe reading without a required feature: fail closed.
+/// Safe reading without a required feature: fail closed, but for kube-system.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Namespace {
     #[prost(string, tag = "1")]
@@ -522,6 +522,9 @@ pub struct Workload {
     /// Strict on every port: a source never sends it plaintext, whatever else is said.
     #[prost(enumeration = "MtlsMode", tag = "12")]
     pub mtls: i32,
+    /// Strict on no port: a source that cannot prove itself any more may speak plaintext to it.
+    #[prost(bool, tag = "13")]
+    pub takes_plaintext: bool,
 }
 /// How a workload's own node captures and guards it; sent to that node only.
 /// Safe reading without a required feature: captured, strict, fail closed, all inbound denied but for probes.

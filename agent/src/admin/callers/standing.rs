@@ -147,6 +147,7 @@ mod tests {
             mesh_capable: false,
             plaintext_permitted: false,
             mtls: MtlsMode::Permissive,
+            takes_plaintext: true,
             excluded_inbound_ports: Vec::new(),
             not_capturable: None,
         }

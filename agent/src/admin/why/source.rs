@@ -370,8 +370,8 @@ fn way(
     }
     if mesh > 0 {
         let row = source.row().map(|row| &**row);
-        let strict = |endpoint: &Endpoint| known.row(endpoint).is_none_or(|row| row.mtls == MtlsMode::Strict);
-        let goes_on = enrolment.outlives_its_certificate() && !endpoints.iter().any(strict);
+        let takes = |endpoint: &Endpoint| known.row(endpoint).is_some_and(|row| row.takes_plaintext);
+        let goes_on = enrolment.outlives_its_certificate() && endpoints.iter().all(takes);
         let weight = if goes_on { Weight::Weakens } else { Weight::Blocks };
         certificate(known, row, End::Source, weight, told);
         let lapsed = row.is_some_and(|row| !known.has_certificate(&row.uid));

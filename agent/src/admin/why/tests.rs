@@ -62,6 +62,7 @@ fn workload(name: &str, application: &str, node: &str, address: &str) -> Workloa
         mesh_capable: true,
         plaintext_permitted: false,
         mtls: MtlsMode::Permissive,
+        takes_plaintext: true,
         excluded_inbound_ports: vec![],
         not_capturable: None,
     }

@@ -39,6 +39,7 @@ pub fn read(uid: &str, row: &v1::Workload, domains: &Domains) -> Result<Workload
         mesh_capable: row.mesh_capable,
         plaintext_permitted: row.plaintext_permitted,
         mtls: mtls("mtls", row.mtls)?,
+        takes_plaintext: row.takes_plaintext,
         excluded_inbound_ports: ports("excluded_inbound_ports", &row.excluded_inbound_ports)?,
         not_capturable: (!row.not_capturable.is_empty()).then(|| Arc::from(row.not_capturable.as_str())),
     })

@@ -1,15 +1,16 @@
 //! Pods that no controller has told of go their namespace's way: direct where it is open, refused where it is closed.
 //!
-//! Invariant: this lasts while no controller tells, and no moment longer: it knows better.
+//! Invariants: this lasts while no controller tells, and no moment longer: it knows better. No row of a pod that anybody has told of is
+//! touched: a process of one pod may be in the namespace of another. What cannot be looked at stays as it is.
 
-use std::io;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use weft_policy::{Policy, PolicyName};
 use weft_proto::names::WorkloadUid;
 
 use super::{Enroller, Outcome, put};
-use crate::bpf::CapturedPod;
+use crate::bpf::{CapturedPod, NetnsCookie};
 use crate::discovery::Applied;
 use crate::model::{Enrolment, FailureMode, Snapshot};
 use crate::node::newcomers::{Newcomer, look};
@@ -24,63 +25,76 @@ fn nobody(uid: WorkloadUid) -> Enrolment {
 }
 
 impl Enroller {
-    /// Guards those that came while no controller is there. `in_step`: one is.
-    pub(super) fn follow_newcomers(&mut self, snapshot: &Snapshot, in_step: bool) -> Vec<Outcome> {
-        let found = if in_step { Vec::new() } else { look(&self.surroundings.pod_logs, snapshot) };
-        let outcomes: Vec<Outcome> =
-            found.iter().filter_map(|newcomer| self.follow_newcomer(snapshot, newcomer)).collect();
-        let stays = |uid: &WorkloadUid| outcomes.iter().any(|outcome| outcome.uid == *uid);
-        let gone: Vec<_> = self.newcomers.keys().filter(|uid| !stays(uid)).cloned().collect();
-        for uid in gone {
-            self.leave_newcomer(&uid, snapshot);
-        }
-        outcomes
-    }
-
     /// Whether pods may come that are not to say a word before they are guarded.
     #[must_use]
     pub fn awaits_newcomers(snapshot: &Snapshot, applied: &Applied) -> bool {
         !applied.in_step && snapshot.namespaces.values().any(|way| *way == FailureMode::Closed)
     }
 
-    /// None: it has no namespace of its own (yet, or any more).
-    fn follow_newcomer(&mut self, snapshot: &Snapshot, newcomer: &Newcomer) -> Option<Outcome> {
-        let netns = match self.surroundings.sandboxes.netns(&newcomer.uid, None) {
-            Ok(netns) => netns,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+    /// Guards those that came while no controller is there.
+    pub fn follow_newcomers(&mut self, snapshot: &Snapshot, applied: &Applied) -> Vec<Outcome> {
+        let found = if applied.in_step { Ok(Vec::new()) } else { look(&self.surroundings.pod_logs, snapshot) };
+        let found = match found {
+            Ok(found) => found,
             Err(error) => {
-                return Some(self.outcome_of(newcomer, format!("its network namespace cannot be opened: {error}")));
+                tracing::warn!(%error, "new pods cannot be looked for; those that were refused still are");
+                return Vec::new();
             }
         };
-        let guarded = self.newcomers.entry(newcomer.uid.clone()).or_default();
-        if newcomer.way == FailureMode::Open {
-            return Some(self.outcome_of(newcomer, DIRECT.to_owned()));
+        let found: HashMap<&WorkloadUid, &Newcomer> = found.iter().map(|newcomer| (&newcomer.uid, newcomer)).collect();
+        let stays = |uid: &WorkloadUid| found.contains_key(uid) && self.surroundings.sandboxes.is_there(uid);
+        let gone: Vec<_> = self.newcomers.keys().filter(|uid| !stays(uid)).cloned().collect();
+        for uid in gone {
+            self.leave_newcomer(&uid, snapshot);
         }
-        let wanted = row::pod(snapshot, &nobody(newcomer.uid.clone()), netns.cookie());
-        if guarded.as_ref() != Some(&wanted) {
-            if let Err(error) = put(&self.datapath, &wanted, &netns, &[]) {
-                return Some(self.outcome_of(newcomer, format!("it is not guarded: {error}")));
-            }
-            *guarded = Some(wanted);
-        }
-        Some(self.outcome_of(newcomer, REFUSED.to_owned()))
+        found.into_values().filter_map(|newcomer| self.follow_newcomer(snapshot, newcomer)).collect()
     }
 
-    fn outcome_of(&mut self, newcomer: &Newcomer, problem: String) -> Outcome {
-        let (uid, name) = (newcomer.uid.clone(), newcomer.name.clone());
-        let cookie = self.newcomers.get(&uid).and_then(|guarded| Some(guarded.as_ref()?.netns));
+    /// None: it has no namespace of its own (yet, or any more).
+    fn follow_newcomer(&mut self, snapshot: &Snapshot, newcomer: &Newcomer) -> Option<Outcome> {
+        let uid = &newcomer.uid;
+        let netns = self.surroundings.sandboxes.netns(uid, None).ok()?;
+        let cookie = netns.cookie();
+        if self.is_anothers(uid, cookie) {
+            return None;
+        }
+        let before = self.newcomers.entry(uid.clone()).or_default().clone();
+        let mut problem = if newcomer.way == FailureMode::Open { DIRECT } else { REFUSED }.to_owned();
+        let wanted = (newcomer.way == FailureMode::Closed).then(|| row::pod(snapshot, &nobody(uid.clone()), cookie));
+        if let Some(wanted) = wanted.filter(|wanted| before.as_ref() != Some(wanted)) {
+            if let Some(before) = before.filter(|before| before.netns != cookie) {
+                self.let_go(uid, before.netns);
+            }
+            match put(&self.datapath, &wanted, &netns, &[]) {
+                Ok(()) => drop(self.newcomers.insert(uid.clone(), Some(wanted))),
+                Err(error) => problem = format!("it is not guarded: {error}"),
+            }
+        }
+        let cookie = self.newcomers.get(uid).and_then(|guarded| Some(guarded.as_ref()?.netns));
+        let (uid, name) = (uid.clone(), newcomer.name.clone());
         let outcome = Outcome { uid, name, cookie, enrolled: false, problem: Some(problem) };
         self.say_once(&outcome);
-        outcome
+        Some(outcome)
+    }
+
+    /// Whether a pod that somebody has told of, or another newcomer, is in that namespace, now or by what a predecessor hands over.
+    fn is_anothers(&self, uid: &WorkloadUid, cookie: NetnsCookie) -> bool {
+        let others = self.newcomers.iter().filter(|(other, _)| *other != uid).filter_map(|(_, row)| row.as_ref());
+        self.enrolled.values().any(|enrolled| enrolled.pod.netns.cookie() == cookie)
+            || self.guarded.values().chain(others).any(|row| row.netns == cookie)
+            || self.inherited.keys().any(|(_, inherited)| *inherited == cookie.0)
     }
 
     /// One that is to be captured stays guarded until it is enrolled.
     fn leave_newcomer(&mut self, uid: &WorkloadUid, snapshot: &Snapshot) {
         self.problems.remove(uid);
         let Some(CapturedPod { netns, .. }) = self.newcomers.remove(uid).flatten() else { return };
-        if snapshot.enrolments.contains_key(uid) {
-            return;
+        if !snapshot.enrolments.contains_key(uid) && !self.is_anothers(uid, netns) {
+            self.let_go(uid, netns);
         }
+    }
+
+    fn let_go(&self, uid: &WorkloadUid, netns: NetnsCookie) {
         if let Err(error) = self.datapath.disenrol(netns) {
             tracing::warn!(workload = %uid, %error, "a pod could not be taken off the kernel");
         }

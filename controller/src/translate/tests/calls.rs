@@ -51,6 +51,15 @@ fn every_kind_of_caller_opens_exactly_the_target_port() {
 }
 
 #[test]
+fn new_pods_of_a_called_namespace_are_not_refused_without_a_controller() {
+    let strict = policy("AuthenticationPolicy", "strict", "", STRICT);
+    let caller = webhooks("ValidatingWebhookConfiguration", &format!("{CALLED}, port: 80}}"));
+    assert_eq!(all(&[SHOP, SERVICE, &strict]).way_of_newcomers("shop"), Some(v1::FailureMode::Closed));
+    // Also while it has no pod: the next one is waited for before anything else may begin.
+    assert_eq!(all(&[SHOP, SERVICE, &strict, &caller]).way_of_newcomers("shop"), Some(v1::FailureMode::Open));
+}
+
+#[test]
 fn what_is_not_called_needs_no_exemption_and_what_is_not_strict_yet_has_it() {
     let strict = policy("AuthenticationPolicy", "strict", "", STRICT);
     let one_port = "  targetRefs: [{kind: Pod}]\n  server: {mtls: Permissive, ports: [{port: 9090, mtls: Strict}]}";
