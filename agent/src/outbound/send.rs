@@ -228,7 +228,8 @@ impl Progress {
             Ok(Ok(mut response)) => {
                 let outcome = told_by_peer(open, &mut response)
                     .unwrap_or_else(|| Outcome::Answered(response.status(), grpc_status(response.headers())));
-                let broke_off = outcome == Outcome::Failed(Reason::UpstreamReset);
+                // Whoever says it: the worst that a lie brings about is one more request of those that may be repeated.
+                let broke_off = reason(&response) == Some(Reason::UpstreamReset);
                 Attempt { result: Ok(response), outcome, stale: false, broke_off, again: spare }
             }
             Ok(Err(unsent)) => self.judge(open.reused, unsent, spare),
@@ -345,8 +346,11 @@ fn told_by_peer(open: &OpenLine, response: &mut Response) -> Option<Outcome> {
 /// Where the peer did not know what comes, it may have passed on what its application says.
 fn told(open: &OpenLine, response: &Response) -> Option<Reason> {
     let believed = open.declared && open.made.security == Security::Mtls;
-    let told = response.headers().get(REASON).filter(|_| believed)?;
-    Reason::from_code(told.to_str().ok()?)
+    reason(response).filter(|_| believed)
+}
+
+fn reason(response: &Response) -> Option<Reason> {
+    Reason::from_code(response.headers().get(REASON)?.to_str().ok()?)
 }
 
 async fn pause(plan: &Plan<'_>, retries: u32) {

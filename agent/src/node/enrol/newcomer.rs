@@ -55,7 +55,7 @@ impl Enroller {
         let uid = &newcomer.uid;
         let netns = self.surroundings.sandboxes.netns(uid, None).ok()?;
         let cookie = netns.cookie();
-        if self.is_anothers(uid, cookie) {
+        if self.belongs_to_others(uid, cookie) {
             return None;
         }
         let before = self.newcomers.entry(uid.clone()).or_default().clone();
@@ -78,7 +78,7 @@ impl Enroller {
     }
 
     /// Whether a pod that somebody has told of, or another newcomer, is in that namespace, now or by what a predecessor hands over.
-    fn is_anothers(&self, uid: &WorkloadUid, cookie: NetnsCookie) -> bool {
+    fn belongs_to_others(&self, uid: &WorkloadUid, cookie: NetnsCookie) -> bool {
         let others = self.newcomers.iter().filter(|(other, _)| *other != uid).filter_map(|(_, row)| row.as_ref());
         self.enrolled.values().any(|enrolled| enrolled.pod.netns.cookie() == cookie)
             || self.guarded.values().chain(others).any(|row| row.netns == cookie)
@@ -89,7 +89,7 @@ impl Enroller {
     fn leave_newcomer(&mut self, uid: &WorkloadUid, snapshot: &Snapshot) {
         self.problems.remove(uid);
         let Some(CapturedPod { netns, .. }) = self.newcomers.remove(uid).flatten() else { return };
-        if !snapshot.enrolments.contains_key(uid) && !self.is_anothers(uid, netns) {
+        if !snapshot.enrolments.contains_key(uid) && !self.belongs_to_others(uid, netns) {
             self.let_go(uid, netns);
         }
     }
