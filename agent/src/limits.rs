@@ -41,6 +41,9 @@ pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 pub const KEEP_ALIVE_PROBES: u32 = 4;
 /// One relay buffer, shared by all connections of a worker: a read takes what is there, up to this.
 pub const RELAY_BUFFER: usize = 64 * 1024;
+/// How long a client is awaited whose server has greeted with what may be settings of HTTP/2. Its first bytes were on their way
+/// already, so that it is long enough for a machine that is out of breath; no other protocol is known to greet so.
+pub const SETTINGS_HOLD: Duration = Duration::from_secs(3);
 /// Of a server's greeting, what is read before anybody knows that it is one: the rest is relayed.
 pub const GREETING_FIRST: usize = 64;
 /// Longest preamble or status, in bytes: names are at most 253 characters each.

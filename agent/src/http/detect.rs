@@ -28,6 +28,8 @@ pub enum Expected {
 
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The head of a frame (RFC 9113, section 4.1).
+pub const SETTINGS_HEAD: usize = 9;
 /// RFC 9110, section 9, RFC 5789.
 const METHODS: [&[u8]; 8] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"PATCH"];
 
@@ -79,6 +81,23 @@ pub fn judge(bytes: &[u8], expected: Expected) -> Option<Speech> {
         None if bytes.len() >= limits::SNIFF_MAXIMUM => Some(Speech::Http(Version::Http1)),
         None => None,
     }
+}
+
+/// Whether a server that begins so may be one of HTTP/2. Such a server sends its settings as soon as somebody connects, and
+/// its client has as little to wait for (RFC 9113, section 3.4): the two cross.
+#[must_use]
+pub fn may_be_settings(greeting: &[u8]) -> bool {
+    let is_like = |index: usize, byte: u8| match index {
+        // Settings of six bytes each, as many as fit into the smallest frame that everybody takes (section 6.5).
+        0 => byte == 0,
+        1 => byte <= 0x40,
+        2 => u16::from_be_bytes([greeting[1], byte]).is_multiple_of(6),
+        // The type, no flag, no stream.
+        3 => byte == 4,
+        4..SETTINGS_HEAD => byte == 0,
+        _ => true,
+    };
+    !greeting.is_empty() && greeting.iter().enumerate().all(|(index, byte)| is_like(index, *byte))
 }
 
 fn may_begin_a_request(line: &[u8], expected: Expected) -> bool {
@@ -142,6 +161,25 @@ mod tests {
             let text = String::from_utf8_lossy(bytes);
             assert_eq!(judge(bytes, Expected::Anything), anything, "{text:?}");
             assert_eq!(judge(bytes, Expected::Requests), requests, "{text:?} where requests are expected");
+        }
+    }
+
+    #[test]
+    fn settings_are_told_from_other_greetings() {
+        for (greeting, expected) in [
+            (&b""[..], false),
+            (b"\0", true),
+            (b"\0\0\0\x04\0\0\0\0\0", true),
+            (b"\0\0\x1e\x04\0\0\0\0\0\0\x05", true),
+            (b"\0\0\x1d\x04\0\0\0\0\0", false),
+            (b"\0\0\0\x04\x01\0\0\0\0", false),
+            (b"\0\0\0\x04\0\0\0\0\x01", false),
+            (b"\x4a\0\0\0\x0a5.5.5", false),
+            (b"SSH-2.0", false),
+            (b"RFB 003.008\n", false),
+            (b"HTTP/1.1 408", false),
+        ] {
+            assert_eq!(may_be_settings(greeting), expected, "{greeting:?}");
         }
     }
 

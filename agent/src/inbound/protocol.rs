@@ -1,6 +1,6 @@
 //! What a connection brings: requests, or other bytes.
 //!
-//! A server that greets waits for nobody: what it says first is no answer to a request. Invariant: every byte that was read
+//! A server that greets waits for nobody: what it says first is no answer to a request, unless it is of HTTP/2. Invariant: every byte that was read
 //! is replayed.
 
 use tokio::io::AsyncReadExt as _;
@@ -25,8 +25,7 @@ pub enum Brought {
     Nothing,
 }
 
-/// What a peer's agent says that comes. `greeter`: an application that may speak first; HTTP/2 servers do so too, which
-/// tells nothing.
+/// What a peer's agent says that comes. `greeter`: an application that may speak first.
 pub async fn from_peer(
     worker: &Worker,
     pod: &Pod,
@@ -88,10 +87,39 @@ pub async fn from_client(
     }
 }
 
-/// Also ready when the application has ended already; the relay finds out.
+/// Also ready when the application has ended already; the relay finds out. What an HTTP/2 server greets with says nothing of
+/// its client, which is given time to speak.
 async fn greeting(application: Option<&TcpStream>) {
-    match application {
-        Some(application) => drop(application.readable().await),
-        None => std::future::pending().await,
+    let Some(application) = application else { return std::future::pending().await };
+    let mut first = [0; detect::SETTINGS_HEAD];
+    let greeted = application.peek(&mut first).await;
+    if greeted.is_ok_and(|count| detect::may_be_settings(&first[..count])) {
+        sleep(limits::SETTINGS_HOLD).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_give_a_client_time_and_other_greetings_none() {
+        for (said, expected) in
+            [(&b"\0\0\0\x04\0\0\0\0\0"[..], limits::SETTINGS_HOLD), (b"220 mail\r\n", Duration::ZERO)]
+        {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            listener.accept().await.unwrap().0.write_all(said).await.unwrap();
+            dialled.readable().await.unwrap();
+            let began = Instant::now();
+            greeting(Some(&dialled)).await;
+            assert!((expected..expected + Duration::from_secs(1)).contains(&began.elapsed()), "{said:?}");
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Who speaks first on a connection, and what.
 //!
 //! Where HTTP is declared the client's first bytes are awaited: it speaks first in every HTTP. Elsewhere the upstream was
-//! dialled already and whichever side speaks first decides, so a server that greets waits for nobody. Invariant: every byte
-//! that was read is replayed.
+//! dialled already and whichever side speaks first decides, so a server that greets waits for nobody; but for what HTTP/2
+//! servers greet with, which may come before a client's first bytes and says nothing of them. Invariant: every byte that was
+//! read is replayed.
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -10,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::Version;
-use crate::http::detect::{Expected, Speech, client_speech};
+use crate::http::detect::{self, Expected, Speech, client_speech};
 use crate::limits;
 use crate::node::pod::Pod;
 use crate::wire::FirstBytes;
@@ -66,21 +67,40 @@ pub async fn first(
     upstream: &mut Upstream,
 ) -> Result<Said, ConnectionError> {
     let mut first = FirstBytes::default();
-    let mut greeting = [0; limits::GREETING_FIRST];
-    tokio::select! {
+    let spoken = tokio::select! {
         biased;
-        speech = client_speech(&mut first, downstream, Expected::Anything) => {
-            Ok(Said { speech: speech?, client: first.take(), greeting: Vec::new() })
-        }
-        greeted = read_greeting(upstream, &mut greeting) => {
-            let count = greeted.map_err(|error| {
-                ConnectionError::upstream_reset(&error)
-            })?;
-            Ok(Said { speech: Speech::Other, client: first.take(), greeting: greeting[..count].to_vec() })
-        }
+        spoken = spoken(&mut first, downstream, upstream) => spoken,
         () = tokio::time::sleep(limits::IDLE_TIMEOUT) => Err(ConnectionError::new(Side::Local, Reason::IdleTimeout)),
         reason = worker.cut(pod) => Err(ConnectionError::new(Side::Local, reason)),
+    };
+    spoken.map(|(speech, greeting)| Said { speech, client: first.take(), greeting })
+}
+
+/// What is spoken, and what the server greeted with.
+async fn spoken(
+    first: &mut FirstBytes,
+    downstream: &TcpStream,
+    upstream: &mut Upstream,
+) -> Result<(Speech, Vec<u8>), ConnectionError> {
+    let mut greeting = [0; limits::GREETING_FIRST];
+    let greeted = tokio::select! {
+        biased;
+        speech = client_speech(first, downstream, Expected::Anything) => return Ok((speech?, Vec::new())),
+        greeted = read_greeting(upstream, &mut greeting) => greeted,
+    };
+    let count = greeted.map_err(|error| ConnectionError::upstream_reset(&error))?;
+    let greeting = greeting[..count].to_vec();
+    if !detect::may_be_settings(&greeting) {
+        return Ok((Speech::Other, greeting));
     }
+    let said = client_speech(first, downstream, Expected::Anything);
+    let speech = match timeout(limits::SETTINGS_HOLD, said).await {
+        Ok(speech) => speech?,
+        Err(_) => Speech::Other,
+    };
+    // To whoever says something else it was no greeting of HTTP/2.
+    let is_http2 = speech == Speech::Http(Version::Http2);
+    Ok((if is_http2 { speech } else { Speech::Other }, greeting))
 }
 
 /// Zero bytes: it has ended its sending.
@@ -88,5 +108,74 @@ async fn read_greeting(upstream: &mut Upstream, greeting: &mut [u8]) -> std::io:
     match upstream {
         Upstream::Plaintext(stream) => stream.read(greeting).await,
         Upstream::Mesh(stream, _) => stream.read(greeting).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::wire::Prefixed;
+
+    const SETTINGS: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0d";
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (dialled, listener.accept().await.unwrap().0)
+    }
+
+    /// The server greets, and the client speaks when that has been read.
+    async fn check(greeting: &[u8], client: &[u8], expected: Speech) {
+        let (mut application, downstream) = connected().await;
+        let (dialled, mut server) = connected().await;
+        server.write_all(greeting).await.unwrap();
+        dialled.readable().await.unwrap();
+        let (mut first, mut upstream) =
+            (FirstBytes::default(), Upstream::Plaintext(Prefixed::new(Vec::new(), dialled)));
+        let (speech, greeted) = {
+            let mut spoken = std::pin::pin!(spoken(&mut first, &downstream, &mut upstream));
+            // Once, so that the greeting is there and no word of the client.
+            match polled_once(spoken.as_mut()).await {
+                Some(spoken) => spoken.unwrap(),
+                None => {
+                    application.write_all(client).await.unwrap();
+                    spoken.await.unwrap()
+                }
+            }
+        };
+        assert_eq!((speech, greeted.as_slice()), (expected, greeting), "{greeting:?} {client:?}");
+        assert!(client.starts_with(first.seen()));
+    }
+
+    /// What it gives at its first poll.
+    async fn polled_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        std::future::poll_fn(|task| match future.as_mut().poll(task) {
+            std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+            std::task::Poll::Pending => std::task::Poll::Ready(None),
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn settings_that_come_before_a_slow_client_are_no_greeting_of_another_protocol() {
+        check(SETTINGS, PREFACE, Speech::Http(Version::Http2)).await;
+        check(SETTINGS, b"GET / HTTP/1.1\r\n", Speech::Other).await;
+        check(SETTINGS, b"\x01 bytes", Speech::Other).await;
+        check(b"220 mail\r\n", PREFACE, Speech::Other).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_something_like_settings_gets_it() {
+        let (_application, downstream) = connected().await;
+        let (dialled, mut server) = connected().await;
+        server.write_all(SETTINGS).await.unwrap();
+        let (mut first, mut upstream) =
+            (FirstBytes::default(), Upstream::Plaintext(Prefixed::new(Vec::new(), dialled)));
+        let (speech, greeting) = spoken(&mut first, &downstream, &mut upstream).await.unwrap();
+        assert_eq!((speech, greeting.as_slice()), (Speech::Other, SETTINGS));
     }
 }
