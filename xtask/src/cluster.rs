@@ -4,11 +4,14 @@
 //! nothing is downloaded but Go modules, when they are built. `up` is complete or says why it is not; `down` leaves
 //! nothing, whatever happened before. Absent: IPv6, load balancers, volumes, a way out of the cluster.
 
+mod borrowed;
+mod cache;
 mod cgroups;
 mod control_plane;
 mod definitions;
 mod launch;
 mod lock;
+mod module;
 mod network;
 mod node;
 mod options;
@@ -23,7 +26,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command as Process, Stdio};
+use std::process::Command as Process;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -31,13 +34,14 @@ use clap::{Args, Subcommand};
 
 use self::control_plane::Part;
 use self::network::{NODES, Node};
-use self::place::Place;
+use self::place::{Name, Place};
 use super::{run, setup, step};
 
+pub use self::borrowed::Borrowed;
+pub use self::cache::{appear, cached};
 pub use self::definitions::{GATEWAY_API, PROMETHEUS_OPERATOR};
-pub use self::lock::take as take_lock;
+pub use self::module::{BUILD, Call, Module, STRIPPED, TEST, fetched};
 pub use self::options::Choice;
-pub use self::place::Name;
 pub use self::programs::kubernetes;
 
 /// Builds and fetches what clusters are made of. Prints nothing when everything is there.
@@ -181,72 +185,4 @@ fn running(place: &Place) -> Result<&Place> {
 fn become_program(command: &mut Process) -> Result<()> {
     let error = command.exec();
     bail!("cannot run `{}`: {error}", run::line(command))
-}
-
-/// A cluster that ends with its owner: also when the owner is killed, a process of its own takes it down.
-pub struct Borrowed {
-    place: Place,
-    /// None once it has been waited for.
-    guard: Option<Child>,
-    #[expect(dead_code, reason = "the lock ends when the file is closed")]
-    lock: File,
-}
-
-impl Borrowed {
-    /// Starts a cluster of this name; one that is left of it is removed first. The caller has locked `lock`, and it stays
-    /// locked until the cluster is gone, also when xtask is killed: what takes it down has the file as its standard output.
-    pub fn up(name: Name, choice: Choice, lock: File) -> Result<Self> {
-        let place = Place::of(name)?;
-        let mut guard = Process::new(std::env::current_exe()?);
-        guard.args(["cluster", "--name", &place.name.to_string(), "down", "--after-input"]);
-        // In a group of its own: what is sent to ours must not reach it.
-        let guard = guard.process_group(0).stdin(Stdio::piped()).stdout(lock.try_clone()?).spawn()?;
-        let borrowed = Self { place, guard: Some(guard), lock };
-        run::watchfully(|| {
-            if removal::is_needed(&borrowed.place)? {
-                down(&borrowed.place)?;
-            }
-            up::up(&borrowed.place, choice)
-        })?;
-        Ok(borrowed)
-    }
-
-    /// A program in the control plane's network, with the cluster's kubectl and its credentials; it ends with the cluster.
-    pub fn command(&self, program: &Path) -> Result<Process> {
-        let mut command = self.place.in_control_plane(&program.display().to_string());
-        command.env("WEFT_CLUSTER", self.place.name.to_string()).env("XTASK", std::env::current_exe()?);
-        command.env("WEFT_CLUSTER_OPTIONS", self.place.options().unwrap_or_default());
-        Ok(launch::beside(&self.place, &command))
-    }
-
-    /// The last lines of every log, for failures.
-    pub fn last_words(&self) -> String {
-        launch::all_last_words(self.place.folder())
-    }
-
-    /// Takes the cluster down. Fails if anything of it is left.
-    pub fn down(mut self) -> Result<()> {
-        // Who asks to stop now would leave before it is known whether the cluster has gone.
-        run::watchfully(|| self.end())
-    }
-
-    fn end(&mut self) -> Result<()> {
-        let Some(mut guard) = self.guard.take() else { return Ok(()) };
-        drop(guard.stdin.take());
-        let status = guard.wait()?;
-        ensure!(
-            status.success() && !removal::is_needed(&self.place)?,
-            "the cluster {} is not gone: cargo xtask cluster --name {0} down",
-            self.place.name
-        );
-        Ok(())
-    }
-}
-
-impl Drop for Borrowed {
-    fn drop(&mut self) {
-        if let Err(error) = self.end() {
-            eprintln!("{error:#}");
-        }
-    }
 }

@@ -74,10 +74,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Packs the programs that are built already as those of tests are, and what is next, and returns the archives.
+/// Packs the programs that are built already as those of tests are, and returns the archives.
 pub fn of_tests() -> Result<Vec<PathBuf>> {
-    let programs = workspace::path("target/release");
-    Ok([pack_all(&PACKED, REGISTRY, &programs)?, pack_all(&NEXT, REGISTRY, &programs)?].concat())
+    pack_all(&PACKED, REGISTRY, &workspace::path("target/release"))
+}
+
+/// The same of what tests of upgrades install next.
+pub fn of_next() -> Result<Vec<PathBuf>> {
+    pack_all(&NEXT, REGISTRY, &workspace::path("target/release"))
 }
 
 fn pack_all(all: &[Packed], registry: &str, programs: &Path) -> Result<Vec<PathBuf>> {

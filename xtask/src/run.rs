@@ -144,6 +144,19 @@ pub fn piped(command: &mut Command) -> Result<String> {
 /// Runs a program, shows every line that it prints and gives the line to `watch`. After `limit` the
 /// program's group is killed.
 pub fn watched(command: &mut Command, limit: Option<Duration>, mut watch: impl FnMut(&str)) -> Result<ExitStatus> {
+    read(command, limit, |line| {
+        println!("{line}");
+        watch(line);
+        Ok(())
+    })
+}
+
+/// The same, and shows nothing: every line goes to `each`.
+pub fn read(
+    command: &mut Command,
+    limit: Option<Duration>,
+    mut each: impl FnMut(&str) -> Result<()>,
+) -> Result<ExitStatus> {
     command.stdout(Stdio::piped());
     let child = start(command)?;
     let group = Pid::from_child(&child);
@@ -164,8 +177,7 @@ pub fn watched(command: &mut Command, limit: Option<Duration>, mut watch: impl F
         };
         for line in BufReader::new(output).split(b'\n') {
             let line = String::from_utf8_lossy(&line?).trim_end_matches('\r').to_owned();
-            println!("{line}");
-            watch(&line);
+            each(&line)?;
         }
         Ok(())
     })?;

@@ -4,14 +4,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use super::programs::{add_files, appear, cached};
-use crate::setup::toolchain::{self, Toolchain};
-use crate::{run, step, workspace};
+use super::cache::{add_files, appear, cached};
+use super::module;
+use crate::{step, workspace};
 
 /// The kinds of one project.
 pub struct Definitions {
@@ -58,21 +57,13 @@ impl Definitions {
             return Ok(());
         }
         step::quiet(&format!("fetch the definitions of {}", self.project), || {
-            let toolchain = toolchain::ensure()?;
-            run::captured(&mut self.go(&toolchain, &["mod", "download"]))?;
-            let module = run::captured(&mut self.go(&toolchain, &["list", "-m", "-f", "{{.Dir}}", self.module]))?;
-            appear(&place, |draft| copy(&Path::new(module.trim()).join(self.folder), draft))
+            let module = module::fetched(&self.source(), self.module)?;
+            appear(&place, |draft| copy(&module.join(self.folder), draft))
         })
     }
 
     fn source(&self) -> PathBuf {
         workspace::path("cluster").join(self.name)
-    }
-
-    fn go(&self, toolchain: &Toolchain, arguments: &[&str]) -> Command {
-        let mut go = toolchain.command();
-        go.current_dir(self.source()).args(arguments);
-        go
     }
 }
 

@@ -1,4 +1,4 @@
-//! The Go compiler of all that is built from modules: one version, the same on every machine.
+//! The Go compilers of what is built from modules: the same on every machine.
 //!
 //! Go's modules bring compilers too, and any Go since 1.13 can fetch one: that of the oldest supported Debian is enough.
 //! What came is used only if its hash is the one that is written here.
@@ -14,19 +14,28 @@ use serde_json::Value;
 use crate::image::Architecture;
 use crate::{run, step};
 
-/// Another version would compile everything anew.
-pub const VERSION: &str = "go1.26.8";
+/// A compiler; another one would compile everything anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub name: &'static str,
+    /// Of the module's files for amd64 and for arm64, as go.sum has it and the public log of modules tells it.
+    hashes: [&'static str; 2],
+}
+
+/// The one with which Kubernetes and what nodes run are released.
+pub const USUAL: Version = Version {
+    name: "go1.26.8",
+    hashes: ["h1:ZOmGe1OnfREDMIdb1Qi4G9JSuDPBLGExZMQ4nis1RXM=", "h1:sYL/O6MqS68ML0kjsQ36WoYIpJqkw60TxizWUYUKQMc="],
+};
+
+/// Gateway API asks for it.
+const NEWEST: Version = Version {
+    name: "go1.27.3",
+    hashes: ["h1:r0ub+FnqzZxoWm/dSUOI9DcIqYWn/mNYGFJcv7PyBzs=", "h1:VY4gDzfxOrsM17J2qtgZgiAIsWhp7XWK1jMfE3kXV0s="],
+};
 
 /// The module that compilers are versions of.
 const MODULE: &str = "golang.org/toolchain";
-
-/// The hash of the module's files, as go.sum has it and the public log of modules tells it.
-const fn hash(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::Amd64 => "h1:ZOmGe1OnfREDMIdb1Qi4G9JSuDPBLGExZMQ4nis1RXM=",
-        Architecture::Arm64 => "h1:sYL/O6MqS68ML0kjsQ36WoYIpJqkw60TxizWUYUKQMc=",
-    }
-}
 
 /// What decides from where modules come, who vouches for them, and where they and what is compiled are kept. It is the
 /// developer's choice; everything that decides what is compiled is ours.
@@ -40,17 +49,45 @@ pub struct Toolchain {
 }
 
 /// This machine's Go if it is the version, or else the one that it fetches.
-pub fn ensure() -> Result<Toolchain> {
+pub fn ensure(version: Version) -> Result<Toolchain> {
     let go = super::program("go").context("there is no go; `cargo xtask setup` installs it")?;
     let mut ask = Command::new(&go);
     let printed = run::captured(ask.arg("env").args(CHOICES).env("GOTOOLCHAIN", "local"))?;
     let choices = CHOICES.into_iter().zip(printed.lines().map(str::to_owned)).collect();
     let here = Toolchain { go, choices };
-    if run::captured(here.command().args(["env", "GOVERSION"]))?.trim() == VERSION {
+    if run::captured(here.command().args(["env", "GOVERSION"]))?.trim() == version.name {
         return Ok(here);
     }
-    let go = step::quiet(&format!("fetch the compiler {VERSION}"), || here.fetch())?;
+    let go = step::quiet(&format!("fetch the compiler {}", version.name), || here.fetch(version))?;
     Ok(Toolchain { go, ..here })
+}
+
+impl Version {
+    /// The older one, if the module takes it.
+    pub fn of_module(folder: &Path) -> Result<Self> {
+        let file = folder.join("go.mod");
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let asked = text
+            .lines()
+            .find_map(|line| line.strip_prefix("go "))
+            .with_context(|| format!("{} does not say which Go it is in", file.display()))?;
+        let suits = |version: &Self| numbers(asked) <= numbers(version.name);
+        let found = [USUAL, NEWEST].into_iter().find(suits);
+        found.with_context(|| format!("{} asks for Go {asked}, which is newer than {}", file.display(), NEWEST.name))
+    }
+
+    const fn hash(self, architecture: Architecture) -> &'static str {
+        let [amd64, arm64] = self.hashes;
+        match architecture {
+            Architecture::Amd64 => amd64,
+            Architecture::Arm64 => arm64,
+        }
+    }
+}
+
+/// Of `go1.26.8`, or of `1.26` in a go.mod.
+fn numbers(version: &str) -> Vec<u32> {
+    version.trim_start_matches("go").split('.').filter_map(|number| number.trim().parse().ok()).collect()
 }
 
 impl Toolchain {
@@ -69,15 +106,15 @@ impl Toolchain {
         command
     }
 
-    fn fetch(&self) -> Result<PathBuf> {
+    fn fetch(&self, version: Version) -> Result<PathBuf> {
         let architecture = Architecture::here()?;
-        let version = format!("{MODULE}@v0.0.1-{VERSION}.linux-{}", architecture.name());
+        let expected = version.hash(architecture);
+        let version = format!("{MODULE}@v0.0.1-{}.linux-{}", version.name, architecture.name());
         // Where no go.mod can have a say.
         let empty = tempfile::tempdir()?;
         let mut download = self.command();
         download.current_dir(empty.path()).args(["mod", "download", "-json", &version]);
         let told: Value = serde_json::from_str(&run::captured(&mut download)?)?;
-        let expected = hash(architecture);
         ensure!(told["Sum"] == expected, "the compiler {version} has the hash {}, not {expected}", told["Sum"]);
         let folder = PathBuf::from(told["Dir"].as_str().context("go does not say where the compiler is")?);
         let go = folder.join("bin/go");
@@ -121,23 +158,35 @@ mod tests {
 
     use crate::workspace;
 
-    /// Numbers of `go1.26.8` or of `go 1.26`.
-    fn numbers(version: &str) -> Vec<u32> {
-        let plain = version.trim_start_matches("go").trim();
-        plain.split('.').map(|number| number.parse().unwrap()).collect()
+    #[test]
+    fn every_module_finds_its_compiler() {
+        let mut versions = Vec::new();
+        for entry in fs::read_dir(workspace::path("cluster")).unwrap() {
+            let folder = entry.unwrap().path();
+            let Ok(text) = fs::read_to_string(folder.join("go.mod")) else { continue };
+            versions.push(Version::of_module(&folder).unwrap());
+            assert!(!text.lines().any(|line| line.starts_with("toolchain ")), "{text}");
+        }
+        assert!([USUAL, NEWEST].iter().all(|version| versions.contains(version)), "{versions:?}");
     }
 
     #[test]
-    fn no_module_asks_for_a_newer_compiler() {
-        let mut modules = 0;
-        for entry in fs::read_dir(workspace::path("cluster")).unwrap() {
-            let Ok(text) = fs::read_to_string(entry.unwrap().path().join("go.mod")) else { continue };
-            let asked = text.lines().find(|line| line.starts_with("go ")).unwrap();
-            assert!(numbers(asked) <= numbers(VERSION), "{asked}");
-            assert!(!text.lines().any(|line| line.starts_with("toolchain ")), "{text}");
-            modules += 1;
-        }
-        assert!(modules > 0, "no module is read");
+    fn a_module_that_is_ahead_of_the_compilers_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |line: &str, expected: Result<Version, &str>| {
+            fs::write(folder.path().join("go.mod"), format!("module weft.dev/some\n\n{line}\n")).unwrap();
+            let found = Version::of_module(folder.path()).map_err(|error| format!("{error:#}"));
+            match expected {
+                Ok(version) => assert_eq!(found.unwrap(), version, "{line}"),
+                Err(part) => assert!(found.unwrap_err().contains(part), "{line}"),
+            }
+        };
+        check("go 1.26", Ok(USUAL));
+        check("go 1.26.8", Ok(USUAL));
+        check("go 1.26.9", Ok(NEWEST));
+        check("go 1.27.0", Ok(NEWEST));
+        check("go 1.99.0", Err("go.mod asks for Go 1.99.0"));
+        check("", Err("does not say"));
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl GoTool {
         }
         let folder = self.folder()?;
         step::quiet(&format!("build {} {} into {}", self.name, self.version, folder.display()), || {
-            let mut go = toolchain::ensure()?.command();
+            let mut go = toolchain::ensure(toolchain::USUAL)?.command();
             go.args(["install", "-trimpath", &format!("{}@v{}", self.package, self.version)]);
             go.env("GOBIN", &folder).env("CGO_ENABLED", "0");
             run::captured(&mut go).map(drop)

@@ -1,14 +1,12 @@
 //! The cluster tier: a cluster of the tier's own comes up, the tests run in it, and it goes whatever happened.
 
-use std::fs::{self, File, OpenOptions};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
+use anyhow::{Result, bail};
 
 use super::counts::Counts;
 use super::{Outcome, TIER_LIMIT, Tier, count};
-use crate::cluster::{self, Borrowed, Choice, Name};
+use crate::cluster::{self, Borrowed, Choice};
 use crate::{build, images, setup, workspace};
 
 /// Runs the tier's program with these words, in a cluster with the tier's options.
@@ -28,10 +26,9 @@ pub fn prepare() -> Result<()> {
 
 fn in_cluster(tier: Tier, words: &[&str]) -> Result<Counts> {
     let choice = if tier == Tier::ClusterV2 { Choice::OTHER } else { Choice::USUAL };
-    let own = own_name(tier)?;
-    let lock = lock(tier, &own)?;
-    let images = std::env::join_paths(images::of_tests()?)?;
-    let cluster = Borrowed::up(own, choice, lock)?;
+    // Before the cluster is up, so that it has the machine for itself.
+    let images = std::env::join_paths(images::of_tests()?.into_iter().chain(images::of_next()?))?;
+    let cluster = Borrowed::up(tier.name(), choice)?;
     let mut program: Command = cluster.command(&workspace::program(tier.program()))?;
     program.env("WEFT_IMAGES", images).env("WEFT_GATEWAY_API", cluster::GATEWAY_API.place()?);
     program.env("WEFT_PROMETHEUS_OPERATOR", cluster::PROMETHEUS_OPERATOR.place()?);
@@ -49,24 +46,6 @@ fn and_gone(counts: Result<Counts>, gone: Result<()>) -> Result<Counts> {
         (Ok(counts), Err(left)) => bail!("{} passed, {} failed, and {left:#}", counts.passed, counts.failed),
         (Err(error), Err(left)) => bail!("{error:#}, and {left:#}"),
     }
-}
-
-/// Waits until no other run of the tier has the cluster. The lock is where the cluster is: `cargo clean` removes neither.
-fn lock(tier: Tier, cluster: &Name) -> Result<File> {
-    let folder = workspace::cache()?.join("tiers");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let path = folder.join(format!("{cluster}.lock"));
-    let lock = OpenOptions::new().create(true).append(true).open(&path);
-    let lock = lock.with_context(|| format!("cannot write {}", path.display()))?;
-    cluster::take_lock(&lock, &format!("another run of the tier {} in this copy of the repository", tier.name()))?;
-    lock.set_len(0)?;
-    Ok(lock)
-}
-
-/// One for each copy of the repository and each tier, so that a run finds what its killed predecessor left, and nobody else's.
-fn own_name(tier: Tier) -> Result<Name> {
-    let hash = format!("{:x}", Sha256::digest(workspace::root().as_os_str().as_encoded_bytes()));
-    format!("{}-{}", tier.name(), &hash[..8]).parse().context("the tier's cluster")
 }
 
 #[cfg(test)]
