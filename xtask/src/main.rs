@@ -7,6 +7,7 @@ mod bench;
 mod bpf;
 mod build;
 mod cluster;
+mod conformance;
 mod crds;
 mod demo;
 mod generated;
@@ -61,6 +62,8 @@ enum Command {
     },
     /// Run one proof in full, or list the proofs.
     Prove { name: Option<String> },
+    /// Run Gateway API's own suite for meshes on a cluster.
+    Conformance(conformance::Arguments),
     /// Measure the paths of connections, and those of requests beside other proxies.
     Bench {
         /// Arguments of the load generator.
@@ -99,6 +102,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Test { tiers, name } => test::run(&tiers, name.as_deref()),
         Command::Prove { name } => prove::run(name.as_deref()),
+        Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Lint { checks } => lint::run(&checks),
         Command::Proto => proto::regenerate(),

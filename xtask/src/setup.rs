@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use super::{bpf, cluster, run};
+use super::{bpf, cluster, conformance, run};
 
 pub use kernels::{Kernel, SERIES as KERNEL_SERIES};
 pub use modules::modules_in_order;
@@ -29,6 +29,8 @@ pub enum Part {
     Bpf,
     /// What a Kubernetes cluster on this machine is made of. The first build takes a quarter of an hour.
     Cluster,
+    /// Gateway API's own suite, and the application that it tests with.
+    Conformance,
     /// The network tools and the real applications of the demo and of the netns tier.
     Demo,
     /// QEMU and the oldest kernels that Weft supports.
@@ -39,13 +41,15 @@ pub enum Part {
 
 impl Part {
     /// Every part, for a set-up without arguments. What takes a quarter of an hour keeps no other waiting.
-    pub const ALL: [Self; 6] = [Self::Bench, Self::Bpf, Self::Demo, Self::Kernels, Self::Lint, Self::Cluster];
+    pub const ALL: [Self; 7] =
+        [Self::Bench, Self::Bpf, Self::Demo, Self::Kernels, Self::Lint, Self::Conformance, Self::Cluster];
 
     fn needs(self) -> &'static [Need] {
         match self {
             Self::Bench => BENCH,
             Self::Bpf => BPF,
             Self::Cluster => CLUSTER,
+            Self::Conformance => CONFORMANCE,
             Self::Demo => DEMO,
             Self::Kernels => KERNELS,
             Self::Lint => LINT,
@@ -99,6 +103,8 @@ const CLUSTER: &[Need] = &[
     Need { package: "libseccomp-dev", evidence: Evidence::Check(seccomp_is_here) },
     Need { package: "pkg-config", evidence: Evidence::Program("pkg-config") },
 ];
+
+const CONFORMANCE: &[Need] = &[GO, OPENSSL];
 
 const DEMO: &[Need] = &[
     MAKE,
@@ -205,6 +211,7 @@ pub fn ensure(parts: &[Part]) -> Result<()> {
             }
             Part::Kernels => kernels::ensure()?,
             Part::Cluster => cluster::ensure_programs()?,
+            Part::Conformance => conformance::ensure()?,
             Part::Demo => {}
         }
     }
