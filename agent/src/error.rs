@@ -122,6 +122,8 @@ reasons! {
     BrokenRoute = "broken_route",
     /// A route answered the request itself.
     Redirected = "redirected",
+    /// A route with a CORS filter answered a browser's preflight itself.
+    Preflight = "preflight",
     /// The answer did not come within the route's time.
     RequestTimeout = "request_timeout",
     /// It failed, and the budget for retries was spent.

@@ -209,6 +209,11 @@ pub const fn explain(reason: Reason) -> Explanation {
         Reason::Redirected => {
             told("The route answered the request with a redirect.", "The record's route.", "Nothing to do.")
         }
+        Reason::Preflight => told(
+            "A browser asked whether a page of another origin may send a request, and the route's CORS filter answered.",
+            "The record's detail, if the filter does not allow the origin.",
+            "Nothing to do, or add the page's origin to the filter's allowOrigins.",
+        ),
         Reason::RequestTimeout => told(
             "No answer came within the time that the route or the traffic policy allows: it was answered 504.",
             "The record's duration, attempts and route.",

@@ -3,6 +3,7 @@
 //! A resource that requires a feature of a newer agent, or has a field that cannot be read, is nacked and
 //! the safe reading of its kind (`discovery.proto`) is in force; no other resource is disturbed.
 
+mod cors;
 mod enrolment;
 mod fields;
 mod filter;

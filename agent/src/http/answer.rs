@@ -68,6 +68,7 @@ pub const fn status(reason: Reason) -> (StatusCode, u8) {
         | Reason::WorkloadGone => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE),
         Reason::Completed
         | Reason::Redirected
+        | Reason::Preflight
         | Reason::NoOriginalDestination
         | Reason::UnknownWorkload
         | Reason::UpstreamRefused
@@ -125,6 +126,15 @@ pub fn redirect(redirection: &Redirection) -> Response {
     *response.status_mut() = redirection.status;
     response.headers_mut().insert(LOCATION, redirection.location.clone());
     response.headers_mut().insert(REASON, HeaderValue::from_static(Reason::Redirected.code()));
+    response
+}
+
+/// The answer to a preflight, but for what its headers say (`cors`).
+#[must_use]
+pub fn preflight() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(REASON, HeaderValue::from_static(Reason::Preflight.code()));
     response
 }
 

@@ -1,7 +1,8 @@
 //! What a route does to requests and answers on their way.
 //!
 //! A rule's filters come first, then its backend's. A rewritten path and host are canonical again, since what replaces them
-//! is. A filter that cannot be applied refuses the request: it is never left out. Absent: sending a mirror's copy.
+//! is. A filter that cannot be applied refuses the request: it is never left out. Absent: sending a mirror's copy, and what
+//! pages of other origins are told (`cors`).
 
 #[cfg(test)]
 mod tests;
@@ -60,7 +61,7 @@ pub fn apply_request(
             Filter::RequestHeaders(edit) => apply_edit(edit, headers),
             Filter::Rewrite(rewrite) => apply_rewrite(rewrite, chosen, request)?,
             Filter::Redirect(redirect) => return Ok(Next::Redirect(redirection(redirect, chosen, dialled, request)?)),
-            Filter::ResponseHeaders(_) | Filter::Mirror(_) | Filter::Unsupported(_) => {}
+            Filter::ResponseHeaders(_) | Filter::Mirror(_) | Filter::Cors(_) | Filter::Unsupported(_) => {}
         }
     }
     Ok(Next::Forward)
@@ -83,6 +84,7 @@ pub fn mirrors<'a>(filters: &'a [Filter], random: &mut impl Rng) -> Vec<&'a Mirr
         | Filter::ResponseHeaders(_)
         | Filter::Redirect(_)
         | Filter::Rewrite(_)
+        | Filter::Cors(_)
         | Filter::Unsupported(_) => None,
     });
     mirrors.filter(|mirror| random.random_range(0..1_000_000) < mirror.per_million).collect()

@@ -10,10 +10,11 @@ mod tests;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::HeaderMap;
 use http::header::HOST;
+use http::{HeaderMap, Method};
 
 use super::canonical::Canonical;
+use super::cors;
 use crate::model::{HeaderMatch, PathMatch, PathPrefix, QueryMatch, RouteMatch, RouteRule, Routes, ValueMatch};
 
 /// The rule for a request, and the match that found it.
@@ -36,17 +37,26 @@ impl<'a> Chosen<'a> {
 
 impl Routes {
     /// None: no route is for this request, and nothing else is either.
+    ///
+    /// A preflight asks whether another request may be made: the rule of that one answers, if it says who may, whatever
+    /// rules there are for OPTIONS. With rules of their own for it users would have to write each one twice.
     #[must_use]
     pub fn choose(&self, request: &Canonical, headers: &HeaderMap) -> Option<Chosen<'_>> {
+        let announced = cors::announced(request, headers).and_then(|method| self.first(&method, request, headers));
+        let answering = announced.filter(|chosen| chosen.rule.cors().is_some());
+        answering.or_else(|| self.first(request.method(), request, headers))
+    }
+
+    fn first(&self, method: &Method, request: &Canonical, headers: &HeaderMap) -> Option<Chosen<'_>> {
         let mut candidates = self.matches.candidates(request.path());
-        let matched = candidates.find(|candidate| fits(candidate, request, headers))?;
+        let matched = candidates.find(|candidate| fits(candidate, method, request, headers))?;
         Some(Chosen { rule: &matched.rule, matched })
     }
 }
 
-fn fits(wanted: &RouteMatch, request: &Canonical, headers: &HeaderMap) -> bool {
+fn fits(wanted: &RouteMatch, method: &Method, request: &Canonical, headers: &HeaderMap) -> bool {
     path_fits(&wanted.path, request.path())
-        && wanted.method.as_ref().is_none_or(|method| method == request.method())
+        && wanted.method.as_ref().is_none_or(|wanted| wanted == method)
         && wanted.headers.iter().all(|wanted| header_fits(wanted, request, headers))
         && wanted.query.iter().all(|wanted| query_fits(wanted, request.query()))
 }

@@ -1,12 +1,13 @@
 //! HTTP on the data path.
 //!
-//! Pure steps (`canonical`, `matching`, `filter`, `split`, `retry`), what a client's first bytes are (`detect`), the engine behind
+//! Pure steps (`canonical`, `matching`, `filter`, `cors`, `split`, `retry`), what a client's first bytes are (`detect`), the engine behind
 //! its seam, the connections that rest between two requests, tunnels after an upgrade, and this agent's own answers. The journeys
 //! of a request are `outbound/request.rs` and `inbound/requests.rs`. Absent: dialling, and who may ask.
 
 pub mod answer;
 pub mod budgets;
 pub mod canonical;
+pub mod cors;
 pub mod detect;
 pub mod engine;
 pub mod filter;

@@ -71,6 +71,7 @@ impl Outcome {
             | Reason::NoRoute
             | Reason::BrokenRoute
             | Reason::Redirected
+            | Reason::Preflight
             | Reason::RetryBudgetSpent => None,
         }
     }

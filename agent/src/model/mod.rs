@@ -4,12 +4,14 @@
 //! replaces it for later connections. Nothing here does IO, waits, or looks at a clock.
 
 mod audience;
+mod cors;
 mod endpoint;
 mod routes;
 mod snapshot;
 mod traffic;
 mod workload;
 
+pub use cors::{Cors, Names, Origin, OriginHost, Origins};
 pub use endpoint::{Endpoint, Service, ServicePort};
 pub use routes::{
     Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, Matches, Mirror, PathMatch, PathPrefix, PathRewrite,

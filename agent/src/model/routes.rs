@@ -13,6 +13,7 @@ use regex::{Regex, RegexBuilder};
 use weft_policy::PathPattern;
 use weft_proto::names::{Namespace, NamespacedName};
 
+use super::Cors;
 use crate::limits;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -126,6 +127,8 @@ pub enum Filter {
     Redirect(Redirect),
     Rewrite(Rewrite),
     Mirror(Box<Mirror>),
+    /// Of a rule, never of a backend: it answers preflights before any is chosen.
+    Cors(Box<Cors>),
     /// A filter that cannot be applied: requests are answered with an error, for this reason.
     Unsupported(Arc<str>),
 }
@@ -186,6 +189,13 @@ pub struct RetryPolicy {
     pub grpc_calls: Option<Vec<PathPattern>>,
     /// Least pause before another attempt; None: the agent's own.
     pub backoff: Option<Duration>,
+}
+
+impl RouteRule {
+    #[must_use]
+    pub fn cors(&self) -> Option<&Cors> {
+        self.filters.iter().find_map(|filter| if let Filter::Cors(cors) = filter { Some(&**cors) } else { None })
+    }
 }
 
 /// All matches of a port in their order, with those of whole paths found by hash.

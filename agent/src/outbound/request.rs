@@ -1,7 +1,8 @@
 //! The journey of one request of a pod of this node.
 //!
-//! canonical (what does it say, in one form?) → route (which rule, which backend?) → filter → mirror (copies, beside it) → send
-//! (to one endpoint, again where that is safe) → the answer's filters, or a tunnel (`http/upgrade`). It is decided on one snapshot; the next request of the connection may be decided on another one.
+//! canonical (what does it say, in one form?) → route (which rule, which backend?) → cors (a preflight ends here) → filter →
+//! mirror (copies, beside it) → send (to one endpoint, again where that is safe) → the answer's filters, or a tunnel
+//! (`http/upgrade`). It is decided on one snapshot; the next request of the connection may be decided on another one.
 //! However it ends, the client gets an answer with a reason and one record is written.
 
 use std::rc::Rc;
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{self, Asker, REQUEST_ID};
 use crate::http::canonical::{self, Canonical};
+use crate::http::cors::Sharing;
 use crate::http::engine::{self, Finished};
 use crate::http::upgrade::Upgrade;
 use crate::http::{Body, Request, Response, filter};
@@ -34,12 +36,16 @@ pub async fn carry(conversation: Rc<Conversation>, request: Request) -> Response
     let mut account = open(&conversation, &snapshot, &request);
     let asker = Asker::of(&request);
     let name = account.name();
-    let carried = Box::pin(journey(&conversation, &snapshot, request, &mut account)).await;
+    let mut sharing = None;
+    let carried = Box::pin(journey(&conversation, &snapshot, request, (&mut account, &mut sharing))).await;
     let (mut response, then) = carried.unwrap_or_else(|error| {
         account.note(|record| record.fail(&error));
         (answer::refusal(asker, &error), None)
     });
     response.headers_mut().insert(REQUEST_ID, name);
+    if let Some(sharing) = sharing {
+        sharing.write(response.headers_mut());
+    }
     account.answered(response, |finished| {
         if let Some(then) = then {
             then(finished);
@@ -54,11 +60,12 @@ fn open(conversation: &Conversation, snapshot: &Snapshot, request: &Request) -> 
     Account::open(&conversation.worker.shared.telemetry, record)
 }
 
-async fn journey(
+/// `sharing`: what the answer says of other origins, once its rule is known, whatever becomes of the request.
+async fn journey<'a>(
     conversation: &Rc<Conversation>,
-    snapshot: &Arc<Snapshot>,
+    snapshot: &'a Arc<Snapshot>,
     request: Request,
-    account: &mut Account,
+    (account, sharing): (&mut Account, &mut Option<Sharing<'a>>),
 ) -> Result<(Response, Option<Then>), ConnectionError> {
     let (mut head, body) = request.into_parts();
     canonical::refuse_tunnel(&head)?;
@@ -70,6 +77,15 @@ async fn journey(
     account.note(|record| record.judged(&canonical));
     let upgrade = Upgrade::begin(&mut head);
     let mut route = route::choose(conversation, snapshot, routes, &canonical, &head)?;
+    *sharing = route.sharing(&canonical, &head);
+    if let Some(preflight) = sharing.as_ref().filter(|sharing| sharing.is_preflight()) {
+        account.note(|record| {
+            route.describe(record);
+            record.reason = Reason::Preflight;
+            record.detail = preflight.refusal();
+        });
+        return Ok((answer::preflight(), None));
+    }
     let led = route.lead(snapshot, conversation.namespace.as_ref());
     account.note(|record| route.describe(record));
     led?;

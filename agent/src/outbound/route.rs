@@ -14,6 +14,7 @@ use crate::balance::Affinity;
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::is_grpc;
 use crate::http::canonical::Canonical;
+use crate::http::cors::Sharing;
 use crate::http::matching::Chosen;
 use crate::http::{Version, split};
 use crate::model::{
@@ -119,6 +120,11 @@ impl<'a> Route<'a> {
             source: conversation.pod.enrolment(snapshot),
             asked: conversation.asked,
         }
+    }
+
+    /// What answers say of other origins, if the rule says anything.
+    pub fn sharing(&self, canonical: &Canonical, head: &Parts) -> Option<Sharing<'a>> {
+        Sharing::of(self.rule()?, canonical, &head.headers)
     }
 
     /// The endpoints that may serve the request: of one backend of the rule, by its weight, or of what was asked for.

@@ -127,7 +127,7 @@ impl Verdict {
     #[must_use]
     pub const fn of(reason: Reason) -> Self {
         match reason {
-            Reason::Completed | Reason::Redirected => Self::Allow,
+            Reason::Completed | Reason::Redirected | Reason::Preflight => Self::Allow,
             Reason::IdentityMismatch
             | Reason::CertificateExpired
             | Reason::CertificateUntrusted

@@ -150,6 +150,7 @@ impl Status {
             | Reason::NoRoute
             | Reason::BrokenRoute
             | Reason::Redirected
+            | Reason::Preflight
             | Reason::RequestTimeout
             | Reason::RetryBudgetSpent
             | Reason::IdleTimeout

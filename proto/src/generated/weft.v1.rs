@@ -104,7 +104,7 @@ pub struct RouteBackend {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RouteFilter {
-    #[prost(oneof = "route_filter::Kind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "route_filter::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub kind: ::core::option::Option<route_filter::Kind>,
 }
 /// Nested message and enum types in `RouteFilter`.
@@ -124,6 +124,8 @@ pub mod route_filter {
         /// A filter that cannot be applied: requests are answered 500 (UNAVAILABLE), for this reason.
         #[prost(string, tag = "6")]
         Unsupported(::prost::alloc::string::String),
+        #[prost(message, tag = "7")]
+        Cors(super::Cors),
     }
 }
 /// First `remove`, then `set`, then `add`.
@@ -181,6 +183,39 @@ pub mod path_rewrite {
         #[prost(string, tag = "2")]
         Prefix(::prost::alloc::string::String),
     }
+}
+/// Which pages of other origins may read the rule's answers (Fetch, CORS protocol; GEP-1767). The rule answers preflights itself.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Cors {
+    /// Every origin; then `origins` is empty.
+    #[prost(bool, tag = "1")]
+    pub any_origin: bool,
+    #[prost(message, repeated, tag = "2")]
+    pub origins: ::prost::alloc::vec::Vec<CorsOrigin>,
+    /// Pages may ask with credentials.
+    #[prost(bool, tag = "3")]
+    pub credentials: bool,
+    /// What pages may ask with, and headers of answers that they may read, beyond what all may; "\*" is everything.
+    #[prost(string, repeated, tag = "4")]
+    pub methods: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "5")]
+    pub headers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "6")]
+    pub exposed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How long a browser may remember the answer to a preflight.
+    #[prost(uint32, tag = "7")]
+    pub max_age_seconds: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CorsOrigin {
+    /// http or https.
+    #[prost(string, tag = "1")]
+    pub scheme: ::prost::alloc::string::String,
+    /// In lower case: a name, "*.name" for everything below it, or "*".
+    #[prost(string, tag = "2")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
 }
 /// A copy of the request goes to one endpoint of this backend; its answer is thrown away.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -10,6 +10,7 @@ use crate::admin::finding::{Cause, End, Finding, Weight};
 use crate::admin::question::{Question, Source, Target};
 use crate::error::Reason;
 use crate::http::canonical::{Canonical, Refused};
+use crate::http::cors::Sharing;
 use crate::http::filter::{self, Next};
 use crate::http::matching::Chosen;
 use crate::limits;
@@ -24,8 +25,10 @@ pub(super) struct Way<'a> {
     refused: Option<Refused>,
     pub routes: Option<&'a Routes>,
     chosen: Option<Chosen<'a>>,
-    /// Which a redirect answers.
-    redirected: Option<String>,
+    /// How the rule answers it, where it does so itself.
+    answered: Option<String>,
+    /// Why the page that asks may not read the answer.
+    unshared: Option<String>,
     broken: Option<String>,
     traffic: Option<&'a Traffic>,
     pub endpoints: Vec<Endpoint>,
@@ -56,7 +59,8 @@ pub(super) fn choose<'a>(
         refused: None,
         routes: None,
         chosen: None,
-        redirected: None,
+        answered: None,
+        unshared: None,
         broken: None,
         traffic: None,
         endpoints: target.endpoints(),
@@ -96,6 +100,13 @@ impl<'a> Way<'a> {
         self.chosen = routes.choose(&asked.canonical, &asked.headers);
         self.endpoints.clear();
         let Some(chosen) = self.chosen else { return };
+        if let Some(sharing) = Sharing::of(chosen.rule, &asked.canonical, &asked.headers) {
+            self.unshared = sharing.refusal();
+            if sharing.is_preflight() {
+                self.answered = Some("204, because it is a browser's preflight".to_owned());
+                return;
+            }
+        }
         match filter::apply_request(
             &chosen.rule.filters,
             Some(&chosen),
@@ -109,7 +120,7 @@ impl<'a> Way<'a> {
             }
             Ok(Next::Redirect(redirect)) => {
                 let to = String::from_utf8_lossy(redirect.location.as_bytes()).into_owned();
-                self.redirected = Some(format!("{} to {to}", redirect.status.as_u16()));
+                self.answered = Some(format!("{}, a redirect to {to}", redirect.status.as_u16()));
             }
             Err(broken) => self.broken = Some(broken.to_string()),
         }
@@ -151,8 +162,11 @@ impl<'a> Way<'a> {
                 describe::leads_to(rule)
             ),
         );
-        if let Some(redirected) = &self.redirected {
-            told.fact(End::Path, format!("It is answered with a redirect: {redirected}."));
+        if let Some(unshared) = &self.unshared {
+            told.fact(End::Path, format!("A browser keeps the answer from the page that asks: {unshared}."));
+        }
+        if let Some(answered) = &self.answered {
+            told.fact(End::Path, format!("The rule answers it itself: {answered}."));
             return;
         }
         if let Some(broken) = &self.broken {

@@ -6,6 +6,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use weft_policy::ReadError;
 use weft_proto::v1::{self, path_rewrite, route_filter};
 
+use super::cors;
 use super::fields::{port, problem};
 use super::routes::{bounded, path, read_backend, text};
 use crate::http::canonical::Authority;
@@ -19,6 +20,7 @@ pub fn read(written: &v1::RouteFilter) -> Filter {
         Some(route_filter::Kind::Redirect(written)) => redirect(written).map(Filter::Redirect),
         Some(route_filter::Kind::Rewrite(written)) => rewrite(written).map(Filter::Rewrite),
         Some(route_filter::Kind::Mirror(written)) => mirror(written).map(|mirror| Filter::Mirror(Box::new(mirror))),
+        Some(route_filter::Kind::Cors(written)) => cors::read(written).map(|cors| Filter::Cors(Box::new(cors))),
         Some(route_filter::Kind::Unsupported(why)) => {
             text("filter", why).map(|why| Filter::Unsupported(Arc::from(why)))
         }
@@ -63,12 +65,7 @@ fn editable(name: &str) -> Result<HeaderName, ReadError> {
 }
 
 fn redirect(written: &v1::Redirect) -> Result<Redirect, ReadError> {
-    let scheme = match written.scheme.as_str() {
-        "" => None,
-        "http" => Some(Scheme::Http),
-        "https" => Some(Scheme::Https),
-        other => return Err(problem("filter.redirect.scheme", format!("{other:?} is neither http nor https"))),
-    };
+    let scheme = (!written.scheme.is_empty()).then(|| scheme("filter.redirect.scheme", &written.scheme)).transpose()?;
     let status = match written.status {
         301 => StatusCode::MOVED_PERMANENTLY,
         302 => StatusCode::FOUND,
@@ -88,6 +85,13 @@ fn redirect(written: &v1::Redirect) -> Result<Redirect, ReadError> {
     })
 }
 
+pub fn scheme(field: &str, written: &str) -> Result<Scheme, ReadError> {
+    [Scheme::Http, Scheme::Https]
+        .into_iter()
+        .find(|scheme| scheme.as_str() == written)
+        .ok_or_else(|| problem(field, format!("{written:?} is neither http nor https")))
+}
+
 fn rewrite(written: &v1::Rewrite) -> Result<Rewrite, ReadError> {
     Ok(Rewrite {
         hostname: hostname("filter.rewrite.hostname", &written.hostname)?,
@@ -105,7 +109,7 @@ fn path_rewrite(field: &str, written: &v1::PathRewrite) -> Result<PathRewrite, R
     }
 }
 
-fn hostname(field: &str, written: &str) -> Result<Option<Box<str>>, ReadError> {
+pub fn hostname(field: &str, written: &str) -> Result<Option<Box<str>>, ReadError> {
     if written.is_empty() {
         return Ok(None);
     }

@@ -1,6 +1,6 @@
 //! Routes and traffic policies: as written, safely, and found by those who are meant.
 
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderValue, Request};
 use weft_proto::resource::versioned;
 use weft_proto::v1::{self, path_rewrite, resource::Body, route_filter};
 
@@ -9,7 +9,10 @@ use super::super::parse::{Features, Read, Reading, read};
 use super::*;
 use crate::http::canonical::canonical;
 use crate::limits;
-use crate::model::{BackendTarget, Balancing, Filter, PathMatch, PathRewrite, RouteKind, Routes, Snapshot, Traffic};
+use crate::model::{
+    BackendTarget, Balancing, Filter, Names, Origin, OriginHost, Origins, PathMatch, PathRewrite, RouteKind, Routes,
+    Scheme, Snapshot, Traffic,
+};
 
 fn own(resource: &v1::Resource) -> Read {
     read(resource, &Features::own(), &domains())
@@ -188,9 +191,17 @@ fn a_filter_that_cannot_be_applied_stays_with_its_reason() {
     let found = v1::Redirect { status: 302, ..v1::Redirect::default() };
     let full = |path: &str| Some(v1::PathRewrite { kind: Some(path_rewrite::Kind::Full(path.to_owned())) });
     let mirror = |mirror: v1::Mirror| route_filter::Kind::Mirror(mirror);
+    let cors = route_filter::Kind::Cors;
     let filters = vec![v1::RouteFilter { kind: None }];
     let rows = [
-        (route_filter::Kind::Unsupported("CORS is not supported".to_owned()), "CORS is not supported"),
+        (route_filter::Kind::Unsupported("Weft has no filter X".to_owned()), "Weft has no filter X"),
+        (cors(v1::Cors { origins: vec![origin("ftp", "a", 80)], ..found_cors() }), "filter.cors.origins[0].scheme"),
+        (cors(v1::Cors { origins: vec![origin("http", "", 80)], ..found_cors() }), "filter.cors.origins[0].host"),
+        (cors(v1::Cors { origins: vec![origin("http", "*.", 80)], ..found_cors() }), "filter.cors.origins[0].host"),
+        (cors(v1::Cors { origins: vec![origin("http", "a", 0)], ..found_cors() }), "filter.cors.origins[0].port"),
+        (cors(v1::Cors { methods: vec!["P UT".to_owned()], ..found_cors() }), "filter.cors.methods"),
+        (cors(v1::Cors { headers: vec!["x\r\ny".to_owned()], ..found_cors() }), "filter.cors.headers"),
+        (cors(v1::Cors { exposed: vec![String::new()], ..found_cors() }), "filter.cors.exposed"),
         (edit("host", "x"), "filter.headers[host]"),
         (edit("transfer-encoding", "x"), "filter.headers[transfer-encoding]"),
         (edit("x y", "x"), "filter.headers"),
@@ -212,6 +223,35 @@ fn a_filter_that_cannot_be_applied_stays_with_its_reason() {
         let Filter::Unsupported(why) = filtered(kind) else { panic!("{expected}: it was read") };
         assert!(why.starts_with(expected), "{why:?} does not begin with {expected:?}");
     }
+}
+
+fn origin(scheme: &str, host: &str, port: u32) -> v1::CorsOrigin {
+    v1::CorsOrigin { scheme: scheme.to_owned(), host: host.to_owned(), port }
+}
+
+fn found_cors() -> v1::Cors {
+    let methods = vec!["PUT".to_owned(), "DELETE".to_owned()];
+    v1::Cors { methods, headers: vec!["*".to_owned()], max_age_seconds: 60, ..v1::Cors::default() }
+}
+
+#[test]
+fn a_cors_filter_is_read_with_its_wildcards() {
+    let origins = vec![origin("https", "a", 443), origin("http", "*.a.b", 8080), origin("http", "*", 80)];
+    let Filter::Cors(read) = filtered(route_filter::Kind::Cors(v1::Cors { origins, ..found_cors() })) else {
+        panic!("no CORS")
+    };
+    let host = |scheme, host, port| Origin { scheme, host, port };
+    let expected = vec![
+        host(Scheme::Https, OriginHost::Exact("a".into()), 443),
+        host(Scheme::Http, OriginHost::Below(".a.b".into()), 8080),
+        host(Scheme::Http, OriginHost::Any, 80),
+    ];
+    assert_eq!(read.origins, Origins::Listed(expected));
+    let listed = HeaderValue::from_static("PUT, DELETE");
+    assert_eq!((&read.methods, &read.headers), (&Some(Names::Listed(listed)), &Some(Names::Any)));
+    assert_eq!((&read.exposed, read.max_age.as_bytes()), (&None, &b"60"[..]));
+    let any = v1::Cors { any_origin: true, ..found_cors() };
+    assert!(matches!(filtered(route_filter::Kind::Cors(any)), Filter::Cors(read) if read.origins == Origins::Any));
 }
 
 #[test]

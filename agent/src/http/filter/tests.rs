@@ -211,7 +211,7 @@ proptest! {
 
 #[test]
 fn a_filter_that_cannot_be_applied_refuses_with_its_sentence() {
-    let why = "HTTPRoute shop/web[0]: CORS is not supported";
+    let why = "HTTPRoute shop/web[0]: Weft has no filter X";
     let edit = HeaderEdit { set: vec![header("x-set", "new")], ..HeaderEdit::default() };
     let mut way_ = way(prefix("/"), "/");
     let refused = way_.apply(&[Filter::RequestHeaders(edit), Filter::Unsupported(why.into())]).unwrap_err();

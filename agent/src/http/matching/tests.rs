@@ -1,11 +1,11 @@
 //! Which request fits which match: the rows of Gateway API, and a second opinion without any index.
 
-use http::{HeaderName, Method, Request, Version};
+use http::{HeaderName, HeaderValue, Request, Version};
 use proptest::prelude::*;
 
 use super::super::canonical::canonical;
 use super::*;
-use crate::model::{Matches, Pattern, RouteKind};
+use crate::model::{Cors, Filter, Matches, Origins, Pattern, RouteKind};
 
 fn rule(index: u32) -> Arc<RouteRule> {
     Arc::new(RouteRule {
@@ -25,7 +25,11 @@ fn anything() -> RouteMatch {
 }
 
 fn routes(matches: Vec<RouteMatch>) -> Routes {
-    let matches = matches.into_iter().zip(0..).map(|(one, index)| RouteMatch { rule: rule(index), ..one });
+    let numbered = |one: RouteMatch, index| RouteMatch {
+        rule: Arc::new(RouteRule { index, ..RouteRule::clone(&one.rule) }),
+        ..one
+    };
+    let matches = matches.into_iter().zip(0..).map(|(one, index)| numbered(one, index));
     Routes {
         service: "shop/web".parse().unwrap(),
         port: 80,
@@ -243,4 +247,54 @@ proptest! {
         let found = asked.chosen(&routes(matches.clone())).map(|index| index as usize);
         prop_assert_eq!(found, naively(&matches, &path, &method));
     }
+}
+
+/// Its rule says which pages may ask.
+fn with_cors(wanted: RouteMatch) -> RouteMatch {
+    let cors = Cors {
+        origins: Origins::Any,
+        credentials: false,
+        methods: None,
+        headers: None,
+        exposed: None,
+        max_age: HeaderValue::from_static("5"),
+    };
+    let rule = RouteRule { filters: vec![Filter::Cors(Box::new(cors))], ..RouteRule::clone(&wanted.rule) };
+    RouteMatch { rule: Arc::new(rule), ..wanted }
+}
+
+#[test]
+fn a_preflight_is_taken_by_the_rule_of_the_request_that_it_announces() {
+    let of = |method: Method, path: &str| RouteMatch { method: Some(method), path: prefix(path), ..anything() };
+    // In the order of precedence; the numbers are those of the rules.
+    let routes = routes(vec![
+        of(Method::OPTIONS, "/own"),
+        with_cors(of(Method::OPTIONS, "/twice")),
+        with_cors(of(Method::GET, "/api")),
+        of(Method::PUT, "/api"),
+        RouteMatch { path: prefix("/plain"), ..anything() },
+        with_cors(anything()),
+    ]);
+    let preflight = |path: &str, method: &str| {
+        ask("OPTIONS", path, &[("origin", "https://a"), ("access-control-request-method", method)])
+    };
+    for (path, method, rule) in [
+        ("/api", "GET", 2),
+        // The announced rule says nothing of other origins: the preflight is any other request of OPTIONS.
+        ("/api", "PUT", 5),
+        ("/api", "get", 5),
+        ("/plain", "GET", 4),
+        // A rule for OPTIONS does not take away what the rule of the request itself answers.
+        ("/own", "GET", 5),
+        ("/own", "OPTIONS", 0),
+        ("/twice", "GET", 5),
+        ("/twice", "OPTIONS", 1),
+    ] {
+        assert_eq!(preflight(path, method).chosen(&routes), Some(rule), "{method} {path}");
+    }
+    for headers in [&[][..], &[("origin", "https://a")], &[("access-control-request-method", "GET")]] {
+        assert_eq!(ask("OPTIONS", "/own", headers).chosen(&routes), Some(0), "no preflight");
+    }
+    let get = ask("GET", "/own", &[("origin", "https://a"), ("access-control-request-method", "OPTIONS")]);
+    assert_eq!(get.chosen(&routes), Some(5), "no preflight");
 }
