@@ -4,6 +4,7 @@
 //! [`Refusal`] of one rule. Absent: which Services parents and backends are, and the order among several routes'
 //! matches (`translate/routes`).
 
+mod cors;
 mod filter;
 mod grpc;
 mod http;

@@ -2,6 +2,7 @@
 
 use weft_proto::v1::{self, path_rewrite, route_filter};
 
+use super::cors::cors;
 use super::raw::{RawFilter, RawHeader, RawHeaderEdit, RawMirror, RawPathModifier, RawRedirect, RawRewrite};
 use super::reference::{self, BackendReference};
 use super::{Refusal, RouteKind, at_most, matching, path};
@@ -103,14 +104,18 @@ fn filter(path: &str, raw: RawFilter, place: Place, refusals: &mut Vec<Refusal>)
             let found = raw.url_rewrite.ok_or_else(|| missing("urlRewrite"))?;
             rewrite(&format!("{path}.urlRewrite"), found, place, refusals)?.map(route_filter::Kind::Rewrite)
         }
-        (kind @ ("CORS" | "ExternalAuth" | "ExtensionRef"), _) => {
+        ("CORS", RouteKind::Http) => {
+            let found = raw.cors.ok_or_else(|| missing("cors"))?;
+            cors(&format!("{path}.cors"), &found, place, refusals)?.map(route_filter::Kind::Cors)
+        }
+        (kind @ ("ExternalAuth" | "ExtensionRef"), _) => {
             refusals.push(Refusal::unsupported(format!("{path}.type"), &format!("Weft has no filter {kind}")));
             None
         }
         (other, _) => {
             let known = match place.kind {
                 RouteKind::Http => {
-                    "RequestHeaderModifier, ResponseHeaderModifier, RequestMirror, RequestRedirect and URLRewrite"
+                    "RequestHeaderModifier, ResponseHeaderModifier, RequestMirror, RequestRedirect, URLRewrite and CORS"
                 }
                 RouteKind::Grpc => "RequestHeaderModifier, ResponseHeaderModifier and RequestMirror",
             };

@@ -10,7 +10,7 @@ use crate::limits;
 use crate::object::FieldError;
 use crate::object::field::milliseconds;
 
-const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+pub const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 pub fn rule(path: &str, raw: RawHttpRule) -> Result<Rule, FieldError> {
     let mut refusals = Vec::new();

@@ -144,7 +144,7 @@ pub struct RawFilter {
     pub request_mirror: Option<RawMirror>,
     pub request_redirect: Option<RawRedirect>,
     pub url_rewrite: Option<RawRewrite>,
-    pub cors: Option<Json>,
+    pub cors: Option<RawCors>,
     pub extension_ref: Option<Json>,
     /// Experimental.
     pub external_auth: Option<Json>,
@@ -195,6 +195,17 @@ pub struct RawRedirect {
 pub struct RawRewrite {
     pub hostname: Option<String>,
     pub path: Option<RawPathModifier>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawCors {
+    pub allow_origins: Vec<String>,
+    pub allow_credentials: Option<bool>,
+    pub allow_methods: Vec<String>,
+    pub allow_headers: Vec<String>,
+    pub expose_headers: Vec<String>,
+    pub max_age: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -94,6 +94,8 @@ fn a_filter_that_an_api_server_would_refuse_names_its_field() {
     let rewrite = |path: Json| json!({ "type": "URLRewrite", "urlRewrite": { "path": path } });
     let mirror = |field: &str, share: Json| json!({ "type": "RequestMirror", "requestMirror": { "backendRef": { "name": "v1", "port": 80 }, field: share } });
     let edit = |edit: Json| json!({ "type": "RequestHeaderModifier", "requestHeaderModifier": edit });
+    let cors = |field: &str, value: Json| json!({ "type": "CORS", "cors": { field: value } });
+    let origins = |count: usize| (0..count).map(|index| json!(format!("https://a{index}"))).collect::<Json>();
     for (filter, field, part) in [
         (edit(json!({ "set": headers(17) })), "requestHeaderModifier.set", "16 are allowed"),
         (
@@ -110,6 +112,16 @@ fn a_filter_that_an_api_server_would_refuse_names_its_field() {
             "urlRewrite.path.replacePrefixMatch",
             "exactly one match",
         ),
+        (json!({ "type": "CORS" }), "cors", "missing"),
+        (cors("allowOrigins", json!(["*", "https://a"])), "cors.allowOrigins", "everything"),
+        (cors("allowOrigins", json!(["https://a", "https://a"])), "cors.allowOrigins[1]", "twice"),
+        (cors("allowOrigins", origins(65)), "cors.allowOrigins", "64 are allowed"),
+        (cors("allowMethods", json!(["*", "GET"])), "cors.allowMethods", "everything"),
+        (cors("allowHeaders", json!(["*", "x-a"])), "cors.allowHeaders", "everything"),
+        (cors("allowHeaders", json!(["x a"])), "cors.allowHeaders[0]", "not a name"),
+        (cors("exposeHeaders", json!([""])), "cors.exposeHeaders[0]", "not a name"),
+        (cors("maxAge", json!(0)), "cors.maxAge", "1 to 2147483647"),
+        (cors("maxAge", json!(4_294_967_296_u64)), "cors.maxAge", "1 to 2147483647"),
         (mirror("percent", json!(101)), "requestMirror.percent", "0 to 100"),
         (mirror("fraction", json!({ "numerator": 2, "denominator": 1 })), "requestMirror.fraction", "no share"),
     ] {
@@ -137,6 +149,7 @@ fn grpc_names_are_checked() {
             "spec.rules[0].filters[0].urlRewrite",
             "no such field",
         ),
+        (json!([{ "filters": [{ "type": "CORS", "cors": {} }] }]), "spec.rules[0].filters[0].cors", "no such field"),
     ] {
         check_refused(grpc(&rules), path, part);
     }
@@ -184,6 +197,75 @@ fn rules_say_what_agents_read() {
     assert_eq!(rule.filters[1], Filter::Own(v1::route_filter::Kind::Rewrite(rewrite)));
     assert!(matches!(&rule.filters[2], Filter::Mirror(mirror) if mirror.per_million == 333_333));
     assert_eq!(rule.backends[0].weight, 1);
+}
+
+#[test]
+fn an_origin_is_what_the_definition_takes() {
+    let of = |origin: &str| {
+        let cors = json!({ "type": "CORS", "cors": { "allowOrigins": [origin] } });
+        http(&json!([{ "filters": [cors] }]))
+    };
+    let found = |scheme: &str, host: &str, port| v1::CorsOrigin { scheme: scheme.into(), host: host.into(), port };
+    for (origin, expected) in [
+        ("https://a.example", found("https", "a.example", 443)),
+        ("http://A.example", found("http", "a.example", 80)),
+        ("https://*.a.example:8443", found("https", "*.a.example", 8443)),
+        ("http://*", found("http", "*", 80)),
+        ("http://*:8080", found("http", "*", 8080)),
+        ("http://10.0.0.1:3000", found("http", "10.0.0.1", 3000)),
+    ] {
+        let route = of(origin).unwrap();
+        let Filter::Own(v1::route_filter::Kind::Cors(cors)) = &route.rules[0].filters[0] else { panic!("{origin}") };
+        assert_eq!((cors.any_origin, &cors.origins, cors.max_age_seconds), (false, &vec![expected], 5), "{origin}");
+    }
+    for origin in [
+        "",
+        "a.example",
+        "ftp://a",
+        "HTTPS://a",
+        "https://",
+        "https://a/",
+        "https://a..b",
+        "https://a.*",
+        "https://*a",
+        "https://*.*.a",
+        "https://[::1]",
+        "https://a:",
+        "https://a:123456",
+        "https://a:b",
+        "null",
+        &format!("https://{}", "a".repeat(246)),
+    ] {
+        check_refused(of(origin), "spec.rules[0].filters[0].cors.allowOrigins[0]", "no origin");
+    }
+    for origin in ["https://a:0", "https://a:65536"] {
+        let route = of(origin).unwrap();
+        assert_eq!(route.rules[0].refusals[0].path, "spec.rules[0].filters[0].cors.allowOrigins[0]", "{origin}");
+    }
+}
+
+#[test]
+fn cors_says_what_agents_read_and_has_no_place_on_a_backend() {
+    let cors = json!({ "type": "CORS", "cors": {
+        "allowOrigins": ["*"], "allowCredentials": true, "allowMethods": ["PUT", "DELETE"], "allowHeaders": ["*"],
+        "exposeHeaders": ["X-A", "*"], "maxAge": 3600,
+    }});
+    let backend = json!({ "name": "v1", "port": 80, "filters": [cors] });
+    let route = http(&json!([{ "filters": [cors] }, { "backendRefs": [backend] }])).unwrap();
+    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let expected = v1::Cors {
+        any_origin: true,
+        origins: Vec::new(),
+        credentials: true,
+        methods: list(&["PUT", "DELETE"]),
+        headers: list(&["*"]),
+        exposed: list(&["X-A", "*"]),
+        max_age_seconds: 3600,
+    };
+    assert_eq!(route.rules[0].filters, [Filter::Own(v1::route_filter::Kind::Cors(expected))]);
+    let refusal = &route.rules[1].backends[0].refusals[0];
+    assert_eq!(refusal.reason, RefusalReason::UnsupportedValue);
+    assert!(refusal.problem.contains("before a backend is chosen"), "{refusal}");
 }
 
 #[test]

@@ -246,7 +246,16 @@ fn a_backend_that_cannot_be_used_keeps_its_share() {
 fn what_weft_cannot_do_is_answered_with_an_error_and_told() {
     let good = "{matches: [{path: {value: /good}}]}";
     for (rule, path, dropped) in [
-        ("{filters: [{type: CORS, cors: {allowOrigins: ['*']}}]}", "spec.rules[0].filters[0].type", false),
+        (
+            "{filters: [{type: CORS, cors: {allowOrigins: ['https://a:70000']}}]}",
+            "spec.rules[0].filters[0].cors.allowOrigins[0]",
+            false,
+        ),
+        (
+            "{filters: [{type: CORS, cors: {allowMethods: [PURGE]}}]}",
+            "spec.rules[0].filters[0].cors.allowMethods[0]",
+            false,
+        ),
         (
             "{filters: [{type: ExtensionRef, extensionRef: {group: a, kind: b, name: c}}]}",
             "spec.rules[0].filters[0].type",
