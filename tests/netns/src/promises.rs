@@ -5,6 +5,7 @@ mod balance;
 mod carriage;
 mod changes;
 mod controller;
+mod cors;
 mod differential;
 mod failure;
 mod faults;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Promise> {
         controller::promises(),
         hostile::promises(),
         http::promises(),
+        cors::promises(),
         differential::promises(),
         floods::promises(),
         resets::promises(),

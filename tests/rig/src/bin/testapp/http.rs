@@ -1,7 +1,7 @@
 //! An HTTP server that tells what it saw, in either version, and does what the path asks for.
 //!
 //! `/status/503` answers with that status, `/delay/50` after so many milliseconds, `/drop` ends the connection without an
-//! answer, `/bytes/1000` answers with as many, anything else answers 200. A gRPC call is echoed with status 0, or with the one of its header
+//! answer, `/bytes/1000` answers with as many, `/shared` tells browsers that every page may read it, anything else answers 200. A gRPC call is echoed with status 0, or with the one of its header
 //! `want-grpc-status`.
 
 use std::fs::OpenOptions;
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use clap::Args;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -93,8 +93,11 @@ async fn answer(plan: Arc<Http>, request: Request<Incoming>, client: String) -> 
         "name": plan.name, "client": client, "method": head.method.as_str(), "target": head.uri.to_string(),
         "version": format!("{:?}", head.version), "headers": listed(&head.headers), "bytes": body.len(),
     });
-    let response =
+    let mut response =
         Response::builder().status(status).header(CONTENT_TYPE, "application/json").header("server-name", &plan.name);
+    if word == "shared" {
+        response = response.header(ACCESS_CONTROL_ALLOW_ORIGIN, "*").header(ACCESS_CONTROL_ALLOW_METHODS, "*");
+    }
     Ok(response.body(Answer { bytes: Some(Bytes::from(format!("{seen}\n"))), trailers: None })?)
 }
 
