@@ -1,21 +1,22 @@
 //! Which rule of a port's routes takes a request.
 //!
-//! The first match that fits in the order of the routes, whatever comes after it. Nothing is allocated, save for a query
-//! parameter with encoded characters that a regular expression looks at. A whole path is found by hash; prefixes and
-//! regular expressions are tried one after the other: a prefix that does not fit costs one comparison.
+//! The first match that fits in the order of the routes, whatever comes after it. `model/matches.rs` finds the few that may
+//! fit; here is what it means to fit. Nothing is allocated, save for a query parameter with encoded characters that a regular
+//! expression looks at.
 
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::HOST;
 use http::{HeaderMap, Method};
 
 use super::canonical::Canonical;
-use super::cors;
-use crate::model::{HeaderMatch, PathMatch, PathPrefix, QueryMatch, RouteMatch, RouteRule, Routes, ValueMatch};
+use super::{cors, query};
+use crate::model::{
+    HeaderMatch, PathMatch, PathPrefix, QueryMatch, RouteMatch, RouteRule, Routes, ValueMatch, host_and_port,
+};
 
 /// The rule for a request, and the match that found it.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +49,7 @@ impl Routes {
     }
 
     fn first(&self, method: &Method, request: &Canonical, headers: &HeaderMap) -> Option<Chosen<'_>> {
-        let mut candidates = self.matches.candidates(request.path());
-        let matched = candidates.find(|candidate| fits(candidate, method, request, headers))?;
+        let matched = self.matches.first(method, request, headers, |wanted| fits(wanted, method, request, headers))?;
         Some(Chosen { rule: &matched.rule, matched })
     }
 }
@@ -90,57 +90,19 @@ fn header_fits(wanted: &HeaderMatch, request: &Canonical, headers: &HeaderMap) -
 /// port.
 fn host_fits(wanted: &ValueMatch, request: &Canonical) -> bool {
     match wanted {
-        ValueMatch::Exact(text) => match text.rsplit_once(':') {
-            Some((host, port)) if !text.ends_with(']') => {
-                host.eq_ignore_ascii_case(request.host()) && port.parse().ok() == request.port()
-            }
-            Some(_) | None => text.eq_ignore_ascii_case(request.host()),
-        },
+        ValueMatch::Exact(text) => {
+            let (host, port) = host_and_port(text);
+            host.eq_ignore_ascii_case(request.host()) && port.is_none_or(|port| port.parse().ok() == request.port())
+        }
         ValueMatch::Pattern(pattern) => pattern.fits(request.host()),
     }
 }
 
 /// The first parameter of this name counts.
 fn query_fits(wanted: &QueryMatch, query: Option<&str>) -> bool {
-    let parameters = query.unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty());
-    let mut parameters = parameters.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")));
-    let Some((_, value)) = parameters.find(|(name, _)| decoded(name).eq(wanted.name.bytes())) else { return false };
+    let Some(value) = query::value(query, &wanted.name) else { return false };
     match &wanted.value {
-        ValueMatch::Exact(text) => decoded(value).eq(text.bytes()),
-        ValueMatch::Pattern(pattern) => readable(value).is_some_and(|value| pattern.fits(&value)),
+        ValueMatch::Exact(text) => query::decoded(value).eq(text.bytes()),
+        ValueMatch::Pattern(pattern) => query::readable(value).is_some_and(|value| pattern.fits(&value)),
     }
-}
-
-/// The bytes that a query's text stands for, as forms write it: '+' is a space. A percent sign without two digits is itself.
-fn decoded(text: &str) -> impl Iterator<Item = u8> {
-    let mut rest = text.as_bytes();
-    std::iter::from_fn(move || {
-        let (byte, after) = rest.split_first()?;
-        rest = after;
-        Some(match byte {
-            b'+' => b' ',
-            b'%' => {
-                match after.split_first_chunk::<2>().and_then(|(digits, after)| Some((hexadecimal(*digits)?, after))) {
-                    Some((byte, after)) => {
-                        rest = after;
-                        byte
-                    }
-                    None => b'%',
-                }
-            }
-            byte => *byte,
-        })
-    })
-}
-
-fn hexadecimal(digits: [u8; 2]) -> Option<u8> {
-    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
-    u8::try_from(high? << 4 | low?).ok()
-}
-
-fn readable(text: &str) -> Option<Cow<'_, str>> {
-    if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
-        return Some(Cow::Borrowed(text));
-    }
-    String::from_utf8(decoded(text).collect()).ok().map(Cow::Owned)
 }

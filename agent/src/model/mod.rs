@@ -6,6 +6,7 @@
 mod audience;
 mod cors;
 mod endpoint;
+mod matches;
 mod routes;
 mod snapshot;
 mod traffic;
@@ -13,9 +14,10 @@ mod workload;
 
 pub use cors::{Cors, Names, Origin, OriginHost, Origins};
 pub use endpoint::{Endpoint, Service, ServicePort};
+pub use matches::{Matches, host_and_port};
 pub use routes::{
-    Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, Matches, Mirror, PathMatch, PathPrefix, PathRewrite,
-    Pattern, QueryMatch, Redirect, RetryPolicy, Rewrite, RouteKind, RouteMatch, RouteRule, Routes, Scheme, ValueMatch,
+    Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, Mirror, PathMatch, PathPrefix, PathRewrite, Pattern,
+    QueryMatch, Redirect, RetryPolicy, Rewrite, RouteKind, RouteMatch, RouteRule, Routes, Scheme, ValueMatch,
 };
 pub(crate) use snapshot::default_trust_domain;
 pub use snapshot::{Destination, Parts, Snapshot, SnapshotVersion};

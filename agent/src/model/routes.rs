@@ -1,19 +1,18 @@
 //! How requests to a Service port are routed.
 //!
 //! The matches stand in their order of precedence: the first that fits decides, and there is no other fall-back. A
-//! match holds its rule, so that no index can point nowhere. What fits is found by `http::matching`.
+//! match holds its rule, so that no index can point nowhere. What fits is said by `http/matching.rs` and found by `matches.rs`.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::HashMap;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::{Regex, RegexBuilder};
 use weft_policy::PathPattern;
 use weft_proto::names::{Namespace, NamespacedName};
 
-use super::Cors;
+use super::{Cors, Matches};
 use crate::limits;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -198,52 +197,6 @@ impl RouteRule {
     }
 }
 
-/// All matches of a port in their order, with those of whole paths found by hash.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Matches {
-    all: Vec<RouteMatch>,
-    by_path: HashMap<Box<str>, Vec<usize>>,
-    others: Vec<usize>,
-}
-
-impl Matches {
-    #[must_use]
-    pub fn new(all: Vec<RouteMatch>) -> Self {
-        let mut matches = Self::default();
-        for (index, one) in all.iter().enumerate() {
-            match &one.path {
-                PathMatch::Exact(path) => matches.by_path.entry(path.clone()).or_default().push(index),
-                PathMatch::Any | PathMatch::Prefix(_) | PathMatch::Pattern(_) | PathMatch::GrpcMethod(_) => {
-                    matches.others.push(index);
-                }
-            }
-        }
-        Self { all, ..matches }
-    }
-
-    #[must_use]
-    pub fn all(&self) -> &[RouteMatch] {
-        &self.all
-    }
-
-    /// Those that a request for `path` may fit, in their order: no other whole path's.
-    pub fn candidates(&self, path: &str) -> impl Iterator<Item = &RouteMatch> {
-        let mut exact = self.by_path.get(path).map(Vec::as_slice).unwrap_or_default();
-        let mut others = self.others.as_slice();
-        std::iter::from_fn(move || {
-            let list = match (exact.first(), others.first()) {
-                (Some(one), Some(other)) if one < other => &mut exact,
-                (Some(_), None) => &mut exact,
-                (_, Some(_)) => &mut others,
-                (None, None) => return None,
-            };
-            let (index, rest) = list.split_first()?;
-            *list = rest;
-            self.all.get(*index)
-        })
-    }
-}
-
 impl PathPrefix {
     /// `path` begins with '/' and is canonical, or is empty.
     #[must_use]
@@ -260,6 +213,17 @@ impl PathPrefix {
     #[must_use]
     pub fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
         path.strip_prefix(&*self.0).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl ValueMatch {
+    /// None: it is a regular expression.
+    #[must_use]
+    pub fn exact(&self) -> Option<&str> {
+        match self {
+            Self::Exact(text) => Some(text),
+            Self::Pattern(_) => None,
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Which request fits which match: the rows of Gateway API, and a second opinion without any index.
 
-use http::{HeaderName, HeaderValue, Request, Version};
+use std::cell::Cell;
+
+use http::{HeaderName, HeaderValue, Method, Request, Version};
 use proptest::prelude::*;
 
 use super::super::canonical::canonical;
@@ -57,6 +59,16 @@ fn ask(method: &str, target: &str, headers: &[(&str, &str)]) -> Asked {
 impl Asked {
     fn chosen(&self, routes: &Routes) -> Option<u32> {
         routes.choose(&self.canonical, &self.headers).map(|chosen| chosen.rule.index)
+    }
+
+    fn tries(&self, routes: &Routes) -> usize {
+        let tries = Cell::new(0);
+        let fits = |wanted: &RouteMatch| {
+            tries.set(tries.get() + 1);
+            fits(wanted, &self.canonical, &self.headers)
+        };
+        routes.matches.first(&self.canonical, &self.headers, fits);
+        tries.get()
     }
 }
 
@@ -203,21 +215,85 @@ fn a_request_without_a_path_fits_what_says_nothing_of_paths() {
     check(RouteMatch { path: prefix("/a"), ..anything() }, &asked, false);
 }
 
-/// As the words say it: elements one by one, and no index.
-fn naively(matches: &[RouteMatch], path: &str, method: &Method) -> Option<usize> {
+/// Rules like those of a platform's many tenants, of every kind.
+fn many(rules: usize) -> Routes {
+    let header = |value: usize| HeaderMatch { name: "x-user".parse().unwrap(), value: exact(&value.to_string()) };
+    let parameter = |value: usize| QueryMatch { name: "user".into(), value: exact(&value.to_string()) };
+    let one = |index: usize| match index % 5 {
+        0 => RouteMatch { path: PathMatch::Exact(format!("/exact/{index}").into()), ..anything() },
+        1 => RouteMatch { path: prefix(&format!("/below/{index}")), ..anything() },
+        2 => RouteMatch { path: PathMatch::GrpcMethod(format!("Call{index}").into()), ..anything() },
+        3 => RouteMatch { headers: vec![header(index)], method: Some(Method::GET), ..anything() },
+        _ => RouteMatch { path: prefix("/"), query: vec![parameter(index)], ..anything() },
+    };
+    routes((0..rules).map(one).collect())
+}
+
+#[test]
+fn ten_thousand_rules_are_not_tried_one_after_the_other() {
+    for rules in [10, 10_000] {
+        let routes = many(rules);
+        for (index, place) in (rules - 5..rules).zip(0..5) {
+            let (target, user) = match place {
+                0 => (format!("/exact/{index}"), ""),
+                1 => (format!("/below/{index}/a/b/c"), ""),
+                2 => (format!("/any.Service/Call{index}"), ""),
+                3 => ("/".to_owned(), &*index.to_string()),
+                _ => (format!("/?user={index}"), ""),
+            };
+            let asked = ask("GET", &target, &[("x-user", user)]);
+            assert_eq!(asked.chosen(&routes), u32::try_from(index).ok(), "{target}");
+            assert_eq!(asked.tries(&routes), 1, "{target} of {rules}");
+        }
+        assert_eq!(ask("POST", "/nobody", &[("x-user", "nobody")]).tries(&routes), 0);
+    }
+}
+
+/// As the words say it: elements one by one, the first of each name, and no index.
+fn naively(matches: &[RouteMatch], asked: &Written) -> Option<usize> {
     let elements = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
+    let path = elements(&asked.path);
+    let first = |list: &[(&str, &str)], name: &str| {
+        list.iter().find(|(written, _)| *written == name).map(|(_, value)| (*value).to_owned())
+    };
+    let value_fits = |wanted: &ValueMatch, value: Option<String>| match wanted {
+        ValueMatch::Exact(text) => value.is_some_and(|value| value == **text),
+        ValueMatch::Pattern(pattern) => value.is_some_and(|value| pattern.fits(&value)),
+    };
     matches.iter().position(|wanted| {
         let path_fits = match &wanted.path {
             PathMatch::Any => true,
-            PathMatch::Exact(whole) => elements(whole) == elements(path),
-            PathMatch::Prefix(prefix) => elements(path).starts_with(&elements(prefix.as_str())),
-            PathMatch::GrpcMethod(last) => {
-                elements(path).len() == 3 && elements(path)[2] == **last && !elements(path)[1].is_empty()
-            }
-            PathMatch::Pattern(_) => unreachable!("none is made"),
+            PathMatch::Exact(whole) => elements(whole) == path,
+            PathMatch::Prefix(prefix) => path.starts_with(&elements(prefix.as_str())),
+            PathMatch::GrpcMethod(last) => path.len() == 3 && path[2] == **last && !path[1].is_empty(),
+            PathMatch::Pattern(pattern) => pattern.fits(&asked.path),
         };
-        path_fits && wanted.method.as_ref().is_none_or(|wanted| wanted == method)
+        let header = |one: &HeaderMatch| match (&one.value, one.name == HOST) {
+            (ValueMatch::Exact(text), true) => ["web", "WEB", "web:8080"].contains(&&**text),
+            (_, true) => value_fits(&one.value, Some("web".to_owned())),
+            (_, false) => value_fits(&one.value, first(&asked.headers, one.name.as_str())),
+        };
+        path_fits
+            && wanted.method.as_ref().is_none_or(|wanted| *wanted == asked.method)
+            && wanted.headers.iter().all(header)
+            && wanted.query.iter().all(|one| value_fits(&one.value, first(&asked.query, &one.name)))
     })
+}
+
+/// A request to the Host `web:8080`.
+#[derive(Debug)]
+struct Written {
+    path: String,
+    method: Method,
+    headers: Vec<(&'static str, &'static str)>,
+    query: Vec<(&'static str, &'static str)>,
+}
+
+impl Written {
+    fn ask(&self) -> Asked {
+        let query: Vec<_> = self.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        ask(self.method.as_str(), &format!("{}?{}", self.path, query.join("&")), &self.headers)
+    }
 }
 
 fn path() -> impl Strategy<Value = String> {
@@ -225,27 +301,69 @@ fn path() -> impl Strategy<Value = String> {
         .prop_map(|elements| format!("/{}", elements.join("/")))
 }
 
+fn method() -> impl Strategy<Value = Method> {
+    prop::sample::select(vec![Method::GET, Method::POST])
+}
+
+/// Few enough that they often meet.
+fn text() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["a", "b", "ab", ""])
+}
+
+fn written() -> impl Strategy<Value = Written> {
+    let headers = prop::collection::vec((prop::sample::select(vec!["x-a", "x-b"]), text()), 0..4);
+    let query = prop::collection::vec((prop::sample::select(vec!["a", "b"]), text()), 0..4);
+    (path(), method(), headers, query).prop_map(|(path, method, headers, query)| Written {
+        path,
+        method,
+        headers,
+        query,
+    })
+}
+
+fn value() -> impl Strategy<Value = ValueMatch> {
+    let patterns = ["a.*", "b?"].map(pattern).to_vec();
+    prop_oneof![4 => text().prop_map(exact), 1 => prop::sample::select(patterns)]
+}
+
+fn header() -> impl Strategy<Value = HeaderMatch> {
+    let host = prop::sample::select(vec!["web", "WEB", "web:8080", "web:80", "db"]).prop_map(exact);
+    prop_oneof![
+        4 => (prop::sample::select(vec!["x-a", "x-b"]), value()),
+        1 => (Just("host"), host),
+        1 => (Just("host"), Just(pattern("w.b"))),
+    ]
+    .prop_map(|(name, value)| HeaderMatch { name: HeaderName::from_static(name), value })
+}
+
 fn wanted() -> impl Strategy<Value = RouteMatch> {
+    let patterns = ["/a.*", "/.*b"].map(|text| PathMatch::Pattern(Pattern::new(text).unwrap())).to_vec();
     let path = prop_oneof![
         Just(PathMatch::Any),
+        Just(prefix("/")),
         path().prop_map(|path| PathMatch::Exact(path.into())),
         path().prop_map(|path| prefix(&path)),
         prop::sample::select(vec!["a", "b"]).prop_map(|method| PathMatch::GrpcMethod(method.into())),
+        prop::sample::select(patterns),
     ];
-    let method = prop::option::of(prop::sample::select(vec![Method::GET, Method::POST]));
-    (path, method).prop_map(|(path, method)| RouteMatch { path, method, ..anything() })
+    let query = (prop::sample::select(vec!["a", "b"]), value());
+    let query = query.prop_map(|(name, value)| QueryMatch { name: name.into(), value });
+    let values = (prop::collection::vec(header(), 0..3), prop::collection::vec(query, 0..3));
+    (path, prop::option::of(method()), values).prop_map(|(path, method, (headers, query))| RouteMatch {
+        path,
+        method,
+        headers,
+        query,
+        ..anything()
+    })
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
     #[test]
-    fn the_index_changes_nothing(
-        matches in prop::collection::vec(wanted(), 0..12),
-        path in path(),
-        method in prop::sample::select(vec![Method::GET, Method::POST]),
-    ) {
-        let asked = ask(method.as_str(), &path, &[]);
-        let found = asked.chosen(&routes(matches.clone())).map(|index| index as usize);
-        prop_assert_eq!(found, naively(&matches, &path, &method));
+    fn the_index_changes_nothing(matches in prop::collection::vec(wanted(), 0..40), written in written()) {
+        let found = written.ask().chosen(&routes(matches.clone())).map(|index| index as usize);
+        prop_assert_eq!(found, naively(&matches, &written));
     }
 }
 
