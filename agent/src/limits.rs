@@ -284,12 +284,11 @@ pub const RETRY_BACKOFF_MAXIMUM: Duration = Duration::from_secs(1);
 pub const ROUTE_PATTERN_SIZE: usize = 64 * 1024;
 /// Nested groups of one regular expression: more than a person writes.
 pub const ROUTE_PATTERN_DEPTH: u32 = 32;
-/// Regular expressions of one Service port: at most 8 MiB, and twice what controllers send.
+/// Regular expressions of one Service port, which are tried one after the other: at most 8 MiB, and twice what controllers send.
 pub const ROUTE_PATTERNS: usize = 128;
-/// Matches of one Service port: several routes of the 128 that Gateway API permits each.
-pub const ROUTE_MATCHES: usize = 4096;
-/// Rules of one Service port: several routes of 16 each.
-pub const ROUTE_RULES: usize = 1024;
+/// Matches, and rules, of one Service port: twice what controllers send, some 700 bytes each.
+pub const ROUTE_MATCHES: usize = 20_480;
+pub const ROUTE_RULES: usize = 20_480;
 /// Filters, backends, header or query conditions, header edits, statuses of one list: Gateway API permits 16 of most.
 pub const ROUTE_LIST: usize = 64;
 /// Longest text of a route (a path, a value, a sentence), in bytes: Gateway API permits 4096 for a header's value.

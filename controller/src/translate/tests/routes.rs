@@ -328,12 +328,12 @@ fn routes_that_find_no_room_are_told_and_disturb_no_older_ones() {
         format!("[{}]", (0..count).map(one).collect::<Vec<_>>().join(", "))
     };
     let full = format!("[{{matches: {}}}, {{matches: {}}}]", matches(64), matches(64));
-    let routes: Vec<String> = (0..9).map(|index| http(&format!("r{index}"), &full)).collect();
+    let routes: Vec<String> = (10..91).map(|index| http(&format!("r{index}"), &full)).collect();
     let out = with(&routes.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(out.web_routes().matches.len(), 1024);
-    assert_eq!(out.verdict("r7")[0], "Accepted/Accepted");
-    assert_eq!(out.verdict("r8")[0], "Accepted/UnsupportedValue");
-    assert!(out.message("r8", Aspect::Accepted).contains("more and larger routes"));
+    assert_eq!(out.web_routes().matches.len(), 10_240);
+    assert_eq!(out.verdict("r89")[0], "Accepted/Accepted");
+    assert_eq!(out.verdict("r90")[0], "Accepted/UnsupportedValue");
+    assert!(out.message("r90", Aspect::Accepted).contains("more and larger routes"));
 
     let expression = "{headers: [{name: a, value: 'x.*', type: RegularExpression}]}";
     let rules = format!("[{{matches: [{}]}}]", vec![expression; 40].join(", "));
