@@ -64,7 +64,7 @@ enum Command {
     Prove { name: Option<String> },
     /// Run Gateway API's own suite for meshes on a cluster.
     Conformance(conformance::Arguments),
-    /// Measure the paths of connections, and those of requests beside other proxies.
+    /// Measure the paths of connections, those of requests beside other proxies, and the search for a request's rule.
     Bench {
         /// Arguments of the load generator.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -23,7 +23,7 @@ pub use tools::{BENCH_WHEELS, BPF_LINKER, CARGO_DENY, HELM, LINT_WHEELS, tool_pa
 /// A kind of work, and with it what the work needs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
-    /// The proxies that the benchmark measures beside.
+    /// The proxies that the benchmark measures beside, and what counts instructions.
     Bench,
     /// The compiler and the linker of the BPF programs.
     Bpf,
@@ -79,7 +79,12 @@ impl Evidence {
     }
 }
 
-const BENCH: &[Need] = &[Need { package: "haproxy", evidence: Evidence::Program("haproxy") }, NGINX, PYTHON];
+const BENCH: &[Need] = &[
+    Need { package: "haproxy", evidence: Evidence::Program("haproxy") },
+    NGINX,
+    PYTHON,
+    Need { package: "valgrind", evidence: Evidence::Program("valgrind") },
+];
 
 const BPF: &[Need] = &[
     Need { package: "rustc-web", evidence: Evidence::Check(bpf::toolchain_is_here) },

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -15,6 +15,13 @@ pub(crate) struct Machine {
     load: String,
     /// Programs without optimization say nothing about Weft.
     optimized: bool,
+}
+
+/// The memory of a process.
+pub(crate) fn resident_bytes(process: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024)
 }
 
 impl Machine {

@@ -1,4 +1,4 @@
-//! `weft-bench`: both tables by default, the runs behind the proofs and both ends of the load by name.
+//! `weft-bench`: all tables by default, the runs behind the proofs and both ends of the load by name.
 //!
 //! What measures a mesh builds it in a sandbox that dies with this process; `generate` and `serve` are
 //! started by it inside pods and need nothing.
@@ -15,6 +15,7 @@ use weft_bench::cpu;
 use weft_bench::generate::{self, Load};
 use weft_bench::http::{self, Requests};
 use weft_bench::memory::{self, Memory};
+use weft_bench::routing::{self, Choose, Routing};
 use weft_bench::serve::{self, Servers};
 use weft_bench::table::{self, Pace, Table};
 use weft_rig::{Isolation, sandbox};
@@ -35,6 +36,11 @@ enum Command {
     Connections(Table),
     /// Compare Weft's way with HTTP requests with that of Envoy, `HAProxy` and nginx.
     Requests(Requests),
+    /// Count what finding a request's rule costs among 10, 1,000 and 10,000.
+    Routing(Routing),
+    /// One cell of that table, for callgrind.
+    #[command(hide = true)]
+    Choose(Choose),
     /// New connections at a fixed rate over two nodes: errors, latency, share of resumptions. Prints JSON.
     ConnectionRate(ConnectionRate),
     /// The agents' memory with many resting connections, cycle by cycle. Prints JSON.
@@ -56,7 +62,7 @@ struct Generate {
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
-    match line.command.map_or_else(|| both(&line.pace), run) {
+    match line.command.map_or_else(|| all(&line.pace), run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -65,7 +71,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn both(pace: &Pace) -> Result<()> {
+fn all(pace: &Pace) -> Result<()> {
+    routing::run(&pace.into())?;
     let sandbox = sandbox::enter(Isolation::Private)?;
     table::run(&pace.into(), &sandbox)?;
     http::run(&pace.into(), &sandbox)
@@ -75,6 +82,8 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Connections(plan) => table::run(&plan, &sandbox::enter(Isolation::Private)?),
         Command::Requests(plan) => http::run(&plan, &sandbox::enter(Isolation::Private)?),
+        Command::Routing(plan) => routing::run(&plan),
+        Command::Choose(cell) => routing::choose(&cell),
         Command::ConnectionRate(plan) => {
             print_briefly(&connection_rate::run(&plan, &sandbox::enter(Isolation::Private)?)?)
         }

@@ -1,15 +1,15 @@
 //! What the proxies hold in memory: before the first request, and with connections that rest.
 
-use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use weft_rig::wait;
 
 use super::layout::{Layout, Proxy};
 use super::measure::Bench;
 use crate::generate::Hold;
+use crate::machine::resident_bytes;
 use crate::table::progress;
 
 /// What a start needed is given back by then, and connections to the server that nobody needs are closed.
@@ -57,11 +57,5 @@ fn resident(bench: &mut Bench, proxy: Proxy) -> Result<[u64; 2]> {
 }
 
 fn sum(processes: &[u32]) -> Result<u64> {
-    processes.iter().map(|process| of_process(*process)).sum()
-}
-
-fn of_process(process: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024)
+    processes.iter().map(|process| resident_bytes(*process)).sum()
 }
