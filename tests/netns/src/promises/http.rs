@@ -19,6 +19,7 @@ pub fn promises() -> Vec<Promise> {
         Promise::new("http_requests_are_carried_and_recorded_one_by_one", carried),
         Promise::new("http_weights_split_requests_and_change_under_way", split),
         Promise::new("http_matches_filters_and_errors_follow_the_route", routed),
+        Promise::new("http_ten_thousand_rules_of_one_service_are_in_force", many),
         Promise::new("http_failures_are_retried_as_the_route_says", retried),
         Promise::new("http_requests_that_break_off_are_asked_of_another_pod_once", broken_off),
         Promise::new("grpc_calls_of_one_connection_are_balanced", grpc),
@@ -201,6 +202,31 @@ fn routed(scene: &Scene) -> Result<()> {
         mesh.set_ready(name, false)?;
     }
     expect(&mesh, &["--path", "/v1/x"], "503", "no_endpoint")
+}
+
+fn many(scene: &Scene) -> Result<()> {
+    // As many rules in one route as Gateway API permits.
+    let written = |number: usize, last: &str| {
+        let rule = |rule: usize| {
+            let path = json!({"type": "Exact", "value": format!("/{number}/{rule}")});
+            let to = if rule == 15 { last } else { "web-v1" };
+            json!({"matches": [{"path": path}], "backendRefs": [backend(to, 1)]})
+        };
+        let mut route = route(&(0..16).map(rule).collect());
+        route["metadata"]["name"] = json!(format!("web-{number}"));
+        route
+    };
+    let plan = (0..625).fold(web(scene)?, |plan, number| plan.object(written(number, "web-v1")));
+    let mut mesh = start(plan, scene)?;
+    expect(&mesh, &["--path", "/0/0"], "200", "")?;
+    expect(&mesh, &["--path", "/624/15"], "200", "")?;
+    expect(&mesh, &["--path", "/624/16"], "404", "no_route")?;
+    mesh.directory().apply(written(624, "web-v2"))?;
+    wait::until("the last rule to lead to its new backend", EFFECT_LIMIT, || {
+        let (good, report) = ask(&mesh, &["--path", "/624/15"])?;
+        ensure!(good && answers(&report, "web-v2") == 1, "{report}");
+        Ok(())
+    })
 }
 
 fn retried(scene: &Scene) -> Result<()> {
