@@ -286,7 +286,7 @@ pub const ROUTE_PATTERN_SIZE: usize = 64 * 1024;
 pub const ROUTE_PATTERN_DEPTH: u32 = 32;
 /// Regular expressions of one Service port, which are tried one after the other: at most 8 MiB, and twice what controllers send.
 pub const ROUTE_PATTERNS: usize = 128;
-/// Matches, and rules, of one Service port: twice what controllers send, some 700 bytes each.
+/// Matches, and rules, of one Service port: twice what controllers send, some 800 bytes each.
 pub const ROUTE_MATCHES: usize = 20_480;
 pub const ROUTE_RULES: usize = 20_480;
 /// Filters, backends, header or query conditions, header edits, statuses of one list: Gateway API permits 16 of most.
