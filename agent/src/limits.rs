@@ -42,7 +42,8 @@ pub const KEEP_ALIVE_PROBES: u32 = 4;
 /// One relay buffer, shared by all connections of a worker: a read takes what is there, up to this.
 pub const RELAY_BUFFER: usize = 64 * 1024;
 /// How long a client is awaited whose server has greeted with what may be settings of HTTP/2. Its first bytes were on their way
-/// already, so that it is long enough for a machine that is out of breath; no other protocol is known to greet so.
+/// already, so that it is long enough for a machine that is out of breath; no other protocol is known to greet so. Each of two
+/// agents waits that long.
 pub const SETTINGS_HOLD: Duration = Duration::from_secs(3);
 /// Of a server's greeting, what is read before anybody knows that it is one: the rest is relayed.
 pub const GREETING_FIRST: usize = 64;

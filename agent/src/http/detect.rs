@@ -89,12 +89,11 @@ pub fn judge(bytes: &[u8], expected: Expected) -> Option<Speech> {
 pub fn may_be_settings(greeting: &[u8]) -> bool {
     let is_like = |index: usize, byte: u8| match index {
         // Settings of six bytes each, as many as fit into the smallest frame that everybody takes (section 6.5).
-        0 => byte == 0,
         1 => byte <= 0x40,
         2 => u16::from_be_bytes([greeting[1], byte]).is_multiple_of(6),
-        // The type, no flag, no stream.
+        // The type; no flag, no stream.
         3 => byte == 4,
-        4..SETTINGS_HEAD => byte == 0,
+        0 | 4..SETTINGS_HEAD => byte == 0,
         _ => true,
     };
     !greeting.is_empty() && greeting.iter().enumerate().all(|(index, byte)| is_like(index, *byte))

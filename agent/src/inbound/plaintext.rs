@@ -76,7 +76,9 @@ async fn brought(
 ) -> Result<Brought, ConnectionError> {
     let requests_alone = authorize::refuses_opaque(&arrival.enrolment, arrival.destination.port());
     let expected = if requests_alone { Expected::Requests } else { Expected::Anything };
-    let brought = protocol::from_client(worker, pod, (first, downstream), expected, application).await?;
+    // Where other bytes are refused, what the application says first is for nobody.
+    let greeter = application.filter(|_| !requests_alone);
+    let brought = protocol::from_client(worker, pod, (first, downstream), expected, greeter).await?;
     if matches!(brought, Brought::Other(_)) {
         authorize::authorize_opaque(arrival, None, record)?;
     }

@@ -66,22 +66,22 @@ pub async fn from_peer(
     }
 }
 
-/// What a client says without one. `application` is there when it was dialled already.
+/// What a client says without one.
 pub async fn from_client(
     worker: &Worker,
     pod: &Pod,
     (first, downstream): (&mut FirstBytes, &TcpStream),
     expected: Expected,
-    application: Option<&TcpStream>,
+    greeter: Option<&TcpStream>,
 ) -> Result<Brought, ConnectionError> {
     tokio::select! {
         biased;
         speech = detect::client_speech(first, downstream, expected) => Ok(match speech? {
             Speech::Http(version) => Brought::Requests(version),
-            Speech::Other if first.seen().is_empty() && application.is_none() => Brought::Nothing,
+            Speech::Other if first.seen().is_empty() && greeter.is_none() => Brought::Nothing,
             Speech::Other => Brought::Other(FirstByte::AsIs),
         }),
-        () = greeting(application) => Ok(Brought::Other(FirstByte::AsIs)),
+        () = greeting(greeter) => Ok(Brought::Other(FirstByte::AsIs)),
         () = sleep(limits::IDLE_TIMEOUT) => Err(ConnectionError::new(Side::Local, Reason::IdleTimeout)),
         reason = worker.cut(pod) => Err(ConnectionError::new(Side::Local, reason)),
     }

@@ -139,12 +139,11 @@ mod tests {
         let (speech, greeted) = {
             let mut spoken = std::pin::pin!(spoken(&mut first, &downstream, &mut upstream));
             // Once, so that the greeting is there and no word of the client.
-            match polled_once(spoken.as_mut()).await {
-                Some(spoken) => spoken.unwrap(),
-                None => {
-                    application.write_all(client).await.unwrap();
-                    spoken.await.unwrap()
-                }
+            if let Some(spoken) = polled_once(spoken.as_mut()).await {
+                spoken.unwrap()
+            } else {
+                application.write_all(client).await.unwrap();
+                spoken.await.unwrap()
             }
         };
         assert_eq!((speech, greeted.as_slice()), (expected, greeting), "{greeting:?} {client:?}");
