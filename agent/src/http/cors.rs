@@ -14,10 +14,11 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
     ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, SET_COOKIE, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::canonical::{Authority, Canonical};
-use crate::model::{Cors, Names, OriginHost, Origins, RouteRule, Scheme};
+use super::matching::Chosen;
+use crate::model::{Cors, Names, OriginHost, Origins, Scheme};
 
 /// What answers say of themselves.
 const SAID: [HeaderName; 6] = [
@@ -49,6 +50,8 @@ pub struct Sharing<'a> {
     /// With what; None: with no page's.
     shared_with: Option<HeaderValue>,
     preflight: Option<Announced>,
+    /// The preflight is for another rule to answer, which says nothing.
+    is_bystander: bool,
 }
 
 /// What a preflight asks for.
@@ -61,11 +64,13 @@ struct Announced {
 impl<'a> Sharing<'a> {
     /// None: the rule says nothing of other origins.
     #[must_use]
-    pub fn of(rule: &'a RouteRule, request: &Canonical, headers: &HeaderMap) -> Option<Self> {
-        let cors = rule.cors()?;
+    pub fn of(chosen: &Chosen<'a>, request: &Canonical, headers: &HeaderMap) -> Option<Self> {
+        let cors = chosen.rule.cors()?;
         let asking = headers.get(ORIGIN).cloned();
         let is_single = headers.get_all(ORIGIN).iter().nth(1).is_none();
-        let shared_with = if cors.depends_on_origin() {
+        let shared_with = if chosen.is_bystander {
+            None
+        } else if cors.depends_on_origin() {
             asking.clone().filter(|origin| is_single && allows(&cors.origins, origin))
         } else {
             Some(ANY)
@@ -76,7 +81,7 @@ impl<'a> Sharing<'a> {
                 headers: headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter().cloned().collect(),
             })
         });
-        Some(Self { cors, asking, shared_with, preflight })
+        Some(Self { cors, asking, shared_with, preflight, is_bystander: chosen.is_bystander })
     }
 
     /// The rule answers it itself.
@@ -89,12 +94,16 @@ impl<'a> Sharing<'a> {
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
         let asking = self.asking.as_ref().filter(|_| self.shared_with.is_none())?;
-        let origin = String::from_utf8_lossy(asking.as_bytes());
+        if self.is_bystander {
+            return Some("the rule that takes the announced request has no CORS filter".to_owned());
+        }
+        // Whatever it is, it must not write to a terminal.
+        let origin = asking.as_bytes().escape_ascii();
         Some(format!("the rule's CORS filter does not allow the origin {origin}"))
     }
 
     /// Puts it into an answer that is otherwise complete.
-    pub fn write(&self, headers: &mut HeaderMap) {
+    pub fn write(&self, status: StatusCode, headers: &mut HeaderMap) {
         for name in SAID {
             headers.remove(name);
         }
@@ -102,7 +111,7 @@ impl<'a> Sharing<'a> {
             vary_by_origin(headers);
         }
         let Some(origin) = &self.shared_with else { return };
-        if let Some(exposed) = self.exposed(headers) {
+        if let Some(exposed) = self.exposed(status, headers) {
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -118,8 +127,10 @@ impl<'a> Sharing<'a> {
     }
 
     /// "*" is a header's name where credentials are allowed (Fetch): then it is what the answer has.
-    fn exposed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+    fn exposed(&self, status: StatusCode, headers: &HeaderMap) -> Option<HeaderValue> {
         match self.cors.exposed.as_ref()? {
+            // It has few headers, and what it says takes the place of what a cache has of the whole (RFC 9111, section 3.2).
+            Names::Any if self.cors.credentials && status == StatusCode::NOT_MODIFIED => None,
             Names::Listed(listed) => Some(listed.clone()),
             Names::Any if !self.cors.credentials => Some(ANY),
             Names::Any => {
@@ -140,7 +151,8 @@ fn permit(headers: &mut HeaderMap, name: &HeaderName, allowed: Option<&Names>, a
             headers.insert(name, listed.clone());
         }
         Some(Names::Any) => {
-            for asked in asked {
+            // "*" would be permission for more than was asked for.
+            for asked in asked.iter().filter(|asked| ***asked != ANY) {
                 headers.append(name, (*asked).clone());
             }
         }
@@ -184,6 +196,8 @@ fn read(origin: &[u8]) -> Option<(Scheme, Authority)> {
         let rest = origin.strip_prefix(scheme.as_str().as_bytes())?.strip_prefix(b"://")?;
         Some((scheme, rest))
     })?;
+    // A name that ends in a dot is another origin, though the same host.
+    let authority = Some(authority).filter(|authority| !authority.ends_with(b"."))?;
     let authority = Authority::read(authority).ok().filter(|authority| !authority.host().is_empty())?;
     Some((scheme, authority))
 }

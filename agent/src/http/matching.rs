@@ -23,6 +23,8 @@ use crate::model::{
 pub struct Chosen<'a> {
     pub rule: &'a Arc<RouteRule>,
     pub matched: &'a RouteMatch,
+    /// Of a preflight: another rule takes the request that it announces, and says nothing of other origins.
+    pub is_bystander: bool,
 }
 
 impl<'a> Chosen<'a> {
@@ -40,17 +42,21 @@ impl Routes {
     /// None: no route is for this request, and nothing else is either.
     ///
     /// A preflight asks whether another request may be made: the rule of that one answers, if it says who may, whatever
-    /// rules there are for OPTIONS. With rules of their own for it users would have to write each one twice.
+    /// rules there are for OPTIONS. With rules of their own for it users would have to write each one twice. If it says
+    /// nothing, nobody does, but for a rule that names OPTIONS itself.
     #[must_use]
     pub fn choose(&self, request: &Canonical, headers: &HeaderMap) -> Option<Chosen<'_>> {
         let announced = cors::announced(request, headers).and_then(|method| self.first(&method, request, headers));
-        let answering = announced.filter(|chosen| chosen.rule.cors().is_some());
-        answering.or_else(|| self.first(request.method(), request, headers))
+        if announced.is_some_and(|chosen| chosen.rule.cors().is_some()) {
+            return announced;
+        }
+        let chosen = self.first(request.method(), request, headers)?;
+        Some(Chosen { is_bystander: announced.is_some() && chosen.matched.method.is_none(), ..chosen })
     }
 
     fn first(&self, method: &Method, request: &Canonical, headers: &HeaderMap) -> Option<Chosen<'_>> {
         let matched = self.matches.first(method, request, headers, |wanted| fits(wanted, method, request, headers))?;
-        Some(Chosen { rule: &matched.rule, matched })
+        Some(Chosen { rule: &matched.rule, matched, is_bystander: false })
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn carry(conversation: Rc<Conversation>, request: Request) -> Response
     });
     response.headers_mut().insert(REQUEST_ID, name);
     if let Some(sharing) = sharing {
-        sharing.write(response.headers_mut());
+        sharing.write(response.status(), response.headers_mut());
     }
     account.answered(response, |finished| {
         if let Some(then) = then {

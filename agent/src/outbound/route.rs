@@ -124,7 +124,7 @@ impl<'a> Route<'a> {
 
     /// What answers say of other origins, if the rule says anything.
     pub fn sharing(&self, canonical: &Canonical, head: &Parts) -> Option<Sharing<'a>> {
-        Sharing::of(self.rule()?, canonical, &head.headers)
+        Sharing::of(&self.chosen?, canonical, &head.headers)
     }
 
     /// The endpoints that may serve the request: of one backend of the rule, by its weight, or of what was asked for.

@@ -100,7 +100,7 @@ impl<'a> Way<'a> {
         self.chosen = routes.choose(&asked.canonical, &asked.headers);
         self.endpoints.clear();
         let Some(chosen) = self.chosen else { return };
-        if let Some(sharing) = Sharing::of(chosen.rule, &asked.canonical, &asked.headers) {
+        if let Some(sharing) = Sharing::of(&chosen, &asked.canonical, &asked.headers) {
             self.unshared = sharing.refusal();
             if sharing.is_preflight() {
                 self.answered = Some("204, because it is a browser's preflight".to_owned());

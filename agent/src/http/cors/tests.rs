@@ -1,10 +1,12 @@
 //! What browsers and caches are told, row by row: those of Gateway API's conformance suite, and those that it has not.
 
+use std::sync::Arc;
+
 use http::{Request, Version};
 
 use super::super::canonical::canonical;
 use super::*;
-use crate::model::{Filter, Origin};
+use crate::model::{Filter, Origin, PathMatch, RouteMatch, RouteRule};
 
 const PAGE: (&str, &str) = ("origin", "https://www.foo.com");
 const PUT: (&str, &str) = ("access-control-request-method", "PUT");
@@ -58,6 +60,11 @@ fn rule(cors: Cors) -> RouteRule {
     }
 }
 
+fn with(cors: Cors) -> RouteMatch {
+    let rule = Arc::new(rule(cors));
+    RouteMatch { rule, path: PathMatch::Any, method: None, headers: Vec::new(), query: Vec::new() }
+}
+
 fn asked(method: &str, headers: &[(&str, &str)]) -> (Canonical, HeaderMap) {
     let mut request = Request::builder().version(Version::HTTP_2).method(method).uri("http://web/");
     for (name, value) in headers {
@@ -70,14 +77,26 @@ fn asked(method: &str, headers: &[(&str, &str)]) -> (Canonical, HeaderMap) {
 /// What an answer that said `said` says in the end, sorted.
 #[track_caller]
 fn check(cors: Cors, method: &str, headers: &[(&str, &str)], said: &[(&str, &str)], expected: &[&str]) {
-    let rule = rule(cors);
+    answered(StatusCode::OK, (cors, false), (method, headers), said, expected);
+}
+
+#[track_caller]
+fn answered(
+    status: StatusCode,
+    (cors, is_bystander): (Cors, bool),
+    (method, headers): (&str, &[(&str, &str)]),
+    said: &[(&str, &str)],
+    expected: &[&str],
+) {
+    let matched = with(cors);
     let (request, headers) = asked(method, headers);
-    let sharing = Sharing::of(&rule, &request, &headers).expect("the rule has the filter");
+    let chosen = Chosen { rule: &matched.rule, matched: &matched, is_bystander };
+    let sharing = Sharing::of(&chosen, &request, &headers).expect("the rule has the filter");
     let mut answer = HeaderMap::new();
     for (name, value) in said {
         answer.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
     }
-    sharing.write(&mut answer);
+    sharing.write(status, &mut answer);
     let mut lines: Vec<_> = answer.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
     lines.sort();
     assert_eq!(lines, expected);
@@ -126,6 +145,7 @@ fn an_origin_that_is_not_allowed_is_told_nothing() {
         "https://www.bar.com/path",
         "https://user@www.bar.com",
         "https://www.foo.com https://www.bar.com",
+        "https://www.foo.com.",
         "null",
         "",
     ] {
@@ -162,6 +182,27 @@ fn wildcards_are_what_was_asked_for() {
     check(everything(true), "OPTIONS", &asked, &[], &with);
     // No headers are asked for: none are allowed.
     check(everything(false), "OPTIONS", &asked[..2], &[], &[&without[1..]].concat());
+}
+
+#[test]
+fn nobody_speaks_for_the_rule_of_another() {
+    let preflight = ("OPTIONS", &[PAGE, PUT][..]);
+    answered(StatusCode::NO_CONTENT, (everything(true), true), preflight, &[], &["vary: Origin"]);
+    answered(StatusCode::NO_CONTENT, (everything(false), true), preflight, &[], &[]);
+}
+
+#[test]
+fn an_answer_that_renews_a_stored_one_leaves_its_list_alone() {
+    let request = ("GET", &[PAGE][..]);
+    let check = |status, cors, expected: &[&str]| {
+        answered(status, (cors, false), request, &[("etag", "1")], expected);
+    };
+    let own = ["access-control-allow-credentials: true", "access-control-allow-origin: https://www.foo.com"];
+    let all = "access-control-expose-headers: etag, vary";
+    check(StatusCode::OK, everything(true), &[own[0], own[1], all, "etag: 1", "vary: Origin"]);
+    check(StatusCode::NOT_MODIFIED, everything(true), &[own[0], own[1], "etag: 1", "vary: Origin"]);
+    let star = ["access-control-allow-origin: *", "access-control-expose-headers: *", "etag: 1"];
+    check(StatusCode::NOT_MODIFIED, everything(false), &star);
 }
 
 #[test]
@@ -237,13 +278,16 @@ fn vary_is_added_to_what_the_backend_says() {
 
 #[test]
 fn who_is_refused_is_told_by_name() {
-    let refusal = |headers: &[(&str, &str)]| {
-        let rule = rule(listed());
+    let refusal = |headers: &[(&str, &str)], is_bystander: bool| {
+        let matched = with(listed());
         let (request, headers) = asked("OPTIONS", headers);
-        Sharing::of(&rule, &request, &headers).unwrap().refusal()
+        let chosen = Chosen { rule: &matched.rule, matched: &matched, is_bystander };
+        Sharing::of(&chosen, &request, &headers).unwrap().refusal()
     };
-    assert_eq!(refusal(&[PAGE, PUT]), None);
-    assert_eq!(refusal(&[]), None);
-    let sentence = "the rule's CORS filter does not allow the origin https://evil.org";
-    assert_eq!(refusal(&[("origin", "https://evil.org"), PUT]).as_deref(), Some(sentence));
+    assert_eq!(refusal(&[PAGE, PUT], false), None);
+    assert_eq!(refusal(&[], false), None);
+    let sentence = "the rule's CORS filter does not allow the origin https://evil.org\\xe2\\x80\\xae";
+    assert_eq!(refusal(&[("origin", "https://evil.org\u{202e}"), PUT], false).as_deref(), Some(sentence));
+    let sentence = "the rule that takes the announced request has no CORS filter";
+    assert_eq!(refusal(&[PAGE, PUT], true).as_deref(), Some(sentence));
 }

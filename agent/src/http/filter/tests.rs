@@ -33,7 +33,7 @@ fn way(path: PathMatch, target: &str) -> Way {
 
 impl Way {
     fn apply(&mut self, filters: &[Filter]) -> Result<Next, Broken> {
-        let chosen = Chosen { rule: &self.matched.rule, matched: &self.matched };
+        let chosen = Chosen { rule: &self.matched.rule, matched: &self.matched, is_bystander: false };
         apply_request(filters, Some(&chosen), 8080, &mut self.canonical, &mut self.headers)
     }
 }

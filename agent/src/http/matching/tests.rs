@@ -65,9 +65,9 @@ impl Asked {
         let tries = Cell::new(0);
         let fits = |wanted: &RouteMatch| {
             tries.set(tries.get() + 1);
-            fits(wanted, &self.canonical, &self.headers)
+            fits(wanted, self.canonical.method(), &self.canonical, &self.headers)
         };
-        routes.matches.first(&self.canonical, &self.headers, fits);
+        routes.matches.first(self.canonical.method(), &self.canonical, &self.headers, fits);
         tries.get()
     }
 }
@@ -412,6 +412,13 @@ fn a_preflight_is_taken_by_the_rule_of_the_request_that_it_announces() {
     }
     for headers in [&[][..], &[("origin", "https://a")], &[("access-control-request-method", "GET")]] {
         assert_eq!(ask("OPTIONS", "/own", headers).chosen(&routes), Some(0), "no preflight");
+    }
+    for (path, method, is_bystander) in
+        [("/api", "PUT", true), ("/api", "GET", false), ("/twice", "OPTIONS", false), ("/", "PUT", false)]
+    {
+        let asked = preflight(path, method);
+        let chosen = routes.choose(&asked.canonical, &asked.headers).unwrap();
+        assert_eq!(chosen.is_bystander, is_bystander, "{method} {path}");
     }
     let get = ask("GET", "/own", &[("origin", "https://a"), ("access-control-request-method", "OPTIONS")]);
     assert_eq!(get.chosen(&routes), Some(5), "no preflight");
