@@ -61,8 +61,17 @@ impl Upstream {
 pub struct Failure {
     pub error: ConnectionError,
     pub next: Next,
+    cause: Cause,
+}
+
+/// What a failed attempt says of the other side, where plaintext may follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
     /// No mesh agent answered: the dial was refused or reset, or what answered does not speak TLS.
-    unanswered: bool,
+    Unanswered,
+    /// Its certificate has ended, and it has proven that it holds the key.
+    Ended,
+    Other,
 }
 
 /// What may follow a failed attempt.
@@ -75,7 +84,7 @@ pub enum Next {
 
 impl From<ConnectionError> for Failure {
     fn from(error: ConnectionError) -> Self {
-        Self { error, next: Next::AnotherEndpoint, unanswered: false }
+        Self { error, next: Next::AnotherEndpoint, cause: Cause::Other }
     }
 }
 
@@ -97,11 +106,12 @@ pub async fn reach(
     if is_itself(pod, workload.as_ref()) {
         return plaintext(pod, endpoint.address, record).await;
     }
-    match way(target, endpoint, workload.as_ref(), || can_prove_itself(worker, pod))? {
+    let proven = || can_prove_itself(worker, pod);
+    match way(target, endpoint, workload.as_ref(), proven)? {
         Way::Plaintext => plaintext(pod, endpoint.address, record).await,
         Way::Mesh { workload, identity } => {
             match mesh(worker, pod, target, endpoint, (workload, identity), record).await {
-                Err(failure) if failure.unanswered && may_fall_back(target, workload) => {
+                Err(failure) if may_follow(failure.cause, target, workload, proven) => {
                     plaintext(pod, endpoint.address, record).await
                 }
                 result => result,
@@ -145,7 +155,7 @@ fn way<'a>(
         && (workload.mesh_capable || workload.mtls == MtlsMode::Strict)
         && let Some(identity) = &workload.identity
     {
-        if target.outlives_certificate && workload.takes_plaintext && !proven() {
+        if goes_on(target, workload) && !proven() {
             return Ok(Way::Plaintext);
         }
         return Ok(Way::Mesh { workload, identity });
@@ -161,6 +171,32 @@ fn way<'a>(
 fn can_prove_itself(worker: &Worker, pod: &Pod) -> bool {
     let credential = worker.shared.credentials.of(&pod.uid);
     credential.is_some_and(|credential| credential.check_time(SystemTime::now()).is_ok())
+}
+
+impl Cause {
+    fn of(failure: &wire::client::Failure) -> Self {
+        if failure.peer_has_ended {
+            Self::Ended
+        } else if matches!(failure.error.reason, Reason::PeerAgentDown | Reason::UpstreamRefused) {
+            Self::Unanswered
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// Whether plaintext may follow. `proven`: whether the source pod has a certificate, which may have ended meanwhile.
+fn may_follow(cause: Cause, target: &Target, workload: &Workload, proven: impl FnOnce() -> bool) -> bool {
+    match cause {
+        Cause::Ended => goes_on(target, workload),
+        Cause::Unanswered if may_fall_back(target, workload) => true,
+        Cause::Unanswered | Cause::Other => goes_on(target, workload) && !proven(),
+    }
+}
+
+/// Whether the two do without certificates that have ended.
+fn goes_on(target: &Target, workload: &Workload) -> bool {
+    target.outlives_certificate && workload.takes_plaintext
 }
 
 /// The lease rule (ARCHITECTURE.md, Who counts as mesh-capable).
@@ -198,17 +234,17 @@ async fn mesh(
         error: ConnectionError::new(Side::Local, Reason::NoCertificate)
             .with_detail("the controller has not signed this pod's certificate yet"),
         next: Next::Stop,
-        unanswered: false,
+        cause: Cause::Other,
     })?;
     let handshake = async {
         let stream = dial(pod, endpoint.address).await?;
         secure(stream, &credential, identity, workload).await
     };
     // Silence is no answer that would permit plaintext: an attacker can drop packets.
-    let mut tls = timeout(limits::PEER_ATTEMPT, handshake).await.map_err(|_| too_slow(endpoint))?.map_err(|error| {
-        let unanswered = matches!(error.reason, Reason::PeerAgentDown | Reason::UpstreamRefused);
-        Failure { error, next: Next::AnotherEndpoint, unanswered }
-    })?;
+    let mut tls = timeout(limits::PEER_ATTEMPT, handshake)
+        .await
+        .map_err(|_| too_slow(endpoint))?
+        .map_err(|failure| Failure { cause: Cause::of(&failure), error: failure.error, next: Next::AnotherEndpoint })?;
     record.security = Security::Mtls;
     record.resumed = wire::client::resumed(&tls);
     record.source.identity = Some(credential.identity.clone());
@@ -237,7 +273,7 @@ async fn secure(
     credential: &Credential,
     identity: &Identity,
     workload: &Workload,
-) -> Result<Box<wire::client::ClientTls>, ConnectionError> {
+) -> Result<Box<wire::client::ClientTls>, wire::client::Failure> {
     Ok(Box::new(wire::client::handshake(stream, credential, identity, &workload.uid).await?))
 }
 
@@ -260,5 +296,5 @@ fn judge(status: Status) -> Result<(), Failure> {
             Next::AnotherEndpoint
         }
     };
-    status.into_error().map_or(Ok(()), |error| Err(Failure { error, next, unanswered: false }))
+    status.into_error().map_or(Ok(()), |error| Err(Failure { error, next, cause: Cause::Other }))
 }

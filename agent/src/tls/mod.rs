@@ -17,7 +17,7 @@ pub(crate) mod fixtures;
 pub use failure::{client_failure, rejected, server_failure};
 pub(crate) use parameters::short_digest;
 pub use parameters::{Material, ParametersError, Resumption, Trust, client_parameters, server_name, server_parameters};
-pub use peer::{Leaf, Rejection, TrustedDomains, identity_of};
+pub use peer::{Leaf, Rejection, TrustedDomains, ended_identity_of, identity_of};
 pub use provider::provider;
 pub use sessions::{Sessions, Turn};
 

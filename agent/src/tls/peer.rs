@@ -142,18 +142,36 @@ pub fn identity_of(
     domains: &TrustedDomains,
     now: SystemTime,
 ) -> Result<Identity, Rejection> {
+    let (leaf, identity) = named(chain, domains)?;
+    leaf.check_time(now)?;
+    Ok(identity)
+}
+
+/// The identity that it has proven until its end, if that is over at `now`.
+#[must_use]
+pub fn ended_identity_of(
+    chain: Option<&[CertificateDer<'_>]>,
+    domains: &TrustedDomains,
+    now: SystemTime,
+) -> Option<Identity> {
+    let (_, identity) = named(chain, domains).ok().filter(|(leaf, _)| leaf.not_after < now)?;
+    Some(identity)
+}
+
+/// At whatever time.
+fn named(chain: Option<&[CertificateDer<'_>]>, domains: &TrustedDomains) -> Result<(Rc<Leaf>, Identity), Rejection> {
     let leaf = chain
         .and_then(<[_]>::first)
         .ok_or_else(|| Rejection::new(Reason::CertificateMissing, "the peer showed no certificate"))?;
     let leaf = Leaf::read_once(leaf)?;
-    leaf.check_time(now)?;
     let identity: Identity = leaf
         .uri
         .parse()
         .map_err(|error| Rejection::new(Reason::CertificateMalformed, format!("it names no workload: {error}")))?;
-    domains.canonical(identity).ok_or_else(|| {
+    let identity = domains.canonical(identity).ok_or_else(|| {
         Rejection::new(Reason::CertificateUntrusted, format!("{} is of a foreign trust domain", leaf.uri))
-    })
+    })?;
+    Ok((leaf, identity))
 }
 
 fn time_from_unix(seconds: i64) -> SystemTime {

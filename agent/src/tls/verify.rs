@@ -1,7 +1,8 @@
 //! The two certificate verifiers: chain to any trusted root, then one workload of a trusted domain.
 //!
 //! Invariant: nothing is accepted that `peer::identity_of` would refuse, so a bad peer meets a TLS alert that names the
-//! cause. The server's name is no input: the client compares identities after the handshake.
+//! cause. The server's name is no input: the client compares identities after the handshake. It judges there, too, whether a
+//! server's certificate has ended: whoever is told so then has shown that it holds the key, and is no replay of what it once was.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let now = before_the_end(end_entity, now);
         verify_server_cert_signed_by_trust_anchor(
             &ParsedCertificate::try_from(end_entity)?,
             &self.roots,
@@ -133,12 +135,23 @@ impl ClientCertVerifier for ClientVerifier {
 /// The time at which the chain is judged: `now`, or the leaf's beginning where that is ahead by no more than the
 /// forgiven difference of clocks.
 fn forgiving(end_entity: &CertificateDer<'_>, now: UnixTime) -> UnixTime {
-    // Nobody has verified it yet, so it is not remembered.
-    Leaf::known(end_entity)
-        .or_else(|| Leaf::read(end_entity).map(Rc::new).ok())
+    leaf(end_entity)
         .filter(|leaf| leaf.not_before > system_time(now) && leaf.check_time(system_time(now)).is_ok())
         .and_then(|leaf| leaf.not_before.duration_since(SystemTime::UNIX_EPOCH).ok())
         .map_or(now, UnixTime::since_unix_epoch)
+}
+
+/// `now`, or the leaf's end where that is over.
+fn before_the_end(end_entity: &CertificateDer<'_>, now: UnixTime) -> UnixTime {
+    leaf(end_entity)
+        .filter(|leaf| leaf.not_after < system_time(now))
+        .and_then(|leaf| leaf.not_after.duration_since(SystemTime::UNIX_EPOCH).ok())
+        .map_or(now, UnixTime::since_unix_epoch)
+}
+
+/// Nobody has verified it yet, so it is not remembered.
+fn leaf(end_entity: &CertificateDer<'_>) -> Option<Rc<Leaf>> {
+    Leaf::known(end_entity).or_else(|| Leaf::read(end_entity).map(Rc::new).ok())
 }
 
 fn names_a_workload(end_entity: &CertificateDer<'_>, domains: &TrustedDomains, now: UnixTime) -> Result<(), Error> {

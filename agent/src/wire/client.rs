@@ -26,6 +26,20 @@ impl OverTcp for Box<ClientTls> {
     }
 }
 
+/// A handshake that failed.
+#[derive(Debug)]
+pub struct Failure {
+    pub error: ConnectionError,
+    /// It was the expected peer, which has proven that, and its certificate has ended.
+    pub peer_has_ended: bool,
+}
+
+impl From<ConnectionError> for Failure {
+    fn from(error: ConnectionError) -> Self {
+        Self { error, peer_has_ended: false }
+    }
+}
+
 /// Proves this workload's identity to the destination's agent and demands the proof of `expected` from it.
 ///
 /// Unbounded in time (the caller's `limits::PEER_ATTEMPT`). `peer_agent_down` when no mesh agent answers there. The last
@@ -35,7 +49,7 @@ pub async fn handshake(
     credential: &Credential,
     expected: &Identity,
     destination: &WorkloadUid,
-) -> Result<ClientTls, ConnectionError> {
+) -> Result<ClientTls, Failure> {
     handshake_at(stream, credential, expected, destination, SystemTime::now()).await
 }
 
@@ -46,7 +60,7 @@ pub(super) async fn handshake_at(
     expected: &Identity,
     destination: &WorkloadUid,
     now: SystemTime,
-) -> Result<ClientTls, ConnectionError> {
+) -> Result<ClientTls, Failure> {
     credential.check_time(now)?;
     let name = tls::server_name(destination);
     let turn = match &credential.sessions {
@@ -67,12 +81,12 @@ pub(super) async fn handshake_at(
         Err((error, mut stream)) => {
             // The alert, where there is one.
             stream.send_rest().await;
-            return Err(tls::client_failure(&error));
+            return Err(tls::client_failure(&error).into());
         }
     };
-    if let Err(error) = check_peer(&stream, credential, expected, now) {
+    if let Err(failure) = check_peer(&stream, credential, expected, now) {
         stream.get_mut().0.send_rest().await;
-        return Err(error);
+        return Err(failure);
     }
     drop(turn);
     if let Some(sessions) = &credential.sessions
@@ -88,17 +102,23 @@ fn check_peer(
     credential: &Credential,
     expected: &Identity,
     now: SystemTime,
-) -> Result<(), ConnectionError> {
+) -> Result<(), Failure> {
     let (_, connection) = stream.get_ref();
     if connection.alpn_protocol() != Some(ALPN) {
-        return Err(ConnectionError::new(Side::Upstream, Reason::PeerAgentDown)
-            .with_detail("a TLS server that is no mesh agent answers there"));
+        let error = ConnectionError::new(Side::Upstream, Reason::PeerAgentDown)
+            .with_detail("a TLS server that is no mesh agent answers there");
+        return Err(error.into());
     }
-    let proved = tls::identity_of(connection.peer_certificates(), &credential.domains, now)
-        .map_err(|rejection| tls::rejected(Side::Upstream, &rejection))?;
-    if credential.domains.canonical(expected.clone()).as_ref() != Some(&proved) {
-        return Err(ConnectionError::new(Side::Upstream, Reason::IdentityMismatch)
-            .with_detail(format!("expected {expected}, the peer proved {proved}")));
+    let (chain, domains) = (connection.peer_certificates(), &credential.domains);
+    let wanted = domains.canonical(expected.clone());
+    let proved = tls::identity_of(chain, domains, now).map_err(|rejection| {
+        let ended = tls::ended_identity_of(chain, domains, now);
+        Failure { error: tls::rejected(Side::Upstream, &rejection), peer_has_ended: ended.is_some() && ended == wanted }
+    })?;
+    if wanted.as_ref() != Some(&proved) {
+        let error = ConnectionError::new(Side::Upstream, Reason::IdentityMismatch)
+            .with_detail(format!("expected {expected}, the peer proved {proved}"));
+        return Err(error.into());
     }
     Ok(())
 }

@@ -1,16 +1,18 @@
 //! Who may meet whom.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::SanType;
 use rustls::crypto::SupportedKxGroup;
-use rustls::{CipherSuite, NamedGroup, ProtocolVersion};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CipherSuite, NamedGroup, ProtocolVersion, ServerConfig};
 
-use super::{meet, meet_as, pair, sockets};
+use super::{accept, meet, meet_as, pair, sockets};
 use crate::error::{Reason, Side};
 use crate::identity::Credential;
 use crate::tls::fixtures::{Authority, DB, HOUR, Shape, WEB, credential, dns_name, identity, trust, uid, uri_name};
-use crate::tls::{Resumption, Trust};
+use crate::tls::{Resumption, Trust, provider};
 use crate::wire::{ConnectionName, Preamble, Protocol, Status, client, server};
 
 fn preamble() -> Preamble {
@@ -100,7 +102,8 @@ async fn a_destination_with_a_bad_certificate_is_refused() {
         let (client, server) = meet_as(&source, &destination, WEB).await;
         let error = client.map(|_| ()).expect_err(what);
         assert_eq!((error.side, error.reason), (Side::Upstream, reason), "{what}: {error}");
-        assert!(server.is_err(), "{what}");
+        // That it has ended is found when the handshake is over.
+        assert_eq!(server.is_err(), what != "expired", "{what}");
     }
 }
 
@@ -188,13 +191,34 @@ async fn a_clock_that_is_a_little_ahead_is_forgiven() {
 }
 
 #[tokio::test]
-async fn an_own_certificate_that_has_ended_is_not_shown() {
+async fn an_own_certificate_that_has_ended_begins_nothing() {
     let authority = Authority::new();
     let ended = Credential { not_after: SystemTime::now() - HOUR, ..authority.credential(WEB) };
-    let (dialled, accepted) = sockets().await;
-    let error = client::handshake(dialled, &ended, &identity(DB), &uid("b")).await.map(|_| ()).unwrap_err();
+    let (dialled, _accepted) = sockets().await;
+    let error = client::handshake(dialled, &ended, &identity(DB), &uid("b")).await.map(|_| ()).unwrap_err().error;
     assert_eq!((error.side, error.reason), (Side::Local, Reason::NoCertificate));
-    let prefixed = crate::wire::Prefixed::new(Vec::new(), accepted);
-    let error = server::handshake(prefixed, &ended).await.map(|_| ()).unwrap_err();
-    assert_eq!((error.side, error.reason), (Side::Local, Reason::NoCertificate));
+}
+
+#[tokio::test]
+async fn only_who_holds_the_key_is_believed_to_have_ended() {
+    let authority = Authority::new();
+    let now = SystemTime::now();
+    let ended = authority.material(&Shape::uri(DB).valid(now - 2 * HOUR, now - HOUR));
+    let trust = trust(&[&authority]);
+    let check = async |destination: &Credential, expected: &str, (reason, peer_has_ended)| {
+        let (dialled, accepted) = sockets().await;
+        let (source, expected, workload) = (authority.credential(WEB), identity(expected), uid("b"));
+        let handshake = Box::pin(client::handshake(dialled, &source, &expected, &workload));
+        let failure = tokio::join!(handshake, Box::pin(accept(accepted, destination))).0.map(|_| ()).unwrap_err();
+        assert_eq!((failure.error.reason, failure.peer_has_ended), (reason, peer_has_ended), "{}", failure.error);
+    };
+    let own = credential(&ended, &trust, Resumption::On);
+    check(&own, DB, (Reason::CertificateExpired, true)).await;
+    check(&own, WEB, (Reason::CertificateExpired, false)).await;
+    // Somebody who has seen the certificate shows it, with a key of its own.
+    let key = provider().key_provider.load_private_key(authority.material(&Shape::uri(DB)).key.into()).unwrap();
+    let replayed = CertifiedKey::new(ended.chain.clone(), key);
+    let mut server = ServerConfig::clone(&own.server);
+    server.cert_resolver = Arc::new(SingleCertAndKey::from(replayed));
+    check(&Credential { server: Arc::new(server), ..own }, DB, (Reason::CertificateUntrusted, false)).await;
 }

@@ -37,9 +37,9 @@ async fn meet_as(source: &Credential, destination: &Credential, expected: &str) 
 
 /// A handshake whose last flight does not wait for a preamble.
 async fn finished(
-    handshake: impl Future<Output = Result<ClientTls, ConnectionError>>,
+    handshake: impl Future<Output = Result<ClientTls, client::Failure>>,
 ) -> Result<ClientTls, ConnectionError> {
-    let mut source = handshake.await?;
+    let mut source = handshake.await.map_err(|failure| failure.error)?;
     source.get_mut().0.send_rest().await;
     Ok(source)
 }

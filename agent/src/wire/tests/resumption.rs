@@ -254,5 +254,5 @@ async fn a_session_ends_with_the_certificates_of_its_beginning() {
         server::handshake(Prefixed::new(Vec::new(), accepted), &destination)
     );
     assert!(server::resumed(&server.unwrap().0), "the case is about a resumed handshake");
-    assert_eq!(client.map(|_| ()).unwrap_err().reason, Reason::CertificateExpired);
+    assert_eq!(client.map(|_| ()).unwrap_err().error.reason, Reason::CertificateExpired);
 }

@@ -18,7 +18,7 @@ async fn met<F: Future<Output = ()>>(what: impl FnOnce(tokio::net::TcpStream) ->
     let (dialled, accepted) = sockets().await;
     let (expected, workload) = (identity(DB), uid("b"));
     let (result, ()) = tokio::join!(client::handshake(dialled, &credential, &expected, &workload), what(accepted));
-    result.map(|_| ()).unwrap_err()
+    result.map(|_| ()).unwrap_err().error
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_tls_server_that_is_no_agent_is_recognised() {
         let (expected, workload) = (identity(DB), uid("b"));
         let (result, _) =
             tokio::join!(client::handshake(dialled, &credential, &expected, &workload), acceptor.accept(accepted));
-        let error = result.map(|_| ()).unwrap_err();
+        let error = result.map(|_| ()).unwrap_err().error;
         assert_eq!((error.side, error.reason), (Side::Upstream, Reason::PeerAgentDown), "{error}");
     }
 }

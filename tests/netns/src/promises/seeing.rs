@@ -15,6 +15,7 @@ pub fn promises() -> Vec<Promise> {
         Promise::new("metrics_count_connections_by_workload_and_security", metrics),
         Promise::new("weft_status_check_and_dump_answer", commands),
         Promise::new("certificates_are_renewed_and_their_end_is_explained", outlived),
+        Promise::new("an_open_namespace_goes_on_while_its_certificates_end", goes_on),
         Promise::new("why", why).proves("`weft why` names the true cause of every injected fault"),
     ]
 }
@@ -117,6 +118,30 @@ fn stale_identity(mesh: &mut Mesh, server: &str, ask: impl Fn(&Mesh) -> Result<(
     account(mesh, "server")?;
     mesh.node(2)?.reconnect()?;
     cast::await_outcome(mesh, "shop/client", server, "ok")
+}
+
+fn goes_on(scene: &Scene) -> Result<()> {
+    let labels = [("weft.dev/capture", "enabled"), ("weft.dev/on-agent-failure", "open")];
+    let plan = cast::shop_labelled(scene, &labels)?.controller_flag("--certificate-life").controller_flag("10");
+    let mut mesh = cast::start(plan, scene)?;
+    let server = at(&mesh, "shop/server", ECHO)?;
+    mesh.controller()?.kill();
+    // Each pod's certificate ends at a time of its own: the client's first, or the server's.
+    wait::throughout("the client's luck", Duration::from_secs(15), || {
+        cast::expect_ok(&mesh, "shop/client", &server).map(drop)
+    })?;
+    let carried = |security: &'static str| {
+        move |record: &Value| record["security"] == security && record["direction"] == "outbound"
+    };
+    cast::records(&mut mesh, 1, "a connection in plaintext", carried("plaintext"))?;
+    mesh.controller()?.resume()?;
+    wait::until("mutual TLS again", Duration::from_secs(15), || {
+        cast::expect_ok(&mesh, "shop/client", &server)?;
+        let records = cast::records(&mut mesh, 1, "connections", |record| record["direction"] == "outbound")?;
+        let last = records.last().map(|record| record["security"].clone());
+        ensure!(last.as_ref().is_some_and(|security| security == "mtls"), "the last connection's security is {last:?}");
+        Ok(())
+    })
 }
 
 fn outlived(scene: &Scene) -> Result<()> {
