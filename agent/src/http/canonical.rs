@@ -71,7 +71,7 @@ pub enum Refused {
     DotParameters,
     #[error("the path has an empty segment (//), which servers understand differently, and rules judge this port")]
     EmptySegment,
-    #[error("the path has parameters (;), which servers understand differently, and rules judge this port")]
+    #[error("the path has parameters (; or %3B), which servers understand differently, and rules judge this port")]
     Parameters,
     #[error("the path is longer than a request's target may be")]
     Length,
@@ -134,7 +134,8 @@ impl Canonical {
         if self.path().contains("//") {
             return Err(Refused::EmptySegment);
         }
-        if self.path().contains(';') { Err(Refused::Parameters) } else { Ok(()) }
+        // In the canonical form an encoding has capitals. Those who decode before they look for parameters find it too.
+        if self.path().contains(';') || self.path().contains("%3B") { Err(Refused::Parameters) } else { Ok(()) }
     }
 
     /// "*" for `OPTIONS *`, empty for CONNECT; otherwise it begins with '/'.

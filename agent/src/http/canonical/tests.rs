@@ -78,6 +78,21 @@ fn an_ambiguous_path_is_refused() {
 }
 
 #[test]
+fn what_servers_take_out_of_a_path_is_refused_where_rules_judge() {
+    let rows = [
+        ("/a/b", Ok(())),
+        ("/a%2Cb", Ok(())),
+        ("/a//b", Err(Refused::EmptySegment)),
+        ("/a;b", Err(Refused::Parameters)),
+        ("/a%3Bb", Err(Refused::Parameters)),
+        ("/a/..%3b/b", Err(Refused::Parameters)),
+    ];
+    for (path, expected) in rows {
+        assert_eq!(get(path).expect("a request").check_for_rules(), expected, "{path}");
+    }
+}
+
+#[test]
 fn a_query_is_forwarded_as_it_came() {
     let request = get("/a/../b?x=%2f..&y=a+b&z=100%").expect("a request");
     assert_eq!((request.path(), request.query()), ("/b", Some("x=%2f..&y=a+b&z=100%")));
