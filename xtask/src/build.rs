@@ -115,7 +115,7 @@ fn build_witness() -> Result<()> {
     step::loud(&format!("build {WITNESS}"), || {
         let mut go = Command::new(setup::program("go").context("there is no go; `cargo xtask setup` installs it")?);
         go.args(["build", "-trimpath", "-o"]).arg(workspace::program(WITNESS));
-        go.arg(workspace::path("tests/netns/witness/witness.go"));
+        go.args(["witness.go", "fastcgi.go"].map(|file| workspace::path("tests/netns/witness").join(file)));
         go.envs([("GO111MODULE", "off"), ("GOTOOLCHAIN", "local"), ("GOFLAGS", ""), ("CGO_ENABLED", "0")]);
         run::visibly(&mut go)
     })

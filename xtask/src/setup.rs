@@ -118,6 +118,7 @@ const DEMO: &[Need] = &[
     Need { package: "socat", evidence: Evidence::Program("socat") },
     UTIL_LINUX,
     NGINX,
+    Need { package: "apache2-bin", evidence: Evidence::Program("apache2") },
     Need { package: "nodejs", evidence: Evidence::Program("node") },
     GO,
     Need { package: "mariadb-server", evidence: Evidence::Program("mariadbd") },

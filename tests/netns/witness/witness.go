@@ -1,7 +1,7 @@
 // Writes down every request exactly as Go's HTTP server gives it to a handler, one line of JSON each.
 //
 // Every letter of a line is one byte (Latin-1). A line is written before the answer leaves, and the answer's header x-seen
-// names it. Usage: witness FILE PORT...
+// names it. Usage: witness FILE PORT..., where a port behind "fastcgi:" is that of a server which others hand requests on to.
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -119,7 +120,11 @@ func main() {
 	}
 	lines = file
 	for _, port := range os.Args[2:] {
-		go serve(port)
+		if behind, is := strings.CutPrefix(port, "fastcgi:"); is {
+			go serveFastCGI(behind)
+		} else {
+			go serve(port)
+		}
 	}
 	select {}
 }

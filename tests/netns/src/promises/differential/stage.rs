@@ -1,8 +1,9 @@
-//! Where the cases are played: three applications on node 2, and four ways to each of them.
+//! Where the cases are played: four applications on node 2, and four ways to each of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -21,6 +22,8 @@ const JUDGED: u16 = 8000;
 const LEARNED: u16 = 8001;
 /// Reached within the pod alone, which nobody captures.
 const DIRECT: u16 = 8002;
+/// The same, where Apache hands requests on to.
+const BEHIND: u16 = 9000;
 /// Ports of the Services.
 const ROUTED_SERVICE: u16 = 80;
 const LEARNED_SERVICE: u16 = 81;
@@ -30,12 +33,13 @@ const RUN_LIMIT: Duration = Duration::from_secs(50);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Application {
     Nginx,
+    Apache,
     Node,
     Go,
 }
 
 impl Application {
-    pub const ALL: [Self; 3] = [Self::Nginx, Self::Node, Self::Go];
+    pub const ALL: [Self; 4] = [Self::Nginx, Self::Apache, Self::Node, Self::Go];
 
     fn pod(self) -> String {
         format!("shop/{self}")
@@ -46,6 +50,7 @@ impl fmt::Display for Application {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Nginx => "nginx",
+            Self::Apache => "apache",
             Self::Node => "node",
             Self::Go => "go",
         })
@@ -202,31 +207,45 @@ pub fn start(scene: &Scene) -> Result<Mesh> {
 fn start_application(mesh: &mut Mesh, application: Application) -> Result<()> {
     const NODE: &str = include_str!("../../../witness/witness.js");
     const NGINX: &str = include_str!("../../../witness/nginx.conf");
+    const APACHE: &str = include_str!("../../../witness/apache.conf");
     let pod = mesh.pod_mut(&application.pod())?;
     let folder = pod.scratch().to_owned();
     let ports = Way::ALL.map(|way| way.listened().to_string());
     let notes = folder.join("seen.log");
+    // Their settings, with what only the test knows.
+    let settings = |name: &str, text: &str, listen: String| {
+        let text = text.replace("FOLDER", &folder.display().to_string()).replace("LISTEN\n", &listen);
+        let file = folder.join(name);
+        fs::write(&file, text.replace("BEHIND", &BEHIND.to_string())).map(|()| file)
+    };
     let launch = match application {
         Application::Nginx => {
             let listen = ports.map(|port| format!("        listen {port};\n")).concat();
-            let text = NGINX.replace("FOLDER", &folder.display().to_string()).replace("LISTEN\n", &listen);
-            let file = folder.join("nginx.conf");
-            fs::write(&file, text)?;
-            pod.command("nginx").arg("-c").arg(file)
+            pod.command("nginx").arg("-c").arg(settings("nginx.conf", NGINX, listen)?)
+        }
+        Application::Apache => {
+            let behind = pod.command(witness()?).arg(&notes).arg(format!("fastcgi:{BEHIND}"));
+            let listen = ports.map(|port| format!("Listen {port}\n")).concat();
+            let apache = pod.command("apache2").args(["-X", "-f"]).arg(settings("apache.conf", APACHE, listen)?);
+            pod.serve("behind", behind)?;
+            pod.await_listener(BEHIND, EFFECT_LIMIT)?;
+            apache
         }
         Application::Node => {
             let file = folder.join("witness.js");
             fs::write(&file, NODE)?;
             pod.command("node").arg(file).arg(&notes).args(ports)
         }
-        Application::Go => {
-            let program = weft_rig::binaries::folder_of_this_program()?.join("weft-witness");
-            ensure!(program.exists(), "not built: {}; `cargo xtask test netns` builds it", program.display());
-            pod.command(program).arg(&notes).args(ports)
-        }
+        Application::Go => pod.command(witness()?).arg(&notes).args(ports),
     };
     pod.serve("application", launch)?;
     Way::ALL.into_iter().try_for_each(|way| pod.await_listener(way.listened(), EFFECT_LIMIT))
+}
+
+fn witness() -> Result<PathBuf> {
+    let program = weft_rig::binaries::folder_of_this_program()?.join("weft-witness");
+    ensure!(program.exists(), "not built: {}; `cargo xtask test netns` builds it", program.display());
+    Ok(program)
 }
 
 /// Sends every case every way to every application and gathers what everybody saw.
