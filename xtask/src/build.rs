@@ -1,12 +1,13 @@
 //! `cargo xtask build`: the BPF object, and with it the programs that people run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
 use super::bpf::{self, Layout};
+use super::cluster::{BUILD, Call, Module, STRIPPED};
 use super::{run, setup, step, workspace};
 
 /// The agent's package and program.
@@ -17,6 +18,18 @@ pub const NEXT_AGENT: &str = "weft-agent-next";
 
 /// The server in Go of the tests of raw requests.
 const WITNESS: &str = "weft-witness";
+
+/// What asks the agents for the rules of HTTP/2.
+const H2SPEC: Module = Module {
+    folder: "h2spec",
+    verb: BUILD,
+    calls: &[Call {
+        packages: &["github.com/summerwind/h2spec/cmd/h2spec"],
+        output: "weft-h2spec",
+        flags: STRIPPED,
+        with_c: false,
+    }],
+};
 
 /// What a user installs.
 const PRODUCT: [&str; 3] = [AGENT, "weft-controller", "weft"];
@@ -81,7 +94,7 @@ pub fn for_packages(packages: &[&str]) -> Result<()> {
     compile(&with_product(packages), Profile::Release)
 }
 
-/// The same, with what only tests start: a server in Go, and beside the agent a second one whose derived maps have another
+/// The same, with what only tests start: a server in Go, h2spec, and beside the agent a second one whose derived maps have another
 /// layout. With the two the tests of upgrades go back and forth between builds that cannot share those maps.
 pub fn for_packages_and_next_agent(packages: &[&str]) -> Result<()> {
     bpf::build(Layout::Own)?;
@@ -89,7 +102,9 @@ pub fn for_packages_and_next_agent(packages: &[&str]) -> Result<()> {
     let all = with_product(packages);
     build_next_agent(&all)?;
     compile(&all, Profile::Release)?;
-    build_witness()
+    build_witness()?;
+    H2SPEC.ensure()?;
+    put(&H2SPEC.programs()?.join("weft-h2spec"), "weft-h2spec")
 }
 
 fn with_product<'a>(packages: &[&'a str]) -> Vec<&'a str> {
@@ -102,12 +117,17 @@ fn build_next_agent(packages: &[&str]) -> Result<()> {
         let mut cargo = cargo_build(Profile::Release.name(), packages);
         cargo.args(["--bin", AGENT, "--features", &format!("{AGENT}/{}", bpf::ALTERNATE_FEATURE)]);
         run::visibly(&mut cargo)?;
-        let (built, next) = (workspace::program(AGENT), workspace::program(NEXT_AGENT));
-        // A new file, never new bytes in the old one: a test that runs it goes on with what it has.
-        let draft = next.with_extension("new");
-        std::fs::copy(&built, &draft).with_context(|| format!("cannot copy {}", built.display()))?;
-        std::fs::rename(&draft, &next).with_context(|| format!("cannot write {}", next.display()))
+        put(&workspace::program(AGENT), NEXT_AGENT)
     })
+}
+
+/// Puts a program beside those of cargo: a new file, never new bytes in the old one, for a test that runs it goes on with what
+/// it has.
+fn put(built: &Path, name: &str) -> Result<()> {
+    let place = workspace::program(name);
+    let draft = place.with_extension("new");
+    std::fs::copy(built, &draft).with_context(|| format!("cannot copy {}", built.display()))?;
+    std::fs::rename(&draft, &place).with_context(|| format!("cannot write {}", place.display()))
 }
 
 /// Of the standard library alone, so that nothing is downloaded.

@@ -10,6 +10,7 @@ mod differential;
 mod failure;
 mod faults;
 mod floods;
+mod h2spec;
 mod hostile;
 mod http;
 mod load;
@@ -41,6 +42,7 @@ pub fn all() -> Vec<Promise> {
         http::promises(),
         cors::promises(),
         differential::promises(),
+        h2spec::promises(),
         floods::promises(),
         resets::promises(),
         rotation::promises(),
