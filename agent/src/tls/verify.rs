@@ -43,12 +43,13 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let now = before_the_end(end_entity, now);
+        let leaf = leaf(end_entity);
+        let now = before_the_end(leaf.as_deref(), now);
         verify_server_cert_signed_by_trust_anchor(
             &ParsedCertificate::try_from(end_entity)?,
             &self.roots,
             intermediates,
-            forgiving(end_entity, now),
+            forgiving(leaf.as_deref(), now),
             self.algorithms.all,
         )?;
         names_a_workload(end_entity, &self.domains, now)?;
@@ -104,7 +105,8 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, forgiving(end_entity, now))?;
+        let verified =
+            self.chain.verify_client_cert(end_entity, intermediates, forgiving(leaf(end_entity).as_deref(), now))?;
         names_a_workload(end_entity, &self.domains, now)?;
         Ok(verified)
     }
@@ -134,17 +136,15 @@ impl ClientCertVerifier for ClientVerifier {
 
 /// The time at which the chain is judged: `now`, or the leaf's beginning where that is ahead by no more than the
 /// forgiven difference of clocks.
-fn forgiving(end_entity: &CertificateDer<'_>, now: UnixTime) -> UnixTime {
-    leaf(end_entity)
-        .filter(|leaf| leaf.not_before > system_time(now) && leaf.check_time(system_time(now)).is_ok())
+fn forgiving(leaf: Option<&Leaf>, now: UnixTime) -> UnixTime {
+    leaf.filter(|leaf| leaf.not_before > system_time(now) && leaf.check_time(system_time(now)).is_ok())
         .and_then(|leaf| leaf.not_before.duration_since(SystemTime::UNIX_EPOCH).ok())
         .map_or(now, UnixTime::since_unix_epoch)
 }
 
 /// `now`, or the leaf's end where that is over.
-fn before_the_end(end_entity: &CertificateDer<'_>, now: UnixTime) -> UnixTime {
-    leaf(end_entity)
-        .filter(|leaf| leaf.not_after < system_time(now))
+fn before_the_end(leaf: Option<&Leaf>, now: UnixTime) -> UnixTime {
+    leaf.filter(|leaf| leaf.not_after < system_time(now))
         .and_then(|leaf| leaf.not_after.duration_since(SystemTime::UNIX_EPOCH).ok())
         .map_or(now, UnixTime::since_unix_epoch)
 }
