@@ -57,11 +57,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     setup::ensure(&[setup::Part::Bpf, setup::Part::Cluster, setup::Part::Conformance])?;
     // The same build as the tiers', so that nothing is built twice.
     build::for_packages_and_next_agent(&Tier::PROGRAMS)?;
-    let images = if arguments.without_weft { Vec::new() } else { images::of_tests()? };
     let logs = workspace::path(LOGS);
     fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
     let cluster = Borrowed::up("conformance", Choice::USUAL)?;
-    let outcome = prepare(&cluster, &images).and_then(|()| {
+    let outcome = prepare(&cluster, arguments).and_then(|()| {
         (1..=arguments.runs).try_fold(true, |good, number| {
             let log = logs.join(format!("run-{number}.log"));
             Ok(run_once(&cluster, arguments, number, &log)? && good)
@@ -75,24 +74,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Gateway API's definitions and, if there are images of it, Weft.
-fn prepare(cluster: &Borrowed, images: &[PathBuf]) -> Result<()> {
+/// Gateway API's definitions, what the suite tests with, and Weft where it is asked for.
+fn prepare(cluster: &Borrowed, arguments: &Arguments) -> Result<()> {
     let definitions = GATEWAY_API.place()?;
     step::quiet("apply the definitions of Gateway API", || {
         let mut kubectl = cluster.command(Path::new("kubectl"))?;
         run::captured(kubectl.args(["apply", "--server-side", "--filename"]).arg(&definitions)).map(drop)
     })?;
     cluster.load(&suite::echo_image()?)?;
-    for image in images {
-        cluster.load(image)?;
+    if arguments.without_weft {
+        return Ok(());
     }
-    if !images.is_empty() {
-        step::quiet("install Weft", || {
-            let mut install = cluster.command(&workspace::program("weft"))?;
-            run::captured(install.args(["install", "--apply"]).args(Borrowed::values())).map(drop)
-        })?;
-    }
-    Ok(())
+    images::of_tests()?.iter().try_for_each(|image| cluster.load(image))?;
+    step::quiet("install Weft", || {
+        let mut install = cluster.command(&workspace::program("weft"))?;
+        run::captured(install.args(["install", "--apply"]).args(Borrowed::values())).map(drop)
+    })
 }
 
 /// Whether it ended as it should.

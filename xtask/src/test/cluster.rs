@@ -26,9 +26,9 @@ pub fn prepare() -> Result<()> {
 
 fn in_cluster(tier: Tier, words: &[&str]) -> Result<Counts> {
     let choice = if tier == Tier::ClusterV2 { Choice::OTHER } else { Choice::USUAL };
-    // Before the cluster is up, so that it has the machine for itself.
-    let images = std::env::join_paths(images::of_tests()?.into_iter().chain(images::of_next()?))?;
     let cluster = Borrowed::up(tier.name(), choice)?;
+    // Where nobody else packs: another run of the tier waits for the cluster.
+    let images = std::env::join_paths(images::of_tests()?.into_iter().chain(images::of_next()?))?;
     let mut program: Command = cluster.command(&workspace::program(tier.program()))?;
     program.env("WEFT_IMAGES", images).env("WEFT_GATEWAY_API", cluster::GATEWAY_API.place()?);
     program.env("WEFT_PROMETHEUS_OPERATOR", cluster::PROMETHEUS_OPERATOR.place()?);
