@@ -102,14 +102,14 @@ const CLUSTER: &[Need] = &[
     OPENSSL,
     GO,
     Need { package: "iptables", evidence: Evidence::Program("iptables") },
-    Need { package: "ca-certificates", evidence: Evidence::Check(authorities_are_here) },
+    AUTHORITIES,
     Need { package: "gcc", evidence: Evidence::Program("cc") },
     Need { package: "libc6-dev", evidence: Evidence::Check(c_library_is_here) },
     Need { package: "libseccomp-dev", evidence: Evidence::Check(seccomp_is_here) },
     Need { package: "pkg-config", evidence: Evidence::Program("pkg-config") },
 ];
 
-const CONFORMANCE: &[Need] = &[GO, OPENSSL];
+const CONFORMANCE: &[Need] = &[GO, AUTHORITIES, OPENSSL];
 
 const DEMO: &[Need] = &[
     MAKE,
@@ -121,6 +121,7 @@ const DEMO: &[Need] = &[
     Need { package: "apache2-bin", evidence: Evidence::Program("apache2") },
     Need { package: "nodejs", evidence: Evidence::Program("node") },
     GO,
+    AUTHORITIES,
     Need { package: "mariadb-server", evidence: Evidence::Program("mariadbd") },
     Need { package: "mariadb-client", evidence: Evidence::Program("mariadb") },
     Need { package: "redis-server", evidence: Evidence::Program("redis-server") },
@@ -134,13 +135,16 @@ const KERNELS: &[Need] = &[
     Need { package: "xz-utils", evidence: Evidence::Program("xz") },
 ];
 
-const LINT: &[Need] = &[MAKE, PYTHON, GO];
+const LINT: &[Need] = &[MAKE, PYTHON, GO, AUTHORITIES];
 
 /// Builds the agent's allocator, as cargo's own C compiler builds the rest.
 const MAKE: Need = Need { package: "make", evidence: Evidence::Program("make") };
 
 /// Builds Helm, Kubernetes, and the applications that are written in Go.
 const GO: Need = Need { package: "golang-go", evidence: Evidence::Program("go") };
+
+/// Vouch for the servers from which Go fetches modules.
+const AUTHORITIES: Need = Need { package: "ca-certificates", evidence: Evidence::Check(authorities_are_here) };
 
 const IPROUTE: Need = Need { package: "iproute2", evidence: Evidence::Program("ip") };
 
@@ -167,7 +171,6 @@ fn polly_is_here() -> bool {
     Path::new("/usr/lib/llvm-22/lib/libPolly.a").exists() || tools::runs(&BPF_LINKER)
 }
 
-/// Go fetches modules from servers that these vouch for.
 fn authorities_are_here() -> bool {
     Path::new("/etc/ssl/certs/ca-certificates.crt").exists() || !debian::is_debian()
 }
