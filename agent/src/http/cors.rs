@@ -7,7 +7,7 @@
 //! two things that the answer to a preflight depends on concern no cache (RFC 9110, section 9.3.7).
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,

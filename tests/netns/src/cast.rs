@@ -162,6 +162,13 @@ pub fn expect_ok(mesh: &Mesh, pod: &str, to: &str) -> Result<Duration> {
     Ok(attempt.time)
 }
 
+/// A program that is built for this tier alone.
+pub fn built(name: &str) -> Result<PathBuf> {
+    let program = weft_rig::binaries::folder_of_this_program()?.join(name);
+    ensure!(program.exists(), "not built: {}; `cargo xtask test netns` builds it", program.display());
+    Ok(program)
+}
+
 /// The lines of a node's access log that `wanted` picks; waits until there is one.
 pub fn records(mesh: &mut Mesh, node: usize, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Vec<Value>> {
     let log = mesh.node(node)?.access_log();

@@ -16,7 +16,8 @@ fn origin(scheme: Scheme, host: OriginHost) -> Origin {
     Origin { scheme, host, port: scheme.port() }
 }
 
-fn any() -> Cors {
+/// Every page may ask, and nothing else is said.
+pub fn any() -> Cors {
     Cors {
         origins: Origins::Any,
         credentials: false,

@@ -2,12 +2,13 @@
 
 use std::cell::Cell;
 
-use http::{HeaderName, HeaderValue, Method, Request, Version};
+use http::{HeaderName, Method, Request, Version};
 use proptest::prelude::*;
 
 use super::super::canonical::canonical;
+use super::super::cors::tests::any;
 use super::*;
-use crate::model::{Cors, Filter, Matches, Origins, Pattern, RouteKind};
+use crate::model::{Filter, Matches, Pattern, RouteKind};
 
 fn rule(index: u32) -> Arc<RouteRule> {
     Arc::new(RouteRule {
@@ -369,15 +370,7 @@ proptest! {
 
 /// Its rule says which pages may ask.
 fn with_cors(wanted: RouteMatch) -> RouteMatch {
-    let cors = Cors {
-        origins: Origins::Any,
-        credentials: false,
-        methods: None,
-        headers: None,
-        exposed: None,
-        max_age: HeaderValue::from_static("5"),
-    };
-    let rule = RouteRule { filters: vec![Filter::Cors(Box::new(cors))], ..RouteRule::clone(&wanted.rule) };
+    let rule = RouteRule { filters: vec![Filter::Cors(Box::new(any()))], ..RouteRule::clone(&wanted.rule) };
     RouteMatch { rule: Arc::new(rule), ..wanted }
 }
 

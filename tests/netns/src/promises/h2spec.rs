@@ -91,8 +91,7 @@ fn start(scene: &Scene) -> Result<Mesh> {
 
 /// Every case, and whether it passed.
 fn ask(mesh: &Mesh, pod: &str, host: &str) -> Result<BTreeMap<String, bool>> {
-    let program = weft_rig::binaries::folder_of_this_program()?.join("weft-h2spec");
-    ensure!(program.exists(), "not built: {}; `cargo xtask test netns` builds it", program.display());
+    let program = cast::built("weft-h2spec")?;
     let report = mesh.pod(pod)?.scratch().join("h2spec.xml");
     let launch = mesh.pod(pod)?.command(program).args(["--strict", "--host", host, "--port", &PORT.to_string()]);
     let outcome = launch.arg("--junit-report").arg(&report).within(RUN_LIMIT).run()?;

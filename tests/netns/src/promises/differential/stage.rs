@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -24,6 +23,8 @@ const LEARNED: u16 = 8001;
 const DIRECT: u16 = 8002;
 /// The same, where Apache hands requests on to.
 const BEHIND: u16 = 9000;
+/// The server in Go.
+const WITNESS: &str = "weft-witness";
 /// Ports of the Services.
 const ROUTED_SERVICE: u16 = 80;
 const LEARNED_SERVICE: u16 = 81;
@@ -224,7 +225,7 @@ fn start_application(mesh: &mut Mesh, application: Application) -> Result<()> {
             pod.command("nginx").arg("-c").arg(settings("nginx.conf", NGINX, listen)?)
         }
         Application::Apache => {
-            let behind = pod.command(witness()?).arg(&notes).arg(format!("fastcgi:{BEHIND}"));
+            let behind = pod.command(cast::built(WITNESS)?).arg(&notes).arg(format!("fastcgi:{BEHIND}"));
             let listen = ports.map(|port| format!("Listen {port}\n")).concat();
             let apache = pod.command("apache2").args(["-X", "-f"]).arg(settings("apache.conf", APACHE, listen)?);
             pod.serve("behind", behind)?;
@@ -236,16 +237,10 @@ fn start_application(mesh: &mut Mesh, application: Application) -> Result<()> {
             fs::write(&file, NODE)?;
             pod.command("node").arg(file).arg(&notes).args(ports)
         }
-        Application::Go => pod.command(witness()?).arg(&notes).args(ports),
+        Application::Go => pod.command(cast::built(WITNESS)?).arg(&notes).args(ports),
     };
     pod.serve("application", launch)?;
     Way::ALL.into_iter().try_for_each(|way| pod.await_listener(way.listened(), EFFECT_LIMIT))
-}
-
-fn witness() -> Result<PathBuf> {
-    let program = weft_rig::binaries::folder_of_this_program()?.join("weft-witness");
-    ensure!(program.exists(), "not built: {}; `cargo xtask test netns` builds it", program.display());
-    Ok(program)
 }
 
 /// Sends every case every way to every application and gathers what everybody saw.
