@@ -200,6 +200,12 @@ impl Agents {
         self.nodes.get(node).is_some_and(|agent| agent.spoken)
     }
 
+    /// This node's agent has said that it serves the workload.
+    #[must_use]
+    pub fn reported(&self, node: &NodeName, uid: &WorkloadUid) -> bool {
+        self.nodes.get(node).is_some_and(|agent| agent.workloads.contains(uid))
+    }
+
     #[must_use]
     pub fn is_marked(&self, node: &NodeName) -> bool {
         self.marked.contains(node)

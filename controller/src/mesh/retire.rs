@@ -57,14 +57,18 @@ impl Retiring {
         let end = now + agents.lease() * limits::DISENROLMENT_LEASES;
         let of_all = before.portion(MESH);
         for (namespace, then) in before.portions() {
-            if portions.get(namespace).is_some_and(|newest| Arc::ptr_eq(newest, then)) {
+            let newest = portions.get(namespace);
+            if newest.is_some_and(|newest| Arc::ptr_eq(newest, then)) {
                 continue;
             }
             for (node, own) in &then.nodes {
-                for (name, resource) in own {
+                // Nearly all stay where they are, at every change of anything in their namespace.
+                let goes = |name: &str| !newest.is_some_and(|newest| holds(newest, node, name));
+                for (name, resource) in own.iter().filter(|(name, _)| goes(name)) {
                     let Some(Body::Enrolment(enrolment)) = &resource.body else { continue };
                     let Ok(uid) = enrolment.uid.parse::<WorkloadUid>() else { continue };
-                    let known = self.workloads.contains_key(&uid) || !reported(agents, node, &uid);
+                    // Never reported: nobody was told that it is a mesh peer, so nobody has to acknowledge.
+                    let known = self.workloads.contains_key(&uid) || !agents.reported(node, &uid);
                     if known || is_enrolled(portions, node, name) {
                         continue;
                     }
@@ -117,11 +121,6 @@ fn is_enrolled(portions: &Portions, node: &NodeName, name: &str) -> bool {
 
 fn holds(portion: &Portion, node: &NodeName, name: &str) -> bool {
     portion.nodes.get(node).is_some_and(|own| own.contains_key(name))
-}
-
-/// Never reported: nobody was told that it is a mesh peer, so nobody has to acknowledge.
-fn reported(agents: &Agents, node: &NodeName, uid: &WorkloadUid) -> bool {
-    agents.iter().any(|(name, agent)| name == node && agent.workloads.contains(uid))
 }
 
 #[cfg(test)]
