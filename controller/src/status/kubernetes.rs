@@ -3,6 +3,8 @@
 //! Only our entries are ever touched, on transitions only, each object at most once in [`limits::STATUS_INTERVAL`]; what
 //! an object says already (`Answers`) is not written. Absent: who leads (`leader`), and what is said (`policy`).
 
+mod wishes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,8 +18,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::PolicyReport;
 use super::written::status;
-use super::{PolicyReport, Reports};
 use crate::api::{Access, fault, is};
 use crate::leader::Standing;
 use crate::limits;
@@ -26,19 +28,13 @@ use crate::object::{Key, Kind};
 use crate::pause;
 use crate::source::kubernetes::{Answers, Digest, digest, divide, list, resource};
 use crate::trouble::Troubles;
+use wishes::{Turn, Wishes};
 
 #[derive(Clone)]
 pub struct Writer {
     pub client: Client,
     pub answers: Arc<Answers>,
     pub troubles: Troubles,
-}
-
-/// What an object should say in our name, and the digest of it.
-#[derive(Debug, Clone, Default)]
-struct Wish {
-    reports: Vec<PolicyReport>,
-    digest: Option<Digest>,
 }
 
 /// A write that came to an end.
@@ -72,14 +68,6 @@ struct Past {
     done: BTreeMap<Key, Compared>,
     /// While the API server is away nothing is tried.
     rest: Option<Instant>,
-}
-
-/// One object that is to be written now.
-#[derive(Debug, PartialEq, Eq)]
-struct Turn {
-    key: Key,
-    reports: Vec<PolicyReport>,
-    compared: Compared,
 }
 
 impl Past {
@@ -116,10 +104,10 @@ impl Past {
     }
 
     /// What became of these is no matter any more.
-    fn keep(&mut self, wishes: &BTreeMap<Key, Wish>) {
-        self.done.retain(|key, _| wishes.contains_key(key));
-        self.gone.retain(|key, _| wishes.contains_key(key));
-        self.failed.retain(|key, _| wishes.contains_key(key));
+    fn keep(&mut self, wishes: &Wishes) {
+        self.done.retain(|key, _| wishes.contains(key));
+        self.gone.retain(|key, _| wishes.contains(key));
+        self.failed.retain(|key, _| wishes.contains(key));
     }
 }
 
@@ -131,8 +119,8 @@ impl Writer {
         mut standing: watch::Receiver<Standing>,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        let mut wishes: BTreeMap<Key, Wish> = BTreeMap::new();
-        let (mut known, mut complete) = (Arc::<Told>::default(), false);
+        let mut wishes = Wishes::default();
+        let mut known = Arc::<Told>::default();
         let mut past = Past::default();
         let mut writing: JoinSet<Ended> = JoinSet::new();
         loop {
@@ -140,7 +128,7 @@ impl Writer {
             past.forget(now);
             let mut due = None;
             if standing.borrow_and_update().leads {
-                let (ready, next) = self.answers.compare(|said| choose(&wishes, said, complete, &past));
+                let (ready, next) = self.answers.compare(|said, changed| wishes.choose(said, changed, &past));
                 due = next;
                 for Turn { key, reports, compared } in ready {
                     past.writing.insert(key.clone());
@@ -159,8 +147,7 @@ impl Writer {
                         return Ok(());
                     }
                     let newest = told.borrow_and_update().clone();
-                    complete = newest.complete;
-                    wish(&mut wishes, &known.policies, &newest.policies);
+                    wishes.follow(&known.policies, &newest.policies, newest.complete);
                     past.keep(&wishes);
                     known = newest;
                 }
@@ -234,57 +221,6 @@ impl Writer {
             // Somebody else was faster, or the object is gone: the next word of the API says which.
             Err(error) if is(&error, 409) || is(&error, 404) => Ok(Outcome::Written),
             Err(error) => Err((Access { verb: "patch", group, resource: key.kind.status() }, error)),
-        }
-    }
-}
-
-/// Objects that do not say what they should, as many as may be written now, and when the next one may be.
-/// What should say nothing and says something of ours is stale, once the wishes are complete.
-fn choose(
-    wishes: &BTreeMap<Key, Wish>,
-    said: &BTreeMap<Key, Digest>,
-    complete: bool,
-    past: &Past,
-) -> (Vec<Turn>, Option<Instant>) {
-    let free = limits::STATUS_WRITES.saturating_sub(past.writing.len());
-    let nothing = Wish::default();
-    let unsaid = wishes.iter().filter(|(key, wish)| wish.digest != said.get(*key).copied());
-    let stale = said.keys().filter(|key| complete && !wishes.contains_key(*key)).map(|key| (key, &nothing));
-    let (mut ready, mut again, mut next) = (Vec::new(), Vec::new(), None);
-    for (key, wish) in unsaid.chain(stale) {
-        let compared = (wish.digest, said.get(key).copied());
-        if past.done.get(key) == Some(&compared) || past.writing.contains(key) {
-            continue;
-        }
-        match past.end(key) {
-            Some(end) => next = Some(next.map_or(end, |known: Instant| known.min(end))),
-            None => match past.failed.get(key) {
-                Some(when) => again.push((when, key, wish, compared)),
-                None if ready.len() < free => ready.push((key, wish, compared)),
-                None => {}
-            },
-        }
-    }
-    again.sort_by_key(|(when, ..)| **when);
-    let again = again.into_iter().map(|(_, key, wish, compared)| (key, wish, compared));
-    let turn =
-        |(key, wish, compared): (&Key, &Wish, _)| Turn { key: key.clone(), reports: wish.reports.clone(), compared };
-    (ready.into_iter().chain(again).take(free).map(turn).collect(), next)
-}
-
-fn wish(wishes: &mut BTreeMap<Key, Wish>, before: &Reports, now: &Reports) {
-    for (then, now) in now.since(before) {
-        for key in then.into_iter().flat_map(BTreeMap::keys) {
-            if !now.is_some_and(|now| now.contains_key(key)) {
-                wishes.remove(key);
-            }
-        }
-        for (key, reports) in now.into_iter().flatten() {
-            let known = wishes.entry(key.clone()).or_default();
-            if known.reports != *reports || known.digest.is_none() {
-                let digest = digest(&entries(reports, &[], Timestamp::UNIX_EPOCH));
-                *known = Wish { reports: reports.clone(), digest };
-            }
         }
     }
 }

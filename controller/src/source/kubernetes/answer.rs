@@ -1,6 +1,6 @@
 //! What the statuses of objects say in our name, so that what is said already is not written again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value as Json;
@@ -22,6 +22,8 @@ pub struct Answers {
 #[derive(Debug, Default)]
 struct Known {
     digests: BTreeMap<Key, Digest>,
+    /// Of which another digest is known since they were compared last; as many as there are objects, at most.
+    changed: BTreeSet<Key>,
     versions: BTreeMap<Kind, &'static str>,
 }
 
@@ -34,13 +36,16 @@ impl Answers {
             None => known.digests.remove(key),
         };
         if before != answer {
+            known.changed.insert(key.clone());
             self.changed.notify_one();
         }
     }
 
-    /// For a moment: followers wait meanwhile.
-    pub fn compare<T>(&self, with: impl FnOnce(&BTreeMap<Key, Digest>) -> T) -> T {
-        with(&self.locked().digests)
+    /// All that is known, and what is another one since the last time, for `with` to take. Followers wait meanwhile.
+    pub fn compare<T>(&self, with: impl FnOnce(&BTreeMap<Key, Digest>, &mut BTreeSet<Key>) -> T) -> T {
+        let mut known = self.locked();
+        let Known { digests, changed, .. } = &mut *known;
+        with(digests, changed)
     }
 
     /// The version that a kind is followed in.
