@@ -8,6 +8,7 @@ pub mod agents;
 pub mod api;
 pub mod app;
 pub mod authenticate;
+mod beside;
 pub mod ca;
 pub mod config;
 mod hexadecimal;

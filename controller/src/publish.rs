@@ -7,7 +7,7 @@ mod claim;
 mod news;
 mod subscription;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::iter;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use weft_proto::names::NodeName;
 use weft_proto::resource::snapshot_name;
 use weft_proto::v1::Resource;
 
+use crate::beside::beside;
 use crate::translate::{Encoded, Portion, Resources};
 
 pub use claim::Claim;
@@ -113,12 +114,9 @@ impl Published {
 
     /// Namespaces that may be other ones in these portions.
     fn others(&self, portions: &Portions) -> Vec<Arc<str>> {
-        let names: BTreeSet<&Arc<str>> = self.portions.keys().chain(portions.keys()).collect();
-        let is_other = |name: &&Arc<str>| match (self.portion(name), portions.get(*name)) {
-            (Some(then), Some(now)) => !Arc::ptr_eq(then, now),
-            _ => true,
-        };
-        names.into_iter().filter(is_other).cloned().collect()
+        let all = beside(Some(&self.portions), Some(portions));
+        let others = all.filter(|(_, then, now)| !then.zip(*now).is_some_and(|(then, now)| Arc::ptr_eq(then, now)));
+        others.map(|(name, ..)| Arc::clone(name)).collect()
     }
 }
 

@@ -8,6 +8,7 @@ use weft_proto::names::{NodeName, WorkloadUid};
 use weft_proto::v1::resource::Body;
 
 use crate::agents::Agents;
+use crate::beside::beside;
 use crate::limits;
 use crate::publish::{Portions, Published};
 use crate::store::Objects;
@@ -61,10 +62,10 @@ impl Retiring {
             if newest.is_some_and(|newest| Arc::ptr_eq(newest, then)) {
                 continue;
             }
-            for (node, own) in &then.nodes {
-                // Nearly all stay where they are, at every change of anything in their namespace.
-                let goes = |name: &str| !newest.is_some_and(|newest| holds(newest, node, name));
-                for (name, resource) in own.iter().filter(|(name, _)| goes(name)) {
+            for (node, then, now) in beside(Some(&then.nodes), newest.map(|newest| &newest.nodes)) {
+                for (name, resource, now) in beside(then, now) {
+                    // Nearly all stay where they are, at every change of anything in their namespace.
+                    let (Some(own), Some(resource), None) = (then, resource, now) else { continue };
                     let Some(Body::Enrolment(enrolment)) = &resource.body else { continue };
                     let Ok(uid) = enrolment.uid.parse::<WorkloadUid>() else { continue };
                     // Never reported: nobody was told that it is a mesh peer, so nobody has to acknowledge.

@@ -1,11 +1,12 @@
 //! What differs between two states.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weft_proto::names::NodeName;
 use weft_proto::resource::digest;
 
+use crate::beside::beside;
 use crate::translate::{Encoded, Portion, Resources};
 
 /// What is another one, for every agent and for those of single nodes.
@@ -28,9 +29,8 @@ impl News {
         let both = [before, now];
         let [then, now] = both.map(|portion| portion.map(|portion| &portion.shared));
         let mut differs = self.shared.add(then, now);
-        let nodes: BTreeSet<&NodeName> = both.into_iter().flatten().flat_map(|portion| portion.nodes.keys()).collect();
-        for node in nodes {
-            let [then, now] = both.map(|portion| portion.and_then(|portion| portion.nodes.get(node)));
+        let [then, now] = both.map(|portion| portion.map(|portion| &portion.nodes));
+        for (node, then, now) in beside(then, now) {
             let mut difference = Difference::default();
             if difference.add(then, now) {
                 self.nodes.entry(node.clone()).or_default().extend(&difference);
@@ -45,8 +45,12 @@ impl Difference {
     /// Adds what differs between two sets. False: nothing does.
     pub fn add(&mut self, before: Option<&Resources>, now: Option<&Resources>) -> bool {
         let count = self.new.len() + self.old.len();
-        self.new.extend(without(now, before));
-        self.old.extend(without(before, now));
+        for (_, then, now) in beside(before, now) {
+            if then.map(|then| &then.version) != now.map(|now| &now.version) {
+                self.old.extend(then.cloned());
+                self.new.extend(now.cloned());
+            }
+        }
         self.new.len() + self.old.len() != count
     }
 
@@ -60,13 +64,4 @@ impl Difference {
         let all = self.new.iter().chain(&self.old);
         all.fold(0, |sum, resource| sum ^ digest(&resource.name, &resource.version))
     }
-}
-
-/// Of the first set, what the other one has not, or in another version.
-fn without(these: Option<&Resources>, others: Option<&Resources>) -> impl Iterator<Item = Arc<Encoded>> {
-    let is_same = move |(name, resource): &(&Arc<str>, &Arc<Encoded>)| {
-        let other = others.and_then(|others| others.get(*name));
-        other.is_some_and(|other| other.version == resource.version)
-    };
-    these.into_iter().flatten().filter(move |entry| !is_same(entry)).map(|(_, resource)| Arc::clone(resource))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::policy::{self, Conditions, OfObjects};
 use super::refusal::{self, Refused};
+use crate::beside::beside;
 use crate::object::Key;
 use crate::source::Reading;
 use crate::status::PolicyReport;
@@ -108,8 +109,8 @@ impl Reports {
         &'a self,
         before: &'a Self,
     ) -> impl Iterator<Item = (Option<&'a OfObjects>, Option<&'a OfObjects>)> {
-        let names: BTreeSet<&Arc<str>> = self.0.keys().chain(before.0.keys()).collect();
-        let pairs = names.into_iter().map(move |name| (before.of(name), self.of(name)));
+        let reports = |known: Option<&'a Known>| known.map(|known| &*known.reports);
+        let pairs = beside(Some(&before.0), Some(&self.0)).map(move |(_, then, now)| (reports(then), reports(now)));
         pairs.filter(|(then, now)| !then.zip(*now).is_some_and(|(then, now)| std::ptr::eq(then, now)))
     }
 }

@@ -9,6 +9,7 @@ use weft_proto::names::{NodeName, WorkloadUid};
 
 use super::world::{Mesh, Read};
 use super::{Facts, Last, Observed, Part, calls};
+use crate::beside::beside;
 use crate::store::Objects;
 
 pub fn namespaces(
@@ -70,10 +71,9 @@ fn has_moved(read: &Read, then: &Objects, now: &Objects) -> bool {
 
 /// Workloads that their agents serve now and did not then, or the other way.
 fn reported<'a>(then: &'a Observed, now: &'a Observed) -> Vec<&'a WorkloadUid> {
-    let nodes: BTreeSet<&NodeName> = then.capable.keys().chain(now.capable.keys()).collect();
     let mut others = Vec::new();
-    for node in nodes {
-        match (then.capable.get(node), now.capable.get(node)) {
+    for (_, then, now) in beside(Some(&then.capable), Some(&now.capable)) {
+        match (then, now) {
             (Some(then), Some(now)) if Arc::ptr_eq(then, now) => {}
             (Some(then), Some(now)) => others.extend(then.symmetric_difference(now)),
             (one, other) => others.extend(one.into_iter().chain(other).flat_map(|uids| uids.iter())),
