@@ -71,9 +71,9 @@ impl Wishes {
         self.unsettled.insert(key.clone());
     }
 
-    /// Objects that do not say what they should, as many as may be written now, and when the next one may be.
-    /// What should say nothing and says something of ours is stale, once the wishes are complete. `changed`: what says
-    /// something else since the last look, which is taken.
+    /// Objects that do not say what they should, as many as may be written now, and when the next one may be where none is
+    /// being written. What should say nothing and says something of ours is stale, once the wishes are complete.
+    /// `changed`: what says something else since the last look, which is taken.
     pub fn choose(
         &mut self,
         said: &BTreeMap<Key, Digest>,
@@ -81,12 +81,19 @@ impl Wishes {
         past: &Past,
     ) -> (Vec<Turn>, Option<Instant>) {
         self.unsettled.append(changed);
-        self.unsettled.retain(|key| self.all.get(key).and_then(|wish| wish.digest) != said.get(key).copied());
         let free = limits::STATUS_WRITES.saturating_sub(past.writing.len());
         let nothing = Wish::default();
-        let (mut ready, mut again, mut next) = (Vec::new(), Vec::new(), None);
+        let (mut settled, mut ready, mut again, mut next) = (Vec::new(), Vec::new(), Vec::new(), None);
         for key in &self.unsettled {
+            // The rest has time until one of these is written: all of a large mesh at each write would take minutes.
+            if ready.len() == free {
+                break;
+            }
             let wish = match self.all.get(key) {
+                wish if wish.and_then(|wish| wish.digest) == said.get(key).copied() => {
+                    settled.push(key.clone());
+                    continue;
+                }
                 Some(wish) => wish,
                 None if self.complete => &nothing,
                 None => continue,
@@ -99,8 +106,7 @@ impl Wishes {
                 Some(end) => next = Some(next.map_or(end, |known: Instant| known.min(end))),
                 None => match past.failed.get(key) {
                     Some(when) => again.push((when, key, wish, compared)),
-                    None if ready.len() < free => ready.push((key, wish, compared)),
-                    None => {}
+                    None => ready.push((key, wish, compared)),
                 },
             }
         }
@@ -111,6 +117,10 @@ impl Wishes {
             reports: wish.reports.clone(),
             compared,
         };
-        (ready.into_iter().chain(again).take(free).map(turn).collect(), next)
+        let turns = ready.into_iter().chain(again).take(free).map(turn).collect();
+        for key in settled {
+            self.unsettled.remove(&key);
+        }
+        (turns, next)
     }
 }
