@@ -7,6 +7,7 @@ mod control;
 mod counts;
 mod initramfs;
 mod kernels;
+mod reasons;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
 use self::counts::Counts;
+use self::reasons::Reasons;
 use super::{build, run, setup, step, table, workspace};
 
 /// The longest that the kernel or netns tier may take; each takes a few minutes.
@@ -174,15 +176,19 @@ fn in_namespaces(tier: Tier, name: Option<&str>) -> Outcome {
     Outcome::of(tier.name(), || count(program.args(name), Some(TIER_LIMIT)))
 }
 
-/// Runs a program that prints closing lines and adds them up. A program that prints both forms says the same twice.
+/// Runs a program that prints closing lines and adds them up. A program that prints both forms says the same twice. Why tests
+/// failed is said again at its end.
 fn count(command: &mut Command, limit: Option<Duration>) -> Result<Counts> {
     let (mut harness, mut own) = (Counts::default(), Counts::default());
+    let mut reasons = Reasons::default();
     command.current_dir(workspace::root());
     let status = run::watched(command, limit, |line| {
+        reasons.read(line);
         if let Some(closing) = Counts::of_line(line) {
             *(if line.starts_with("test result") { &mut harness } else { &mut own }) += closing;
         }
     })?;
+    reasons.into_lines().for_each(|line| println!("{line}"));
     let counts = if harness == Counts::default() { own } else { harness };
     if !status.success() && counts.failed == 0 {
         bail!("`{}` ended with {status}, but counted no failure", run::line(command));
