@@ -19,6 +19,8 @@ const END_LIMIT: Duration = Duration::from_secs(15);
 /// Seconds. Where no agent reports, the first generation waits for one this long.
 const SHORT_LEASE: &str = "1";
 
+const TALKATIVE: [&str; 2] = ["--log", "info,weft_controller=debug"];
+
 pub struct Controller {
     folder: PathBuf,
     pub address: String,
@@ -31,20 +33,19 @@ impl Controller {
         Self::launch_flagged(cluster, name, port, &["--lease", SHORT_LEASE])
     }
 
-    /// The same with the lease that users have.
+    /// The same with the lease and the log that users have.
     pub fn launch_as_users_do(cluster: &Cluster, name: &str, port: u16) -> Result<Self> {
-        Self::launch_flagged(cluster, name, port, &[])
+        Self::launch_with(cluster, name, port, &token(cluster)?, &[])
     }
 
     /// The same with this credential.
     pub fn launch_by(cluster: &Cluster, name: &str, port: u16, token: &str) -> Result<Self> {
-        Self::launch_with(cluster, name, port, token, &["--lease", SHORT_LEASE])
+        Self::launch_with(cluster, name, port, token, &[&TALKATIVE, &["--lease", SHORT_LEASE][..]].concat())
     }
 
     /// The same with these flags.
     pub fn launch_flagged(cluster: &Cluster, name: &str, port: u16, flags: &[&str]) -> Result<Self> {
-        let token = cluster.token("weft-controller", &[], None)?;
-        Self::launch_with(cluster, name, port, &token, flags)
+        Self::launch_with(cluster, name, port, &token(cluster)?, &[&TALKATIVE, flags].concat())
     }
 
     fn launch_with(cluster: &Cluster, name: &str, port: u16, token: &str, flags: &[&str]) -> Result<Self> {
@@ -62,8 +63,8 @@ impl Controller {
         fs::write(folder.join("kubeconfig"), kubeconfig.to_string())?;
         let address = format!("127.0.0.1:{port}");
         let command = Launch::new(folder_of_this_program()?.join("weft-controller"));
-        let command = command.args(["--log", "info,weft_controller=debug", "serve", "--kubernetes"]);
-        let command = command.args(["--namespace", NAMESPACE, "--listen", &address]).args(flags);
+        let command = command.args(["serve", "--kubernetes"]).args(flags);
+        let command = command.args(["--namespace", NAMESPACE, "--listen", &address]);
         let command = command.arg("--kubeconfig").arg(folder.join("kubeconfig"));
         let command = command.arg("--state-dir").arg(folder.join("state"));
         let process = command.start(&folder.join("controller.log"))?;
@@ -126,4 +127,8 @@ impl Controller {
         ensure!(status.success(), "it ended with {status}: {output}");
         Ok(())
     }
+}
+
+fn token(cluster: &Cluster) -> Result<String> {
+    cluster.token("weft-controller", &[], None)
 }
