@@ -136,13 +136,14 @@ impl Fleet {
         }
     }
 
-    /// Waits until every agent has this weight. When the last one got it.
-    pub fn await_weight(&mut self, cluster: &Cluster, routes: &str, weight: u32) -> Result<Instant> {
+    /// Waits until every agent has this weight. When the first one and the last one got it.
+    pub fn await_weight(&mut self, cluster: &Cluster, routes: &str, weight: u32) -> Result<(Instant, Instant)> {
         let has = |seen: &Seen| seen.weights.get(routes).is_some_and(|(known, _)| *known == weight);
         await_all(cluster, &mut self.members, has)
             .with_context(|| format!("not every agent has weight {weight} of {routes}"))?;
-        let times = self.members.iter().filter_map(|member| Some(member.seen.borrow().weights.get(routes)?.1));
-        times.max().context("there is no agent")
+        let time = |member: &Member| Some(member.seen.borrow().weights.get(routes)?.1);
+        let times: Vec<Instant> = self.members.iter().filter_map(time).collect();
+        times.iter().copied().min().zip(times.iter().copied().max()).context("there is no agent")
     }
 
     /// What every agent holds, by number.

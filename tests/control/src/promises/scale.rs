@@ -81,9 +81,10 @@ fn a_change_reaches_every_agent_and_a_restart_sends_nothing_again(cluster: &mut 
     ));
     await_statuses(cluster, &size)?;
 
-    let times = change_weights(cluster, &mut fleet, size.changes)?;
-    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
-    let (median, p99, worst) = (at(50), at(99), at(100));
+    let (first_times, times) = change_weights(cluster, &mut fleet, size.changes)?;
+    let [first_median, first_p99, _] = spread(first_times);
+    tell(&format!("a change on the first agent: p50 {first_median:?}, p99 {first_p99:?}"));
+    let [median, p99, worst] = spread(times);
     tell(&format!(
         "a change on all agents: p50 {median:?}, p99 {p99:?}, worst {worst:?} (at most {CHANGE_P99:?} at p99)"
     ));
@@ -192,9 +193,15 @@ fn await_statuses(cluster: &Cluster, size: &Size) -> Result<()> {
     })
 }
 
-/// From the API server's answer to the last agent's receipt, sorted; ten a second.
-fn change_weights(cluster: &Cluster, fleet: &mut Fleet, changes: u32) -> Result<Vec<Duration>> {
-    let mut times = Vec::new();
+/// Median, 99th percentile and worst.
+fn spread(mut times: Vec<Duration>) -> [Duration; 3] {
+    times.sort();
+    [50, 99, 100].map(|percent| times[(times.len() * percent / 100).min(times.len() - 1)])
+}
+
+/// From the API server's answer to the first and to the last agent's receipt; ten a second.
+fn change_weights(cluster: &Cluster, fleet: &mut Fleet, changes: u32) -> Result<(Vec<Duration>, Vec<Duration>)> {
+    let (mut of_first, mut of_last) = (Vec::new(), Vec::new());
     let mut ticks = cluster.wait_for(async { interval(BETWEEN_CHANGES) });
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for weight in 2..changes + 2 {
@@ -202,11 +209,11 @@ fn change_weights(cluster: &Cluster, fleet: &mut Fleet, changes: u32) -> Result<
         let patch = json!({"spec": {"rules": [{"backendRefs": [{"name": "svc-1", "port": 80, "weight": weight}]}]}});
         cluster.merge("HTTPRoute", "team-001", "route-1", &patch)?;
         let answered = Instant::now();
-        let last = fleet.await_weight(cluster, "routes/team-001/svc-1/80", weight)?;
-        times.push(last.saturating_duration_since(answered));
+        let (first, last) = fleet.await_weight(cluster, "routes/team-001/svc-1/80", weight)?;
+        of_first.push(first.saturating_duration_since(answered));
+        of_last.push(last.saturating_duration_since(answered));
     }
-    times.sort();
-    Ok(times)
+    Ok((of_first, of_last))
 }
 
 /// Resident now and at its peak, in MiB.
