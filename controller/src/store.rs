@@ -10,7 +10,7 @@ use weft_proto::names::WorkloadUid;
 
 use crate::object::{
     AuthenticationPolicy, AuthorizationPolicy, Caller, EndpointSlice, Key, Kind, MeshConfig, Namespace, Node, Object,
-    Pod, Route, RouteKind, Service, TrafficPolicy,
+    Pod, Route, Service, TrafficPolicy,
 };
 
 /// `(namespace, name)`.
@@ -29,18 +29,92 @@ pub struct Objects {
     by_uid: Arc<HashMap<WorkloadUid, Name>>,
 }
 
-/// Everything in one namespace.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Contents {
-    pub namespace: Option<Arc<Namespace>>,
-    pub pods: Shelf<Pod>,
-    pub services: Shelf<Service>,
-    pub endpoint_slices: Shelf<EndpointSlice>,
-    pub authentication: Shelf<AuthenticationPolicy>,
-    pub authorization: Shelf<AuthorizationPolicy>,
-    pub traffic: Shelf<TrafficPolicy>,
-    pub http_routes: Shelf<Route>,
-    pub grpc_routes: Shelf<Route>,
+/// Where the objects of a kind are kept.
+enum Room {
+    Mesh,
+    Nodes,
+    Callers,
+    Namespaces,
+}
+
+impl Room {
+    fn of(kind: Kind) -> Self {
+        if kind.is_namespaced() || kind == Kind::Namespace {
+            Self::Namespaces
+        } else if kind == Kind::MeshConfig {
+            Self::Mesh
+        } else if kind == Kind::Node {
+            Self::Nodes
+        } else {
+            Self::Callers
+        }
+    }
+}
+
+/// A kind that is kept by namespace is one line of the list below, and nothing else in this file.
+macro_rules! shelves {
+    ($($field:ident: Kind::$kind:ident, Object::$variant:ident($type:ty);)+) => {
+        /// Everything in one namespace.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct Contents {
+            pub namespace: Option<Arc<Namespace>>,
+            $(pub $field: Shelf<$type>,)+
+        }
+
+        impl Contents {
+            #[cfg(test)]
+            const SHELVES: &[Kind] = &[$(Kind::$kind,)+];
+
+            fn object(&self, kind: Kind, name: &Name) -> Option<Object> {
+                if kind == Kind::Namespace {
+                    return self.namespace.clone().map(Object::Namespace);
+                }
+                $(if kind == Kind::$kind {
+                    return self.$field.get(name).cloned().map(Object::$variant);
+                })+
+                None
+            }
+
+            fn put(&mut self, name: Name, object: Object) {
+                match (object.kind(), object) {
+                    (_, Object::Namespace(object)) => self.namespace = Some(object),
+                    $((Kind::$kind, Object::$variant(object)) => drop(put(&mut self.$field, name, object)),)+
+                    _ => {}
+                }
+            }
+
+            fn take(&mut self, kind: Kind, name: &Name) {
+                if kind == Kind::Namespace {
+                    self.namespace = None;
+                }
+                $(if kind == Kind::$kind {
+                    take(&mut self.$field, name);
+                })+
+            }
+
+            fn names(&self, kind: Kind) -> Box<dyn Iterator<Item = &Name> + '_> {
+                $(if kind == Kind::$kind {
+                    return Box::new(self.$field.keys());
+                })+
+                Box::new(std::iter::empty())
+            }
+
+            fn len(&self) -> usize {
+                usize::from(self.namespace.is_some()) $(+ self.$field.len())+
+            }
+        }
+    };
+}
+
+shelves! {
+    pods: Kind::Pod, Object::Pod(Pod);
+    services: Kind::Service, Object::Service(Service);
+    endpoint_slices: Kind::EndpointSlice, Object::EndpointSlice(EndpointSlice);
+    authentication: Kind::AuthenticationPolicy, Object::AuthenticationPolicy(AuthenticationPolicy);
+    authorization: Kind::AuthorizationPolicy, Object::AuthorizationPolicy(AuthorizationPolicy);
+    traffic: Kind::TrafficPolicy, Object::TrafficPolicy(TrafficPolicy);
+    http_routes: Kind::HttpRoute, Object::Route(Route);
+    grpc_routes: Kind::GrpcRoute, Object::Route(Route);
 }
 
 impl Objects {
@@ -105,21 +179,11 @@ impl Objects {
 
     /// True if it was there.
     pub fn remove(&mut self, key: &Key) -> bool {
-        match key.kind {
-            Kind::MeshConfig => return self.mesh_config.take_if(|known| known.metadata.name == key.name).is_some(),
-            Kind::Node => return take(&mut self.nodes, &key.name).is_some(),
-            Kind::ValidatingWebhooks | Kind::MutatingWebhooks | Kind::ApiService | Kind::Definition => {
-                return take(&mut self.callers, &(key.kind, key.name.clone())).is_some();
-            }
-            Kind::Namespace
-            | Kind::Pod
-            | Kind::Service
-            | Kind::EndpointSlice
-            | Kind::AuthenticationPolicy
-            | Kind::AuthorizationPolicy
-            | Kind::TrafficPolicy
-            | Kind::HttpRoute
-            | Kind::GrpcRoute => {}
+        match Room::of(key.kind) {
+            Room::Mesh => return self.mesh_config.take_if(|known| known.metadata.name == key.name).is_some(),
+            Room::Nodes => return take(&mut self.nodes, &key.name).is_some(),
+            Room::Callers => return take(&mut self.callers, &(key.kind, key.name.clone())).is_some(),
+            Room::Namespaces => {}
         }
         let place = place_of(key);
         let name = (key.namespace.clone(), key.name.clone());
@@ -139,25 +203,21 @@ impl Objects {
     #[must_use]
     pub fn keys(&self, kind: Kind) -> BTreeSet<Key> {
         let alone = |name: &str| Key { kind, namespace: String::new(), name: name.to_owned() };
-        match kind {
-            Kind::MeshConfig => self.mesh_config.iter().map(|mesh| alone(&mesh.metadata.name)).collect(),
-            Kind::Node => self.nodes.keys().map(|name| alone(name)).collect(),
-            Kind::ValidatingWebhooks | Kind::MutatingWebhooks | Kind::ApiService | Kind::Definition => {
+        match Room::of(kind) {
+            Room::Mesh => self.mesh_config.iter().map(|mesh| alone(&mesh.metadata.name)).collect(),
+            Room::Nodes => self.nodes.keys().map(|name| alone(name)).collect(),
+            Room::Callers => {
                 let own = self.callers.keys().filter(|(of, _)| *of == kind);
                 own.map(|(_, name)| alone(name)).collect()
             }
-            Kind::Namespace => {
+            Room::Namespaces if kind == Kind::Namespace => {
                 let named = self.namespaces.iter().filter(|(_, contents)| contents.namespace.is_some());
                 named.map(|(name, _)| alone(name)).collect()
             }
-            Kind::Pod
-            | Kind::Service
-            | Kind::EndpointSlice
-            | Kind::AuthenticationPolicy
-            | Kind::AuthorizationPolicy
-            | Kind::TrafficPolicy
-            | Kind::HttpRoute
-            | Kind::GrpcRoute => self.namespaces.values().flat_map(|contents| contents.keys(kind)).collect(),
+            Room::Namespaces => {
+                let names = self.namespaces.values().flat_map(|contents| contents.names(kind));
+                names.map(|(namespace, name)| Key { kind, namespace: namespace.clone(), name: name.clone() }).collect()
+            }
         }
     }
 
@@ -197,101 +257,6 @@ impl Objects {
     }
 }
 
-impl Contents {
-    fn object(&self, kind: Kind, name: &Name) -> Option<Object> {
-        match kind {
-            Kind::MeshConfig
-            | Kind::Node
-            | Kind::ValidatingWebhooks
-            | Kind::MutatingWebhooks
-            | Kind::ApiService
-            | Kind::Definition => None,
-            Kind::Namespace => self.namespace.clone().map(Object::Namespace),
-            Kind::Pod => self.pods.get(name).cloned().map(Object::Pod),
-            Kind::Service => self.services.get(name).cloned().map(Object::Service),
-            Kind::EndpointSlice => self.endpoint_slices.get(name).cloned().map(Object::EndpointSlice),
-            Kind::AuthenticationPolicy => self.authentication.get(name).cloned().map(Object::AuthenticationPolicy),
-            Kind::AuthorizationPolicy => self.authorization.get(name).cloned().map(Object::AuthorizationPolicy),
-            Kind::TrafficPolicy => self.traffic.get(name).cloned().map(Object::TrafficPolicy),
-            Kind::HttpRoute => self.http_routes.get(name).cloned().map(Object::Route),
-            Kind::GrpcRoute => self.grpc_routes.get(name).cloned().map(Object::Route),
-        }
-    }
-
-    fn put(&mut self, name: Name, object: Object) {
-        match object {
-            Object::MeshConfig(_) | Object::Node(_) | Object::Caller(_) => false,
-            Object::Namespace(object) => self.namespace.replace(object).is_some(),
-            Object::Pod(object) => put(&mut self.pods, name, object),
-            Object::Service(object) => put(&mut self.services, name, object),
-            Object::EndpointSlice(object) => put(&mut self.endpoint_slices, name, object),
-            Object::AuthenticationPolicy(object) => put(&mut self.authentication, name, object),
-            Object::AuthorizationPolicy(object) => put(&mut self.authorization, name, object),
-            Object::TrafficPolicy(object) => put(&mut self.traffic, name, object),
-            Object::Route(object) => match object.kind {
-                RouteKind::Http => put(&mut self.http_routes, name, object),
-                RouteKind::Grpc => put(&mut self.grpc_routes, name, object),
-            },
-        };
-    }
-
-    fn take(&mut self, kind: Kind, name: &Name) {
-        match kind {
-            Kind::MeshConfig
-            | Kind::Node
-            | Kind::ValidatingWebhooks
-            | Kind::MutatingWebhooks
-            | Kind::ApiService
-            | Kind::Definition => {}
-            Kind::Namespace => self.namespace = None,
-            Kind::Pod => drop(take(&mut self.pods, name)),
-            Kind::Service => drop(take(&mut self.services, name)),
-            Kind::EndpointSlice => drop(take(&mut self.endpoint_slices, name)),
-            Kind::AuthenticationPolicy => drop(take(&mut self.authentication, name)),
-            Kind::AuthorizationPolicy => drop(take(&mut self.authorization, name)),
-            Kind::TrafficPolicy => drop(take(&mut self.traffic, name)),
-            Kind::HttpRoute => drop(take(&mut self.http_routes, name)),
-            Kind::GrpcRoute => drop(take(&mut self.grpc_routes, name)),
-        }
-    }
-
-    fn keys(&self, kind: Kind) -> impl Iterator<Item = Key> {
-        self.names(kind).map(move |(namespace, name)| Key { kind, namespace: namespace.clone(), name: name.clone() })
-    }
-
-    fn names(&self, kind: Kind) -> Box<dyn Iterator<Item = &Name> + '_> {
-        match kind {
-            Kind::MeshConfig
-            | Kind::Node
-            | Kind::Namespace
-            | Kind::ValidatingWebhooks
-            | Kind::MutatingWebhooks
-            | Kind::ApiService
-            | Kind::Definition => Box::new(std::iter::empty()),
-            Kind::Pod => Box::new(self.pods.keys()),
-            Kind::Service => Box::new(self.services.keys()),
-            Kind::EndpointSlice => Box::new(self.endpoint_slices.keys()),
-            Kind::AuthenticationPolicy => Box::new(self.authentication.keys()),
-            Kind::AuthorizationPolicy => Box::new(self.authorization.keys()),
-            Kind::TrafficPolicy => Box::new(self.traffic.keys()),
-            Kind::HttpRoute => Box::new(self.http_routes.keys()),
-            Kind::GrpcRoute => Box::new(self.grpc_routes.keys()),
-        }
-    }
-
-    fn len(&self) -> usize {
-        usize::from(self.namespace.is_some())
-            + self.pods.len()
-            + self.services.len()
-            + self.endpoint_slices.len()
-            + self.authentication.len()
-            + self.authorization.len()
-            + self.traffic.len()
-            + self.http_routes.len()
-            + self.grpc_routes.len()
-    }
-}
-
 /// The namespace that an object is kept with: its own, or the one that it is.
 fn place_of(key: &Key) -> &str {
     if key.kind == Kind::Namespace { &key.name } else { &key.namespace }
@@ -309,4 +274,15 @@ fn put<N: Ord + Clone, T: PartialEq>(shelf: &mut Arc<BTreeMap<N, Arc<T>>>, name:
 fn take<N: Ord + Clone, T>(shelf: &mut Arc<BTreeMap<N, Arc<T>>>, name: &N) -> Option<Arc<T>> {
     // Looked up first: what is not there must cost no copy.
     shelf.contains_key(name).then(|| Arc::make_mut(shelf).remove(name)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_with_a_namespace_has_a_shelf_of_its_own() {
+        let namespaced: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.is_namespaced()).collect();
+        assert_eq!(Contents::SHELVES, namespaced);
+    }
 }
