@@ -33,6 +33,7 @@ pub const CAPTURE_PORTS: std::ops::RangeInclusive<u16> = 61_000..=61_063;
 /// API's own schemas, so that a directory is no laxer than an API server.
 pub const PARENTS_PER_ROUTE: usize = 32;
 pub const HOSTNAMES_PER_ROUTE: usize = 16;
+pub const SERVER_NAMES_PER_ROUTE: usize = 1024;
 pub const RULES_PER_ROUTE: usize = 16;
 pub const MATCHES_PER_RULE: usize = 64;
 pub const MATCHES_PER_ROUTE: usize = 128;

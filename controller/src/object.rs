@@ -42,7 +42,7 @@ pub use caller::RawCaller;
 pub use endpoint_slice::RawEndpointSlice;
 pub use namespace::RawNamespace;
 pub use node::RawNode;
-pub use route::{RawGrpcRoute, RawHttpRoute};
+pub use route::{RawConnectionRoute, RawGrpcRoute, RawHttpRoute};
 pub use service::RawService;
 
 /// One object of all. Written `Kind namespace/name`, or `Kind name` where there is no namespace.

@@ -115,6 +115,8 @@ shelves! {
     traffic: Kind::TrafficPolicy, Object::TrafficPolicy(TrafficPolicy);
     http_routes: Kind::HttpRoute, Object::Route(Route);
     grpc_routes: Kind::GrpcRoute, Object::Route(Route);
+    tls_routes: Kind::TlsRoute, Object::Route(Route);
+    tcp_routes: Kind::TcpRoute, Object::Route(Route);
 }
 
 impl Objects {
@@ -254,6 +256,14 @@ impl Objects {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Contents {
+    /// Of every kind.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        let shelves = [&self.grpc_routes, &self.http_routes, &self.tls_routes, &self.tcp_routes];
+        shelves.into_iter().flat_map(|shelf| shelf.values())
     }
 }
 

@@ -17,4 +17,4 @@ pub const PROTOCOL_VERSION: u32 = 1;
 
 /// Features that this build has. A resource or a preamble that requires another one is refused and read safely.
 pub const FEATURES: &[&str] =
-    &["opaque", "authorization.l4", "authorization.l7", "authentication.ports", "routes.http", "traffic"];
+    &["opaque", "authorization.l4", "authorization.l7", "authentication.ports", "routes.http", "routes.l4", "traffic"];

@@ -38,7 +38,12 @@ pub struct Pod {
 const MINOR_MINIMUM: u32 = 30;
 
 /// Kinds of Gateway API that Weft reads, and where the release with them is.
-const ROUTES: [&str; 2] = ["httproutes.gateway.networking.k8s.io", "grpcroutes.gateway.networking.k8s.io"];
+const ROUTES: [&str; 4] = [
+    "httproutes.gateway.networking.k8s.io",
+    "grpcroutes.gateway.networking.k8s.io",
+    "tlsroutes.gateway.networking.k8s.io",
+    "tcproutes.gateway.networking.k8s.io",
+];
 const INSTALL_ROUTES: &str = "Install them: kubectl apply --server-side -f \
      https://github.com/kubernetes-sigs/gateway-api/releases/latest/download/standard-install.yaml";
 

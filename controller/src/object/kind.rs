@@ -14,6 +14,8 @@ pub enum Kind {
     TrafficPolicy,
     HttpRoute,
     GrpcRoute,
+    TlsRoute,
+    TcpRoute,
     ValidatingWebhooks,
     MutatingWebhooks,
     ApiService,
@@ -81,6 +83,8 @@ const HTTP_ROUTE: Facts = Facts {
     ..ROUTE
 };
 const GRPC_ROUTE: Facts = Facts { name: "GRPCRoute", plural: "grpcroutes", status: "grpcroutes/status", ..ROUTE };
+const TLS_ROUTE: Facts = Facts { name: "TLSRoute", plural: "tlsroutes", status: "tlsroutes/status", ..ROUTE };
+const TCP_ROUTE: Facts = Facts { name: "TCPRoute", plural: "tcproutes", status: "tcproutes/status", ..ROUTE };
 /// Who has the API server call a Service.
 const CALLER: Facts = Facts { group: "admissionregistration.k8s.io", namespaced: false, ..CORE };
 const VALIDATING_WEBHOOKS: Facts =
@@ -97,7 +101,7 @@ const DEFINITION: Facts = Facts {
 };
 
 impl Kind {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::MeshConfig,
         Self::Namespace,
         Self::Node,
@@ -109,6 +113,8 @@ impl Kind {
         Self::TrafficPolicy,
         Self::HttpRoute,
         Self::GrpcRoute,
+        Self::TlsRoute,
+        Self::TcpRoute,
         Self::ValidatingWebhooks,
         Self::MutatingWebhooks,
         Self::ApiService,
@@ -128,6 +134,8 @@ impl Kind {
             Self::TrafficPolicy => &TRAFFIC,
             Self::HttpRoute => &HTTP_ROUTE,
             Self::GrpcRoute => &GRPC_ROUTE,
+            Self::TlsRoute => &TLS_ROUTE,
+            Self::TcpRoute => &TCP_ROUTE,
             Self::ValidatingWebhooks => &VALIDATING_WEBHOOKS,
             Self::MutatingWebhooks => &MUTATING_WEBHOOKS,
             Self::ApiService => &API_SERVICE,
@@ -213,6 +221,7 @@ mod tests {
             (Kind::MeshConfig, weft_crd::API_VERSION),
             (Kind::HttpRoute, "gateway.networking.k8s.io/v1"),
             (Kind::GrpcRoute, "gateway.networking.k8s.io/v1"),
+            (Kind::TcpRoute, "gateway.networking.k8s.io/v1"),
         ] {
             assert!(kind.api_version() == written && kind.is_written_as(written), "{written}");
         }

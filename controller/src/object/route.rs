@@ -1,9 +1,10 @@
-//! `HTTPRoute` and `GRPCRoute` (Gateway API 1.7), checked, with their conditions as agents read them.
+//! Routes of every kind (Gateway API 1.7), checked, with their conditions as agents read them.
 //!
 //! What the API server would refuse is a [`FieldError`] of the whole object; what it takes and Weft cannot do is a
 //! [`Refusal`] of one rule. Absent: which Services parents and backends are, and the order among several routes'
 //! matches (`translate/routes`).
 
+mod connection;
 mod cors;
 mod filter;
 mod grpc;
@@ -20,23 +21,34 @@ use super::{FieldError, Kind, Metadata};
 use crate::limits;
 
 pub use filter::{Filter, Mirror};
-pub use raw::{RawGrpcRoute, RawHttpRoute};
+pub use raw::{RawConnectionRoute, RawGrpcRoute, RawHttpRoute};
 pub use reference::{Backend, BackendReference, Parent, is_of_core_group};
 pub use specificity::Specificity;
 
+/// The stronger one goes first, where several speak of one Service port (GEP-1294).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RouteKind {
-    Http,
     Grpc,
+    Http,
+    Tls,
+    Tcp,
 }
 
 impl RouteKind {
     #[must_use]
     pub fn object(self) -> Kind {
         match self {
-            Self::Http => Kind::HttpRoute,
             Self::Grpc => Kind::GrpcRoute,
+            Self::Http => Kind::HttpRoute,
+            Self::Tls => Kind::TlsRoute,
+            Self::Tcp => Kind::TcpRoute,
         }
+    }
+
+    /// Or of connections that are carried as a whole.
+    #[must_use]
+    pub fn is_of_requests(self) -> bool {
+        matches!(self, Self::Grpc | Self::Http)
     }
 }
 
@@ -46,7 +58,7 @@ pub struct Route {
     pub kind: RouteKind,
     /// Those of kind Service, as written; others are other controllers' business.
     pub parents: Vec<Parent>,
-    /// They do not count for a Service (GEP-1294), which its owner should be told.
+    /// Of requests: they do not count for a Service (GEP-1294), which its owner should be told.
     pub has_hostnames: bool,
     pub rules: Vec<Rule>,
 }
@@ -142,6 +154,34 @@ impl Route {
         few_expressions(rules.iter().map(raw::RawGrpcRule::expressions).sum())?;
         let rules = rules.into_iter().enumerate().map(|(index, rule)| grpc::rule(&path(index), rule));
         Self::new(metadata, RouteKind::Grpc, raw.parent_refs, &raw.hostnames, rules.collect::<Result<_, _>>()?)
+    }
+
+    pub fn tls(metadata: Metadata, mut raw: RawConnectionRoute) -> Result<Self, FieldError> {
+        let names = connection::names(std::mem::take(&mut raw.hostnames))?;
+        Self::of_connections(metadata, RouteKind::Tls, raw, names)
+    }
+
+    pub fn tcp(metadata: Metadata, raw: RawConnectionRoute) -> Result<Self, FieldError> {
+        if !raw.hostnames.is_empty() {
+            return Err(FieldError::new("spec.hostnames", "a TCPRoute has none", "remove it, or use a TLSRoute"));
+        }
+        Self::of_connections(metadata, RouteKind::Tcp, raw, vec![connection::anything()])
+    }
+
+    fn of_connections(
+        metadata: Metadata,
+        kind: RouteKind,
+        raw: RawConnectionRoute,
+        matches: Vec<Match>,
+    ) -> Result<Self, FieldError> {
+        at_most("spec.parentRefs", raw.parent_refs.len(), limits::PARENTS_PER_ROUTE)?;
+        let mut rules = raw.rules.unwrap_or_default();
+        let (Some(rule), true) = (rules.pop(), rules.is_empty()) else {
+            return Err(FieldError::new("spec.rules", "it does not have one rule", "write exactly one"));
+        };
+        let rule = connection::rule(&path(0), rule, kind, matches)?;
+        let parents = reference::parents(raw.parent_refs)?;
+        Ok(Self { metadata, kind, parents, has_hostnames: false, rules: vec![rule] })
     }
 
     fn new(

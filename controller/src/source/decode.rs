@@ -60,6 +60,14 @@ fn typed(kind: Kind, json: Json) -> Result<Object, FieldError> {
             let (metadata, spec) = parts(kind, json)?;
             Object::Route(Arc::new(Route::grpc(metadata, parse("spec", spec)?)?))
         }
+        Kind::TlsRoute => {
+            let (metadata, spec) = parts(kind, json)?;
+            Object::Route(Arc::new(Route::tls(metadata, parse("spec", spec)?)?))
+        }
+        Kind::TcpRoute => {
+            let (metadata, spec) = parts(kind, json)?;
+            Object::Route(Arc::new(Route::tcp(metadata, parse("spec", spec)?)?))
+        }
     })
 }
 

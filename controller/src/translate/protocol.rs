@@ -1,6 +1,6 @@
 //! Which protocol a Service's port declares: by `appProtocol`, or where that is silent by the beginning of its name.
 
-use crate::object::ServicePort;
+use crate::object::{RouteKind, ServicePort};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -57,11 +57,14 @@ impl Protocol {
         }
     }
 
-    /// Requests can be told apart in it, or it is not known that they cannot.
-    pub fn may_be_routed(self) -> bool {
-        match self {
-            Self::Undeclared | Self::Http | Self::Http2 | Self::Grpc => true,
-            Self::Tls | Self::Opaque => false,
+    /// What routes of that kind are about can be found in it, or it is not known that it cannot.
+    pub fn may_be_routed(self, kind: RouteKind) -> bool {
+        match (kind, self) {
+            (RouteKind::Grpc | RouteKind::Http, Self::Tls | Self::Opaque)
+            | (RouteKind::Tls, Self::Http | Self::Http2 | Self::Grpc) => false,
+            (RouteKind::Grpc | RouteKind::Http, Self::Undeclared | Self::Http | Self::Http2 | Self::Grpc)
+            | (RouteKind::Tls, Self::Undeclared | Self::Tls | Self::Opaque)
+            | (RouteKind::Tcp, _) => true,
         }
     }
 }

@@ -20,10 +20,12 @@ use crate::status::Reason;
 use crate::store::Name;
 
 use backend::Problems;
-use merge::{Age, Resolved, Silent};
+use merge::{Age, Resolved, Shadow, Silent};
 
-/// Agents without it refuse every request to the port.
-const FEATURE: &str = "routes.http";
+/// Agents without it refuse every request, or every connection, to the port.
+fn feature(kind: RouteKind) -> &'static str {
+    if kind.is_of_requests() { "routes.http" } else { "routes.l4" }
+}
 
 /// What one resource is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,13 +51,12 @@ pub struct Losses(BTreeMap<Key, BTreeMap<Place, (Reason, String)>>);
 /// A consumer's routes are made of another namespace's Services, and count there for its own clients alone.
 pub fn share(world: &World<'_>, own: Elected<'_>, out: &mut Draft) {
     let mut elected = BTreeMap::from([(world.namespace, own)]);
-    let routes = world.own.grpc_routes.values().chain(world.own.http_routes.values());
-    let routes = routes.filter(|route| !route.parents.is_empty());
+    let routes = world.own.routes().filter(|route| !route.parents.is_empty());
     let attached: Vec<Attached<'_>> = routes.map(|route| attach(world, route)).collect();
     let mut losses = Losses::default();
     let places = places(&attached, &mut losses);
     for (place, routes) in places {
-        let kind = winner(place, &routes, &mut losses);
+        let Some(kind) = winner(place, &routes, &mut losses) else { continue };
         let winners: Vec<&Resolved<'_>> = routes.into_iter().filter(|one| one.route.kind == kind).collect();
         let namespace = place.service.0.as_str();
         let elected = elected.entry(namespace).or_insert_with(|| traffic::elect(world, namespace));
@@ -65,20 +66,20 @@ pub fn share(world: &World<'_>, own: Elected<'_>, out: &mut Draft) {
             service: place.service.1.clone(),
             port: place.port.into(),
             audience: place.audience.clone().unwrap_or_default(),
-            kind: match kind {
-                RouteKind::Http => v1::RouteKind::Http,
-                RouteKind::Grpc => v1::RouteKind::Grpc,
-            }
-            .into(),
+            kind: written(kind).into(),
             ..v1::Routes::default()
         };
-        for route in merge::merge(&winners, Silent { request_timeout_ms: timeout }, &mut body) {
+        let merged = merge::merge(&winners, Silent { request_timeout_ms: timeout }, &mut body);
+        for route in merged.left_out {
             let message =
                 format!("{} has more and larger routes than agents can hold; this one is too much", describe(place));
             losses.add(route, place, (Reason::UnsupportedValue, message));
         }
+        for shadow in merged.shadows {
+            losses.add(shadow.route, place, (Reason::Accepted, overtaken(&shadow, place)));
+        }
         let name = resource::routes(&place.service.0, &place.service.1, place.port, place.audience.as_deref());
-        out.share(name, vec![FEATURE.to_owned()], Body::Routes(body));
+        out.share(name, vec![feature(kind).to_owned()], Body::Routes(body));
     }
     for one in &attached {
         let conditions = verdict::conditions(one, &losses);
@@ -121,16 +122,38 @@ fn attach<'a>(world: &World<'_>, route: &'a Route) -> Attached<'a> {
     Attached { bound: bound.collect(), resolved: Resolved { route, rules }, problems }
 }
 
-/// Routes of one kind share a place; a `GRPCRoute` is stronger than an `HTTPRoute` (GEP-1294).
-fn winner(place: &Place, routes: &[&Resolved<'_>], losses: &mut Losses) -> RouteKind {
-    let grpc = routes.iter().filter(|one| one.route.kind == RouteKind::Grpc);
-    let Some(strongest) = grpc.min_by_key(|one| Age::of(&one.route.metadata)) else { return RouteKind::Http };
-    for loser in routes.iter().filter(|one| one.route.kind == RouteKind::Http) {
-        let winner = strongest.route.title();
-        let message = format!("{winner} speaks for {}, and a GRPCRoute is stronger than an HTTPRoute", describe(place));
+/// Routes of one kind share a place, and those of weaker kinds have none there (GEP-1294).
+fn winner(place: &Place, routes: &[&Resolved<'_>], losses: &mut Losses) -> Option<RouteKind> {
+    let strongest = routes.iter().min_by_key(|one| (one.route.kind, Age::of(&one.route.metadata)))?;
+    let kind = strongest.route.kind;
+    for loser in routes.iter().filter(|one| one.route.kind != kind) {
+        let (winner, place_named) = (strongest.route.title(), describe(place));
+        let [stronger, weaker] = [kind, loser.route.kind].map(|kind| kind.object().as_str());
+        let message = format!("{winner} speaks for {place_named}, and {stronger}s are stronger than {weaker}s");
         losses.add(loser.route, place, (Reason::Conflicted, message));
     }
-    RouteKind::Grpc
+    Some(kind)
+}
+
+fn written(kind: RouteKind) -> v1::RouteKind {
+    match kind {
+        RouteKind::Grpc => v1::RouteKind::Grpc,
+        RouteKind::Http => v1::RouteKind::Http,
+        RouteKind::Tls => v1::RouteKind::Tls,
+        RouteKind::Tcp => v1::RouteKind::Tcp,
+    }
+}
+
+/// Such a route is accepted all the same (GEP-2644), and its owner should know where its connections go.
+fn overtaken(shadow: &Shadow<'_>, place: &Place) -> String {
+    let (place, older) = (describe(place), shadow.by.title());
+    let mut names = shadow.names.iter().filter(|name| !name.is_empty());
+    let Some(first) = names.next() else {
+        return format!("all connections to {place} follow {older}, which is older");
+    };
+    let more = names.count();
+    let more = if more > 0 { format!(", as are {more} more of the hostnames") } else { String::new() };
+    format!("{first} at {place} is taken by {older}, which is older{more}")
 }
 
 impl Losses {

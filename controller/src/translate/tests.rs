@@ -2,6 +2,7 @@
 
 mod calls;
 mod cluster;
+mod connections;
 mod parts;
 mod places;
 mod policies;

@@ -28,7 +28,7 @@ pub const EFFECT_LIMIT: Duration = Duration::from_secs(30);
 const LOG_TAIL: u32 = 5000;
 
 /// Gateway API's definitions of what Weft reads.
-const GATEWAY_KINDS: [&str; 2] = ["httproutes", "grpcroutes"];
+const GATEWAY_KINDS: [&str; 4] = ["httproutes", "grpcroutes", "tlsroutes", "tcproutes"];
 
 /// The cluster's networks, and an access log for the tests to read.
 const VALUES: [&str; 3] = [

@@ -34,6 +34,8 @@ pub fn resource(kind: &str) -> Result<ApiResource> {
         "ValidatingAdmissionPolicyBinding" => ("admissionregistration.k8s.io/v1", "validatingadmissionpolicybindings"),
         "HTTPRoute" => ("gateway.networking.k8s.io/v1", "httproutes"),
         "GRPCRoute" => ("gateway.networking.k8s.io/v1", "grpcroutes"),
+        "TLSRoute" => ("gateway.networking.k8s.io/v1", "tlsroutes"),
+        "TCPRoute" => ("gateway.networking.k8s.io/v1", "tcproutes"),
         "MeshConfig" => (weft_crd::API_VERSION, "meshconfigs"),
         "AuthenticationPolicy" => (weft_crd::API_VERSION, "authenticationpolicies"),
         "TrafficPolicy" => (weft_crd::API_VERSION, "trafficpolicies"),

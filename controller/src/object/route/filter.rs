@@ -62,6 +62,9 @@ pub fn filters(
 ) -> Result<Vec<Filter>, FieldError> {
     let list = format!("{path}.filters");
     at_most(&list, raw.len(), limits::FILTERS)?;
+    if !raw.is_empty() && !place.kind.is_of_requests() {
+        return Err(FieldError::new(list, format!("a {} has no filters", place.kind.object().as_str()), "remove it"));
+    }
     let mut kinds: Vec<String> = Vec::with_capacity(raw.len());
     let mut filters = Vec::with_capacity(raw.len());
     for (index, raw) in raw.into_iter().enumerate() {
@@ -117,7 +120,9 @@ fn filter(path: &str, raw: RawFilter, place: Place, refusals: &mut Vec<Refusal>)
                 RouteKind::Http => {
                     "RequestHeaderModifier, ResponseHeaderModifier, RequestMirror, RequestRedirect, URLRewrite and CORS"
                 }
-                RouteKind::Grpc => "RequestHeaderModifier, ResponseHeaderModifier and RequestMirror",
+                RouteKind::Grpc | RouteKind::Tls | RouteKind::Tcp => {
+                    "RequestHeaderModifier, ResponseHeaderModifier and RequestMirror"
+                }
             };
             refusals.push(matching::unknown(format!("{path}.type"), other, known));
             None
@@ -262,16 +267,21 @@ fn rewrite(
 
 fn hostname(path: &str, name: Option<String>) -> Result<String, FieldError> {
     let Some(name) = name else { return Ok(String::new()) };
+    if !is_hostname(&name) {
+        let problem = format!("{name:?} is no precise hostname");
+        return Err(FieldError::new(path, problem, "write one such as shop.example.com"));
+    }
+    Ok(name)
+}
+
+/// Labels of RFC 1123 in lower case.
+pub fn is_hostname(name: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let label = |label: &str| {
         let (Some(first), Some(last)) = (label.bytes().next(), label.bytes().last()) else { return false };
         letter(first) && letter(last) && label.bytes().all(|byte| letter(byte) || byte == b'-')
     };
-    if name.len() > limits::OBJECT_NAME_BYTES || !name.split('.').all(label) {
-        let problem = format!("{name:?} is no precise hostname");
-        return Err(FieldError::new(path, problem, "write one such as shop.example.com"));
-    }
-    Ok(name)
+    name.len() <= limits::OBJECT_NAME_BYTES && name.split('.').all(label)
 }
 
 fn path_modifier(

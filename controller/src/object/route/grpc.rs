@@ -57,7 +57,7 @@ fn one_match(path: &str, raw: &RawGrpcMatch, refusals: &mut Vec<Refusal>) -> Res
     };
     let (Some(headers), Some((path, [service, method]))) = (headers, method) else { return Ok(None) };
     let specificity = Specificity::of_grpc(service, method, headers.len());
-    let condition = v1::RouteMatch { rule: 0, path, method: String::new(), headers, query: Vec::new() };
+    let condition = v1::RouteMatch { path, headers, ..v1::RouteMatch::default() };
     Ok(Some(Match { condition, specificity }))
 }
 

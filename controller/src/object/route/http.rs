@@ -76,7 +76,7 @@ fn one_match(
         refusals.push(matching::unknown(format!("{path}.method"), &method, &METHODS.join(", ")));
     }
     let (Some(found), Some(headers), Some(query), true) = (found, headers, query, known) else { return Ok(None) };
-    Ok(Some(v1::RouteMatch { rule: 0, path: Some(found), method, headers, query }))
+    Ok(Some(v1::RouteMatch { path: Some(found), method, headers, query, ..v1::RouteMatch::default() }))
 }
 
 fn path_match(path: &str, raw: &RawPath, refusals: &mut Vec<Refusal>) -> Result<Option<v1::PathMatch>, FieldError> {

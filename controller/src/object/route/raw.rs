@@ -7,6 +7,8 @@ use serde_json::Value as Json;
 
 pub type RawHttpRoute = RawRoute<RawHttpRule>;
 pub type RawGrpcRoute = RawRoute<RawGrpcRule>;
+/// A `TLSRoute` or a `TCPRoute`.
+pub type RawConnectionRoute = RawRoute<RawConnectionRule>;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -51,6 +53,13 @@ pub struct RawGrpcRule {
     pub backend_refs: Vec<RawBackend>,
     /// Experimental.
     pub session_persistence: Option<Json>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawConnectionRule {
+    pub name: Option<String>,
+    pub backend_refs: Vec<RawBackend>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

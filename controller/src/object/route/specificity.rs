@@ -2,7 +2,7 @@
 //!
 //! HTTP: Exact path, then the longest prefix, then regular expressions, then any path; then a method; then more headers;
 //! then more query parameters. gRPC: the longest service, then the longest method, then more headers; an expression
-//! is between a text and nothing. Absent: what decides among equals (age, name, place).
+//! is between a text and nothing. TLS: the longest whole name, then the longest wildcard. Absent: what decides among equals (age, name, place).
 
 use std::cmp::Reverse;
 
@@ -24,6 +24,12 @@ impl Specificity {
         };
         let method = u32::from(!condition.method.is_empty());
         Self([class, length, method, count(condition.headers.len()), count(condition.query.len())].map(Reverse))
+    }
+
+    #[must_use]
+    pub fn of_server_name(name: &str) -> Self {
+        let whole = if name.starts_with('*') { 0 } else { count(name.len()) };
+        Self([whole, count(name.len()), 0, 0, 0].map(Reverse))
     }
 
     #[must_use]

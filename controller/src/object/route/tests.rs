@@ -282,3 +282,51 @@ fn a_filter_that_frames_messages_is_not_a_routes() {
     let route = http(&json!([{ "backendRefs": [redirect] }])).unwrap();
     assert_eq!(route.rules[0].backends[0].refusals[0].reason, RefusalReason::IncompatibleFilters);
 }
+
+fn tls(spec: Json) -> Result<Route, FieldError> {
+    Route::tls(metadata(), serde_json::from_value(spec).unwrap())
+}
+
+fn tcp(spec: Json) -> Result<Route, FieldError> {
+    Route::tcp(metadata(), serde_json::from_value(spec).unwrap())
+}
+
+fn to_v1() -> Json {
+    json!([{ "backendRefs": [{ "name": "v1", "port": 80 }] }])
+}
+
+#[test]
+fn a_route_of_connections_that_an_api_server_would_refuse_names_its_field() {
+    let filtered = json!([{ "backendRefs": [{ "name": "v1", "filters": [{ "type": "RequestMirror" }] }] }]);
+    for (spec, path, part) in [
+        (json!({}), "spec.rules", "exactly one"),
+        (json!({ "rules": [{}, {}] }), "spec.rules", "exactly one"),
+        (json!({ "rules": [{}] }), "spec.rules[0].backendRefs", "no backend"),
+        (json!({ "rules": filtered }), "spec.rules[0].backendRefs[0].filters", "no filters"),
+        (json!({ "rules": [{ "backendRefs": many(17, json!({ "name": "v1" })) }] }), "spec.rules[0].backendRefs", "16"),
+        (json!({ "rules": to_v1(), "hostnames": ["a.example"] }), "spec.hostnames", "use a TLSRoute"),
+    ] {
+        check_refused(tcp(spec), path, part);
+    }
+    for hostname in
+        ["10.0.0.1", "*", "*.", "a.*.example", "**.example", "A.example", "a..example", "a.example.", "-a", ""]
+    {
+        let found = tls(json!({ "rules": to_v1(), "hostnames": ["a.example", hostname] }));
+        check_refused(found, "spec.hostnames[1]", "no name that TLS could ask for");
+    }
+    check_refused(tls(json!({ "rules": to_v1() })), "spec.hostnames", "names no server");
+    let many = many(1025, json!("a.example"));
+    check_refused(tls(json!({ "rules": to_v1(), "hostnames": many })), "spec.hostnames", "1024 are allowed");
+}
+
+#[test]
+fn a_route_of_connections_has_one_rule_and_a_match_for_each_hostname() {
+    let names = |route: Route| {
+        let matches = route.rules.into_iter().flat_map(|rule| rule.matches);
+        matches.map(|found| found.condition.server_name).collect::<Vec<_>>()
+    };
+    let route = tls(json!({ "rules": to_v1(), "hostnames": ["a.example", "*.example"] })).unwrap();
+    assert!(!route.has_hostnames, "they count");
+    assert_eq!(names(route), ["a.example", "*.example"]);
+    assert_eq!(names(tcp(json!({ "rules": to_v1() })).unwrap()), [""]);
+}

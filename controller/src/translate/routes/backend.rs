@@ -7,7 +7,7 @@ use super::super::protocol::Protocol;
 use super::super::world::World;
 use super::verdict::told;
 use crate::limits;
-use crate::object::{Backend, BackendReference, Filter, Refusal, Route, Rule};
+use crate::object::{Backend, BackendReference, Filter, Refusal, Route, RouteKind, Rule};
 use crate::status::Reason;
 
 /// What is wrong with the route's references, in order.
@@ -75,7 +75,7 @@ fn found(world: &World<'_>, route: &Route, reference: &BackendReference, problem
         port: reference.port.map_or(0, u32::from),
         ..v1::RouteBackend::default()
     };
-    if let Err((reason, problem)) = usable(world, namespace, reference) {
+    if let Err((reason, problem)) = usable(world, route.kind, namespace, reference) {
         problems.push((reason, format!("{}: {problem}", reference.path)));
         backend.invalid = problem;
     }
@@ -83,7 +83,12 @@ fn found(world: &World<'_>, route: &Route, reference: &BackendReference, problem
 }
 
 /// Gateway API's reasons for `ResolvedRefs`. A mesh route may name a backend of another namespace (GEP-1294).
-fn usable(world: &World<'_>, namespace: &str, reference: &BackendReference) -> Result<(), (Reason, String)> {
+fn usable(
+    world: &World<'_>,
+    kind_of_route: RouteKind,
+    namespace: &str,
+    reference: &BackendReference,
+) -> Result<(), (Reason, String)> {
     let BackendReference { group, kind, name, .. } = reference;
     if !crate::object::is_of_core_group(group) || kind != "Service" {
         let written = if group.is_empty() { kind.clone() } else { format!("{kind} of {group}") };
@@ -102,9 +107,10 @@ fn usable(world: &World<'_>, namespace: &str, reference: &BackendReference) -> R
     let Some(port) = service.ports.iter().take(limits::PORTS_PER_SERVICE).find(|port| port.port == number) else {
         return Err((Reason::BackendNotFound, format!("{title} has no TCP port {number}")));
     };
-    if !Protocol::of(port).may_be_routed() {
+    if !Protocol::of(port).may_be_routed(kind_of_route) {
         let declared = Protocol::of(port).word();
-        let message = format!("port {number} of {title} is declared as {declared}, which takes no requests of a route");
+        let what = if kind_of_route.is_of_requests() { "requests of a route" } else { "TLS of a route" };
+        let message = format!("port {number} of {title} is declared as {declared}, which takes no {what}");
         return Err((Reason::UnsupportedProtocol, message));
     }
     Ok(())

@@ -27,10 +27,11 @@ pub fn ports(world: &World<'_>, route: &Route, parent: &Parent) -> Result<Vec<u1
     let ports: Vec<&ServicePort> = service.ports.iter().take(limits::PORTS_PER_SERVICE).filter(named).collect();
     match (parent.port, &parent.section) {
         (None, None) => {
-            let routable = ports.iter().filter(|port| Protocol::of(port).may_be_routed());
+            let routable = ports.iter().filter(|port| Protocol::of(port).may_be_routed(route.kind));
             let routable: Vec<u16> = routable.map(|port| port.port).collect();
             if routable.is_empty() {
-                return no(format!("every port of {title} is declared as something else than HTTP"));
+                let kind = route.kind.object().as_str();
+                return no(format!("every port of {title} is declared as something that a {kind} cannot route"));
             }
             return Ok(routable);
         }

@@ -1,5 +1,8 @@
 //! All routes of one Service port and audience as one resource, its matches in Gateway API's order of precedence.
 
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+
 use jiff::Timestamp;
 use prost::Message as _;
 use weft_proto::v1;
@@ -45,17 +48,36 @@ pub struct Silent {
     pub request_timeout_ms: Option<u32>,
 }
 
-/// Fills in matches and rules from `routes`, the oldest first. Gives those that find no room.
-pub fn merge<'a>(routes: &[&'a Resolved<'a>], silent: Silent, into: &mut v1::Routes) -> Vec<&'a Route> {
+/// What became of the routes that were merged.
+#[derive(Debug, Default)]
+pub struct Merged<'a> {
+    /// Those that find no room.
+    pub left_out: Vec<&'a Route>,
+    /// Of connections: matches that an older route has as well.
+    pub shadows: Vec<Shadow<'a>>,
+}
+
+/// Where an older route goes before a match.
+#[derive(Debug)]
+pub struct Shadow<'a> {
+    pub route: &'a Route,
+    /// The first of them, if there are several.
+    pub by: &'a Route,
+    /// Hostnames; "" of a route without any.
+    pub names: Vec<String>,
+}
+
+/// Fills in matches and rules from `routes`, the oldest first.
+pub fn merge<'a>(routes: &[&'a Resolved<'a>], silent: Silent, into: &mut v1::Routes) -> Merged<'a> {
     let mut oldest_first = routes.to_vec();
     oldest_first.sort_by_key(|resolved| Age::of(&resolved.route.metadata));
-    let mut matches: Vec<(Precedence<'_>, v1::RouteMatch)> = Vec::new();
-    let mut left_out = Vec::new();
+    let mut matches: Vec<(Precedence<'_>, &Route, v1::RouteMatch)> = Vec::new();
+    let mut merged = Merged::default();
     let mut taken = Size::default();
     for resolved in oldest_first {
         let with = taken.and(resolved);
         if !with.fits() {
-            left_out.push(resolved.route);
+            merged.left_out.push(resolved.route);
             continue;
         }
         taken = with;
@@ -65,13 +87,38 @@ pub fn merge<'a>(routes: &[&'a Resolved<'a>], silent: Silent, into: &mut v1::Rou
             for (position, one) in rule.matches.iter().enumerate() {
                 let age = Age::of(&resolved.route.metadata);
                 let precedence = Precedence { specificity: one.specificity, age, rule: place, position };
-                matches.push((precedence, v1::RouteMatch { rule: index, ..one.condition.clone() }));
+                matches.push((precedence, resolved.route, v1::RouteMatch { rule: index, ..one.condition.clone() }));
             }
         }
     }
-    matches.sort_by_key(|(precedence, _)| *precedence);
-    into.matches = matches.into_iter().map(|(_, condition)| condition).collect();
-    left_out
+    matches.sort_by_key(|(precedence, _, _)| *precedence);
+    if routes.iter().any(|one| !one.route.kind.is_of_requests()) {
+        merged.shadows = take_shadowed(&mut matches);
+    }
+    into.matches = matches.into_iter().map(|(_, _, condition)| condition).collect();
+    merged
+}
+
+/// Takes out what is never reached: of connections a match is its name alone, so an equal one before it has them all.
+fn take_shadowed<'a>(matches: &mut Vec<(Precedence<'_>, &'a Route, v1::RouteMatch)>) -> Vec<Shadow<'a>> {
+    let mut first: HashMap<String, &'a Route> = HashMap::new();
+    let mut shadows: BTreeMap<Age<'a>, Shadow<'a>> = BTreeMap::new();
+    matches.retain(|(_, route, condition)| match first.entry(condition.server_name.clone()) {
+        Entry::Vacant(free) => {
+            free.insert(route);
+            true
+        }
+        Entry::Occupied(taken) => {
+            let by: &'a Route = taken.get();
+            if !std::ptr::eq(by, *route) {
+                let shadow = Shadow { route, by, names: Vec::new() };
+                let shadow = shadows.entry(Age::of(&route.metadata)).or_insert(shadow);
+                shadow.names.push(condition.server_name.clone());
+            }
+            false
+        }
+    });
+    shadows.into_values().collect()
 }
 
 impl Silent {

@@ -10,10 +10,12 @@ type Versions = Vec<Object>;
 fn only(text: &str) -> Object {
     let all = objects(text);
     let within = all.namespaces.values().next().map(|contents| Contents::clone(contents)).unwrap_or_default();
+    let route = within.routes().next().cloned().map(Object::Route);
     let kinds = [
         all.mesh_config.map(Object::MeshConfig),
         all.nodes.values().next().cloned().map(Object::Node),
         all.callers.values().next().cloned().map(Object::Caller),
+        route,
         within.namespace.map(Object::Namespace),
         within.pods.values().next().cloned().map(Object::Pod),
         within.services.values().next().cloned().map(Object::Service),
@@ -21,8 +23,6 @@ fn only(text: &str) -> Object {
         within.authentication.values().next().cloned().map(Object::AuthenticationPolicy),
         within.authorization.values().next().cloned().map(Object::AuthorizationPolicy),
         within.traffic.values().next().cloned().map(Object::TrafficPolicy),
-        within.http_routes.values().next().cloned().map(Object::Route),
-        within.grpc_routes.values().next().cloned().map(Object::Route),
     ];
     kinds.into_iter().flatten().next().expect("the text is of one object")
 }

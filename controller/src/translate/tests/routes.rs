@@ -23,14 +23,14 @@ const SERVICES: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web, nam
 const WEB: &str = "{group: '', kind: Service, name: web, port: 80}";
 
 /// `name` may carry more metadata; `rules` is a YAML flow list.
-fn route_of(kind: &str, metadata: &str, parents: &str, rules: &str) -> String {
+pub fn route_of(kind: &str, metadata: &str, parents: &str, rules: &str) -> String {
     format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{{metadata}}}\nspec:\n  \
          parentRefs: [{parents}]\n  rules: {rules}\n"
     )
 }
 
-fn http(name: &str, rules: &str) -> String {
+pub fn http(name: &str, rules: &str) -> String {
     route_of("HTTPRoute", &format!("namespace: shop, name: {name}"), WEB, rules)
 }
 
@@ -38,20 +38,23 @@ fn grpc(name: &str, rules: &str) -> String {
     route_of("GRPCRoute", &format!("namespace: shop, name: {name}"), WEB, rules)
 }
 
-const TO_V1: &str = "backendRefs: [{name: v1, port: 8080}]";
+pub const TO_V1: &str = "backendRefs: [{name: v1, port: 8080}]";
 
-fn with(routes: &[&str]) -> Translation {
+pub fn with(routes: &[&str]) -> Translation {
     let mut parts = vec![SERVICES];
     parts.extend(routes);
     all(&parts)
 }
 
 impl Translation {
-    fn routes(&self, name: &str) -> v1::Routes {
+    pub fn routes(&self, name: &str) -> v1::Routes {
         let found = self.shared.get(name).unwrap_or_else(|| panic!("no {name}"));
-        assert_eq!(found.requires, ["routes.http"]);
         match found.body.clone() {
-            Some(Body::Routes(routes)) => routes,
+            Some(Body::Routes(routes)) => {
+                let of_requests = matches!(routes.kind(), v1::RouteKind::Http | v1::RouteKind::Grpc);
+                assert_eq!(found.requires, [if of_requests { "routes.http" } else { "routes.l4" }]);
+                routes
+            }
             other => panic!("{name} is {other:?}"),
         }
     }
@@ -60,19 +63,19 @@ impl Translation {
         self.routes("routes/shop/web/80")
     }
 
-    fn has_routes(&self, name: &str) -> bool {
+    pub fn has_routes(&self, name: &str) -> bool {
         self.shared.contains_key(name)
     }
 
     /// `Accepted/Accepted`, `ResolvedRefs/BackendNotFound` and so on, of the only route of that name.
-    fn verdict(&self, name: &str) -> Vec<String> {
+    pub fn verdict(&self, name: &str) -> Vec<String> {
         let (_, conditions) =
             self.conditions.iter().find(|(key, _)| key.name == name).expect("the route has a verdict");
         let written = |found: &PolicyCondition| format!("{}/{}", found.aspect.as_str(), found.reason.as_str());
         conditions.iter().map(written).collect()
     }
 
-    fn message(&self, name: &str, aspect: Aspect) -> String {
+    pub fn message(&self, name: &str, aspect: Aspect) -> String {
         let conditions = self.conditions.iter().filter(|(key, _)| key.name == name);
         let mut all = conditions.flat_map(|(_, conditions)| conditions).filter(|found| found.aspect == aspect);
         all.next().expect("there is such a condition").message.clone()
@@ -80,7 +83,7 @@ impl Translation {
 }
 
 /// One word for each match, in order.
-fn in_order(routes: &v1::Routes) -> Vec<String> {
+pub fn in_order(routes: &v1::Routes) -> Vec<String> {
     let written = |found: &v1::RouteMatch| {
         let path = found.path.as_ref().map(|path| match path.kind() {
             v1::PathMatchKind::Exact => format!("={}", path.value),

@@ -303,8 +303,10 @@ fn what_a_lost_definition_had_outlives_the_controller_until_somebody_speaks_of_i
     for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_route()) {
         api.collection.apply(Change::Listed(kind, vec![], BTreeSet::new()));
     }
-    assert_eq!(api.collection.awaited(), [Kind::HttpRoute, Kind::GrpcRoute]);
-    api.collection.apply(Change::Absent(Kind::GrpcRoute));
+    for kind in [Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute] {
+        assert!(api.collection.awaited().contains(&kind));
+        api.collection.apply(Change::Absent(kind));
+    }
     assert_eq!(api.collection.awaited(), [Kind::HttpRoute]);
     assert!(api.collection.apply(Change::Absent(Kind::HttpRoute)));
     let reading = api.collection.reading();

@@ -37,11 +37,11 @@ impl Case {
     fn specificity(&self) -> Specificity {
         let value = |index: usize| ValueMatch { name: index.to_string(), ..ValueMatch::default() };
         Specificity::of_http(&RouteMatch {
-            rule: 0,
             path: Some(PathMatch { kind: self.kind.into(), value: self.path.clone() }),
             method: if self.method { "GET".to_owned() } else { String::new() },
             headers: (0..self.headers).map(value).collect(),
             query: (0..self.query).map(value).collect(),
+            ..RouteMatch::default()
         })
     }
 
