@@ -52,23 +52,20 @@ fn typed(kind: Kind, json: Json) -> Result<Object, FieldError> {
             let (metadata, spec) = parts(kind, json)?;
             Object::TrafficPolicy(Arc::new(TrafficPolicy::parse(metadata, parse("spec", spec)?)?))
         }
-        Kind::HttpRoute => {
-            let (metadata, spec) = parts(kind, json)?;
-            Object::Route(Arc::new(Route::http(metadata, parse("spec", spec)?)?))
-        }
-        Kind::GrpcRoute => {
-            let (metadata, spec) = parts(kind, json)?;
-            Object::Route(Arc::new(Route::grpc(metadata, parse("spec", spec)?)?))
-        }
-        Kind::TlsRoute => {
-            let (metadata, spec) = parts(kind, json)?;
-            Object::Route(Arc::new(Route::tls(metadata, parse("spec", spec)?)?))
-        }
-        Kind::TcpRoute => {
-            let (metadata, spec) = parts(kind, json)?;
-            Object::Route(Arc::new(Route::tcp(metadata, parse("spec", spec)?)?))
-        }
+        Kind::HttpRoute => route(kind, json, Route::http)?,
+        Kind::GrpcRoute => route(kind, json, Route::grpc)?,
+        Kind::TlsRoute => route(kind, json, Route::tls)?,
+        Kind::TcpRoute => route(kind, json, Route::tcp)?,
     })
+}
+
+fn route<Raw: DeserializeOwned>(
+    kind: Kind,
+    json: Json,
+    read: fn(Metadata, Raw) -> Result<Route, FieldError>,
+) -> Result<Object, FieldError> {
+    let (metadata, spec) = parts(kind, json)?;
+    Ok(Object::Route(Arc::new(read(metadata, parse("spec", spec)?)?)))
 }
 
 fn parts(kind: Kind, mut json: Json) -> Result<(Metadata, Json), FieldError> {

@@ -141,6 +141,7 @@ fn policies() -> Vec<Vec<String>> {
         ],
         vec![in_bank(&route("HTTPRoute", "theirs", "name: till", "name: web, namespace: shop"))],
         vec![in_bank(&route("GRPCRoute", "calls", "name: till", "name: till"))],
+        vec![in_bank(&route("TCPRoute", "lines", "name: till", "name: web, namespace: shop"))],
     ]
 }
 
