@@ -112,13 +112,14 @@ reasons! {
     Flooded = "flooded",
     /// A request that could be read in more than one way, or in none.
     BadRequest = "bad_request",
-    /// Bytes that are no HTTP, where a route or a rule about requests leaves room for nothing else.
+    /// Bytes that are no HTTP, where a route or a rule about requests leaves room for nothing else; or no TLS, where a route goes by
+    /// the name in it.
     ProtocolRefused = "protocol_refused",
     /// A request for a tunnel (CONNECT), which no application of the mesh is asked to be.
     TunnelRefused = "tunnel_refused",
-    /// Routes speak of the Service port, and none of them fits the request.
+    /// Routes speak of the Service port, and none of them fits the request, or the name that a connection's TLS asks for.
     NoRoute = "no_route",
-    /// The route has no usable backend for the request's share, or a filter that cannot be applied.
+    /// The route has no usable backend for the share of the request or connection, or a filter that cannot be applied.
     BrokenRoute = "broken_route",
     /// A route answered the request itself.
     Redirected = "redirected",

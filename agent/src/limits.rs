@@ -52,6 +52,10 @@ pub const WIRE_MESSAGE_MAXIMUM: usize = 4096;
 /// Bytes of a connection's beginning that are looked at to tell mesh TLS from plaintext: a `ClientHello` with ML-KEM is
 /// about 1.8 KB; 4 KB leave room for a full session ticket.
 pub const SNIFF_MAXIMUM: usize = 4096;
+/// Bytes of a client's TLS that are read to find the name of the server in them: what nginx reads at most.
+pub const CLIENT_HELLO_MAXIMUM: usize = 16 * 1024;
+/// A client that should speak TLS has this long to say for whom: it has nothing to wait for. What Envoy grants.
+pub const CLIENT_HELLO: Duration = Duration::from_secs(15);
 
 /// Connections of one pod in each direction, so that one tenant cannot take all descriptors.
 pub const CONNECTIONS_PER_POD: usize = 8192;
@@ -349,8 +353,9 @@ pub const ADMIN_CONNECTIONS: usize = 32;
 pub const WHY_ENDPOINTS: usize = 16;
 /// Endpoints of one backend that such an answer names.
 pub const WHY_BACKEND_ENDPOINTS: usize = 4;
-/// Rules of routes that one answer of `weft why` lists.
+/// Rules of routes that one answer of `weft why` lists, and conditions of each: a `TLSRoute` may have a thousand hostnames.
 pub const WHY_RULES: usize = 12;
+pub const WHY_CONDITIONS: usize = 64;
 /// Records that one answer of `weft why` shows.
 pub const WHY_RECORDS: usize = 10;
 /// Records in one answer when nobody says how many.

@@ -1,8 +1,9 @@
 //! The journey of a connection that a pod of this node opened.
 //!
 //! accept (where was it going?) → destination (what does that mean?), and then one of two ways. Where requests are declared or
-//! routed: protocol (is it HTTP?) → `request` for each of them, which dials by itself. Else: endpoint (dial one, under mTLS
-//! where the other side can) → protocol (who speaks first, and what?) → relay, or `request` where requests are spoken after all.
+//! routed: protocol (is it HTTP?) → `request` for each of them, which dials by itself. Else: follow (where connections are
+//! routed: which backend?) → endpoint (dial one, under mTLS where the other side can) → protocol (who speaks first, and what?)
+//! → relay, or `request` where requests are spoken after all.
 //! Until the relay begins no byte of the application has left, so `endpoint` may try again somewhere else; a failure becomes
 //! a reset of the application's socket, never an orderly end.
 
@@ -11,6 +12,7 @@ mod conversation;
 mod destination;
 mod dial;
 mod endpoint;
+mod follow;
 mod line;
 mod mirror;
 mod protocol;
@@ -38,6 +40,7 @@ use crate::wire::{Prefixed, Protocol};
 use crate::worker::Worker;
 
 use conversation::{Conversation, Seed};
+use destination::Carriage;
 use dial::Upstream;
 use endpoint::Connected;
 use protocol::Said;
@@ -82,27 +85,31 @@ async fn carry(
     let asked = asked.inspect_err(reset)?;
     record.original_destination = Some(asked);
     let client = record.source.workload.as_deref().and_then(Workload::namespace);
-    let candidates =
+    let mut candidates =
         destination::choose(&snapshot, &pod.enrolment(&snapshot), client.as_ref(), asked).inspect_err(reset)?;
     record.service.clone_from(&candidates.target.service);
-    if candidates.by_request {
+    if candidates.carriage == Carriage::ByRequest {
+        drop(candidates);
         drop(snapshot);
         let spoken = protocol::declared_http(worker, pod, &downstream).await.inspect_err(reset)?;
         let Some((version, seen)) = spoken else { return Ok(()) };
         let conversation = Conversation::new(worker, (pod, place), record, asked, version, None);
         return Box::pin(conversation.hold(Prefixed::new(seen, downstream))).await;
     }
+    let followed = follow::follow(worker, pod, &snapshot, &mut candidates, &downstream, record).await;
+    let Some(read) = followed.inspect_err(reset)? else { return Ok(()) };
     let connected =
         Box::pin(endpoint::connect(worker, pod, &snapshot, &candidates, record)).await.inspect_err(reset)?;
     let declared = candidates.target.protocol;
-    drop((snapshot, candidates));
+    drop(candidates);
+    drop(snapshot);
     record.connect = Some(started.elapsed());
     let Connected { mut upstream, outstanding, endpoint } = connected;
     let said = match declared {
         Protocol::Undeclared => protocol::first(worker, pod, &downstream, &mut upstream).await.inspect_err(|_| {
             socket::reset_on_close(&downstream);
         })?,
-        Protocol::Opaque | Protocol::Http1 | Protocol::Http2 => Said::nothing(),
+        Protocol::Opaque | Protocol::Http1 | Protocol::Http2 => Said::opaque(read),
     };
     let mut downstream = Prefixed::new(said.client, downstream);
     let upstream = upstream.preceded_by(said.greeting);

@@ -1,11 +1,13 @@
 //! Routes in words.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits;
 use crate::model::{
-    Backend, BackendTarget, Filter, PathMatch, RetryBudget, RetryPolicy, RouteMatch, RouteRule, Routes, ValueMatch,
+    Backend, BackendTarget, ConnectionRoutes, Filter, PathMatch, RetryBudget, RetryPolicy, RouteMatch, RouteRule,
+    Routes, ValueMatch,
 };
 
 /// What one match wants.
@@ -34,12 +36,30 @@ fn value(wanted: &ValueMatch) -> String {
 
 /// Each rule once with all that it wants and where it leads, in the order of precedence.
 pub(super) fn rules(routes: &Routes) -> Vec<String> {
-    let mut listed: Vec<(&RouteRule, Vec<String>)> = Vec::new();
-    for one in routes.matches.all() {
-        match listed.iter_mut().find(|(rule, _)| std::ptr::eq(*rule, &raw const *one.rule)) {
-            Some((_, wanted)) => wanted.push(conditions(one)),
-            None => listed.push((&one.rule, vec![conditions(one)])),
+    listed(routes.matches.all().iter().map(|one| (&one.rule, conditions(one))))
+}
+
+/// The same of connections; by name, where names decide.
+pub(super) fn connections(routes: &ConnectionRoutes) -> Vec<String> {
+    let mut all: Vec<_> = routes.rules.all().collect();
+    all.sort_by(|(one, _), (other, _)| one.cmp(other));
+    listed(all.into_iter().map(|(name, rule)| {
+        (rule, if name.is_empty() { "every connection".to_owned() } else { format!("TLS for {name}") })
+    }))
+}
+
+fn listed<'a>(matches: impl Iterator<Item = (&'a Arc<RouteRule>, String)>) -> Vec<String> {
+    let mut listed: Vec<(&Arc<RouteRule>, Vec<String>)> = Vec::new();
+    for (rule, wants) in matches {
+        match listed.iter_mut().find(|(known, _)| Arc::ptr_eq(known, rule)) {
+            Some((_, wanted)) => wanted.push(wants),
+            None => listed.push((rule, vec![wants])),
         }
+    }
+    for (_, wanted) in &mut listed {
+        let more = wanted.len().saturating_sub(limits::WHY_CONDITIONS);
+        wanted.truncate(limits::WHY_CONDITIONS);
+        wanted.extend((more > 0).then(|| format!("{more} more")));
     }
     let more = listed.len().saturating_sub(limits::WHY_RULES);
     let mut told: Vec<_> = listed

@@ -187,9 +187,9 @@ pub const fn explain(reason: Reason) -> Explanation {
             "Correct the client; the detail says which part of its request to look at.",
         ),
         Reason::ProtocolRefused => told(
-            "Something else than HTTP was spoken on a port that a route or a rule about requests has declared to be HTTP.",
+            "Something else was spoken than the port takes: no HTTP where a route or a rule speaks of requests, or no TLS where a TLSRoute goes by the name in it.",
             "The record's detail; the routes of the Service and the policies of the pod.",
-            "Speak HTTP there, or take the routes and the rules about requests away from this port.",
+            "Speak that there, or take the routes and the rules about requests away from this port.",
         ),
         Reason::TunnelRefused => told(
             "The client asked for a tunnel (CONNECT), as of a forward proxy, and was answered 501.",
@@ -197,12 +197,12 @@ pub const fn explain(reason: Reason) -> Explanation {
             "Let the client connect to its destination itself; the mesh captures that connection too.",
         ),
         Reason::NoRoute => told(
-            "Routes are attached to the Service's port and none of their matches fits the request, so it was answered 404.",
-            "weft why SOURCE DESTINATION --path PATH lists what each rule of the routes wants.",
-            "Add a rule for this request, or a last one that fits everything.",
+            "Routes are attached to the Service's port and none of them fits: a request was answered 404, a connection by a TLSRoute reset.",
+            "weft why SOURCE DESTINATION, for requests with --path PATH, lists what each rule of the routes wants.",
+            "Add a rule for this request, or a last one that fits everything; for a connection the hostname that the record's detail names.",
         ),
         Reason::BrokenRoute => told(
-            "The route that fits the request has no usable backend for its share, or a filter that cannot be applied: it was answered 500.",
+            "The route that fits has no usable backend for its share, or a filter that cannot be applied: a request was answered 500, a connection reset.",
             "The record's detail has the controller's sentence; the route's conditions say the same.",
             "Correct the backendRef or the filter that the detail names.",
         ),

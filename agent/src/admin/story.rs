@@ -124,7 +124,7 @@ impl Story<'_> {
     fn routes(&self, record: &RequestRecord) -> Option<&Routes> {
         let (service, port) = asked_port(record)?;
         let client = record.source.workload.as_deref()?.namespace()?;
-        self.snapshot.routes(&service, port, &client).map(AsRef::as_ref)
+        self.snapshot.request_routes(&service, port, &client)
     }
 
     fn traffic(&self, record: &RequestRecord) -> Option<&Arc<Traffic>> {

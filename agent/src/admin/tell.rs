@@ -26,7 +26,7 @@ impl TaleOfRecord {
 }
 
 fn sentences(node: &NodeName, record: &ConnectionRecord) -> Vec<String> {
-    let mut told = vec![beginning(node, record), choice(record), protection(record)];
+    let mut told = vec![beginning(node, record), route(record), choice(record), protection(record)];
     told.push(decision(record));
     told.extend(record.noted.iter().map(|rule| format!("Rule {rule} matched too, without effect (audit or dry run).")));
     told.push(end(record));
@@ -46,6 +46,14 @@ fn beginning(node: &NodeName, record: &ConnectionRecord) -> String {
         record.started,
         party(&record.source)
     )
+}
+
+fn route(record: &ConnectionRecord) -> String {
+    let Some(route) = &record.route else { return String::new() };
+    match &record.backend {
+        Some((service, port)) => format!("{route} took it and led to {service}:{port}."),
+        None => format!("{route} took it."),
+    }
 }
 
 fn choice(record: &ConnectionRecord) -> String {

@@ -20,7 +20,7 @@ use weft_proto::names::{Identity, NameError, Namespace, TrustDomain};
 use weft_proto::v1::resource::Body;
 use weft_proto::{FEATURES, v1};
 
-use crate::model::{Enrolment, FailureMode, Routes, Traffic, Workload};
+use crate::model::{Enrolment, FailureMode, PortRoutes, Traffic, Workload};
 
 pub use enrolment::NodeEnrolment;
 pub use service::{EverywhereService, Here};
@@ -38,7 +38,7 @@ pub enum Reading {
     Policy(Arc<Policy>),
     Settings(Box<Settings>),
     Trust(Arc<[Vec<u8>]>),
-    Routes(Arc<Routes>),
+    Routes(Arc<PortRoutes>),
     Traffic(Arc<Traffic>),
     Nothing,
 }

@@ -4,6 +4,7 @@
 //! replaces it for later connections. Nothing here does IO, waits, or looks at a clock.
 
 mod audience;
+mod connections;
 mod cors;
 mod endpoint;
 mod matches;
@@ -12,12 +13,14 @@ mod snapshot;
 mod traffic;
 mod workload;
 
+pub use connections::{ConnectionRoutes, ConnectionRules, ServerNames};
 pub use cors::{Cors, Names, Origin, OriginHost, Origins};
 pub use endpoint::{Endpoint, Service, ServicePort};
 pub use matches::{Matches, host_and_port};
 pub use routes::{
     Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, Mirror, PathMatch, PathPrefix, PathRewrite, Pattern,
-    QueryMatch, Redirect, RetryPolicy, Rewrite, RouteKind, RouteMatch, RouteRule, Routes, Scheme, ValueMatch,
+    PortRoutes, QueryMatch, Redirect, RetryPolicy, Rewrite, RouteKind, RouteMatch, RouteRule, Routes, Scheme,
+    ValueMatch,
 };
 pub(crate) use snapshot::default_trust_domain;
 pub use snapshot::{Destination, Parts, Snapshot, SnapshotVersion};

@@ -1,6 +1,6 @@
 //! How requests to a Service port are routed.
 //!
-//! The matches stand in their order of precedence: the first that fits decides, and there is no other fall-back. A
+//! What is carried without looking for requests in it is `connections.rs`' business. The matches stand in their order of precedence: the first that fits decides, and there is no other fall-back. A
 //! match holds its rule, so that no index can point nowhere. What fits is said by `http/matching.rs` and found by `matches.rs`.
 
 use std::fmt;
@@ -12,8 +12,36 @@ use regex::{Regex, RegexBuilder};
 use weft_policy::PathPattern;
 use weft_proto::names::{Namespace, NamespacedName};
 
-use super::{Cors, Matches};
+use super::{ConnectionRoutes, Cors, Matches};
 use crate::limits;
+
+/// Routes of one kind alone speak of a port to an audience.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PortRoutes {
+    Requests(Routes),
+    Connections(ConnectionRoutes),
+}
+
+impl PortRoutes {
+    /// The port, and whose clients are meant; None: everybody's.
+    #[must_use]
+    pub fn scope(&self) -> (&NamespacedName, u16, Option<&Namespace>) {
+        match self {
+            Self::Requests(Routes { service, port, audience, .. })
+            | Self::Connections(ConnectionRoutes { service, port, audience, .. }) => {
+                (service, *port, audience.as_ref())
+            }
+        }
+    }
+
+    #[must_use]
+    pub const fn of_requests(&self) -> Option<&Routes> {
+        match self {
+            Self::Requests(routes) => Some(routes),
+            Self::Connections(_) => None,
+        }
+    }
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Routes {
@@ -81,7 +109,7 @@ pub struct Pattern {
     compiled: Regex,
 }
 
-/// What happens to requests whose match names it.
+/// What happens to requests whose match names it, or to connections: then it has backends alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouteRule {
     /// The kind and name of the object that it comes from, `HTTPRoute shop/web`.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use weft_proto::names::{Identity, Namespace, NamespacedName, TrustDomain, WorkloadUid};
 
 use super::audience::PerPort;
-use super::{Endpoint, Enrolment, FailureMode, Routes, Service, ServicePort, Traffic, Workload};
+use super::{Endpoint, Enrolment, FailureMode, PortRoutes, Routes, Service, ServicePort, Traffic, Workload};
 
 /// Names the set of resources that a snapshot was made of (`weft_proto::resource::snapshot_version`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -58,7 +58,7 @@ pub struct Snapshot {
     #[serde(skip)]
     by_service_name: HashMap<NamespacedName, usize>,
     #[serde(skip)]
-    routes: PerPort<Routes>,
+    routes: PerPort<PortRoutes>,
     #[serde(skip)]
     traffic: PerPort<Traffic>,
 }
@@ -115,7 +115,7 @@ pub struct Parts {
     pub enrolments: Vec<Arc<Enrolment>>,
     pub observations: Vec<Arc<Enrolment>>,
     pub namespaces: Vec<(Namespace, FailureMode)>,
-    pub routes: Vec<Arc<Routes>>,
+    pub routes: Vec<Arc<PortRoutes>>,
     pub traffic: Vec<Arc<Traffic>>,
 }
 
@@ -191,10 +191,16 @@ impl Snapshot {
         self.service(name)?.ports.iter().find(|row| row.port == port)
     }
 
-    /// The routes that requests of `client`'s pods to this port see: its own consumer routes, else the producer's.
+    /// The routes that `client`'s pods see at this port: its own consumer routes, else the producer's.
     #[must_use]
-    pub fn routes(&self, service: &NamespacedName, port: u16, client: &Namespace) -> Option<&Arc<Routes>> {
-        self.routes.of(service, port, client)
+    pub fn routes(&self, service: &NamespacedName, port: u16, client: &Namespace) -> Option<&PortRoutes> {
+        self.routes.of(service, port, client).map(AsRef::as_ref)
+    }
+
+    /// Those, if they are of requests.
+    #[must_use]
+    pub fn request_routes(&self, service: &NamespacedName, port: u16, client: &Namespace) -> Option<&Routes> {
+        self.routes(service, port, client)?.of_requests()
     }
 
     /// How `client`'s pods are balanced over this port: as its own policy says, else the producer's, else the defaults.
@@ -274,10 +280,11 @@ pub(crate) fn default_trust_domain() -> TrustDomain {
     "cluster.local".parse().expect("cluster.local is a name")
 }
 
-fn routes_by_port(list: Vec<Arc<Routes>>) -> PerPort<Routes> {
+fn routes_by_port(list: Vec<Arc<PortRoutes>>) -> PerPort<PortRoutes> {
     let mut index = PerPort::default();
     for routes in list {
-        index.insert(&routes.service, routes.port, routes.audience.as_ref(), Arc::clone(&routes));
+        let (service, port, audience) = routes.scope();
+        index.insert(service, port, audience, Arc::clone(&routes));
     }
     index
 }

@@ -1,12 +1,15 @@
 //! What a destination means, and which endpoints may serve a connection to it. Pure.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use weft_proto::names::{Namespace, NamespacedName};
 
 use crate::error::{ConnectionError, Reason, Side};
-use crate::model::{Destination, Endpoint, Enrolment, Snapshot};
+use crate::model::{
+    BackendTarget, ConnectionRoutes, Destination, Endpoint, Enrolment, PortRoutes, ServicePort, Snapshot,
+};
 use crate::wire::Protocol;
 
 /// What every endpoint of a destination is asked for.
@@ -24,23 +27,35 @@ pub struct Target {
 }
 
 /// The candidates for one connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidates {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidates<'a> {
     pub target: Target,
     pub endpoints: Vec<Endpoint>,
     /// The client keeps its endpoint for so long.
     pub affinity: Option<Duration>,
+    pub carriage: Carriage<'a>,
+    /// What the client dialled.
+    asked: SocketAddr,
+}
+
+/// How a connection is carried.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Carriage<'a> {
+    /// As a whole, unless its first bytes say otherwise.
+    Whole,
     /// Each request has a way of its own: routes say so, or the port is declared to be HTTP.
-    pub by_request: bool,
+    ByRequest,
+    /// As a whole, to where these routes lead and not to the port's own endpoints.
+    ByRoute(&'a ConnectionRoutes),
 }
 
 /// Decides what `asked` means for a pod of `client`'s namespace that is enrolled like this.
-pub fn choose(
-    snapshot: &Snapshot,
+pub fn choose<'a>(
+    snapshot: &'a Snapshot,
     source: &Enrolment,
     client: Option<&Namespace>,
     asked: SocketAddr,
-) -> Result<Candidates, ConnectionError> {
+) -> Result<Candidates<'a>, ConnectionError> {
     let target = |service, protocol| Target {
         service,
         port: asked.port(),
@@ -52,20 +67,25 @@ pub fn choose(
         target: target(None, Protocol::Undeclared),
         endpoints: vec![Endpoint { address: asked, workload }],
         affinity: None,
-        by_request: false,
+        carriage: Carriage::Whole,
+        asked,
     };
     match snapshot.destination(asked) {
         Destination::Service { service, port, endpoints } => {
-            let routed = client.is_some_and(|client| snapshot.routes(&service.name, port.port, client).is_some());
+            let routes = client.and_then(|client| snapshot.routes(&service.name, port.port, client));
             let protocol = declared(&port.app_protocol);
-            let by_request = routed || matches!(protocol, Protocol::Http1 | Protocol::Http2);
-            if endpoints.is_empty() && !by_request {
-                return Err(no_endpoint(&service.name, asked));
+            let carriage = match (routes, protocol) {
+                (Some(PortRoutes::Connections(routes)), _) => Carriage::ByRoute(routes),
+                (Some(PortRoutes::Requests(_)), _) | (None, Protocol::Http1 | Protocol::Http2) => Carriage::ByRequest,
+                (None, Protocol::Undeclared | Protocol::Opaque) => Carriage::Whole,
+            };
+            if endpoints.is_empty() && carriage == Carriage::Whole {
+                return Err(no_endpoint(&service.name, asked.port()));
             }
             let target = target(Some(service.name.clone()), protocol);
-            Ok(Candidates { target, endpoints: endpoints.to_vec(), affinity: port.affinity, by_request })
+            Ok(Candidates { target, endpoints: endpoints.to_vec(), affinity: port.affinity, carriage, asked })
         }
-        Destination::UnknownPort { service } => Err(no_endpoint(&service.name, asked).with_detail(format!(
+        Destination::UnknownPort { service } => Err(no_endpoint(&service.name, asked.port()).with_detail(format!(
             "Service {} has no port {}",
             service.name,
             asked.port()
@@ -86,9 +106,48 @@ pub fn declared(app_protocol: &str) -> Protocol {
     }
 }
 
-pub fn no_endpoint(service: &NamespacedName, asked: SocketAddr) -> ConnectionError {
+pub fn no_endpoint(service: &NamespacedName, port: u16) -> ConnectionError {
     ConnectionError::new(Side::Local, Reason::NoEndpoint)
-        .with_detail(format!("no endpoint of Service {service} is ready for port {}", asked.port()))
+        .with_detail(format!("no endpoint of Service {service} is ready for port {port}"))
+}
+
+/// The Service port that a route's backend means. `who` leads there.
+pub fn backend_port<'a>(
+    snapshot: &'a Snapshot,
+    target: &'a BackendTarget,
+    who: impl Display,
+) -> Result<(&'a NamespacedName, &'a ServicePort), ConnectionError> {
+    match target {
+        BackendTarget::Invalid(why) => Err(broken(&**why)),
+        BackendTarget::Service { service, port } => {
+            let row = snapshot.service_port(service, *port);
+            let row =
+                row.ok_or_else(|| broken(format!("{who} leads to Service {service}, which has no port {port}")))?;
+            Ok((service, row))
+        }
+    }
+}
+
+pub fn broken(why: impl Into<String>) -> ConnectionError {
+    ConnectionError::new(Side::Local, Reason::BrokenRoute).with_detail(why)
+}
+
+impl Candidates<'_> {
+    /// To a route's backend in place of the port that was asked for. Nobody looks for requests in it: each of them would have
+    /// a way of its own.
+    pub fn lead_to(&mut self, service: &NamespacedName, port: &ServicePort) -> Result<(), ConnectionError> {
+        let endpoints = port.instead_of(self.asked.ip());
+        if endpoints.is_empty() {
+            return Err(no_endpoint(service, port.port));
+        }
+        self.target.service = Some(service.clone());
+        self.target.port = port.port;
+        self.target.protocol = Protocol::Opaque;
+        self.endpoints = endpoints.to_vec();
+        self.affinity = port.affinity;
+        self.carriage = Carriage::Whole;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -142,7 +201,7 @@ mod tests {
         }
     }
 
-    fn chosen(asked: &str) -> Result<Candidates, Reason> {
+    fn chosen(asked: &str) -> Result<(Target, Vec<Endpoint>), Reason> {
         let web = Service {
             name: "shop/web".parse().unwrap(),
             addresses: vec!["10.96.0.1".parse().unwrap()],
@@ -156,25 +215,26 @@ mod tests {
             ..Parts::empty()
         });
         choose(&snapshot, &source(), Some(&"shop".parse().unwrap()), asked.parse().unwrap())
+            .map(|found| (found.target, found.endpoints))
             .map_err(|error| error.reason)
     }
 
     #[test]
     fn a_service_port_leads_to_its_endpoints() {
-        let route = chosen("10.96.0.1:80").unwrap();
-        assert_eq!(route.target.service, Some("shop/web".parse().unwrap()));
-        assert_eq!(route.endpoints[0].address, "10.1.0.1:8080".parse().unwrap());
-        assert_eq!(route.target.protocol, Protocol::Undeclared);
-        assert_eq!(chosen("10.96.0.1:25").unwrap().target.protocol, Protocol::Opaque);
-        assert_eq!(chosen("203.0.113.1:80").unwrap().target.service, Some("shop/web".parse().unwrap()));
+        let (target, endpoints) = chosen("10.96.0.1:80").unwrap();
+        assert_eq!(target.service, Some("shop/web".parse().unwrap()));
+        assert_eq!(endpoints[0].address, "10.1.0.1:8080".parse().unwrap());
+        assert_eq!(target.protocol, Protocol::Undeclared);
+        assert_eq!(chosen("10.96.0.1:25").unwrap().0.protocol, Protocol::Opaque);
+        assert_eq!(chosen("203.0.113.1:80").unwrap().0.service, Some("shop/web".parse().unwrap()));
     }
 
     #[test]
     fn a_pod_address_leads_to_that_pod_and_a_foreign_one_to_itself() {
-        let route = chosen("10.1.0.1:9999").unwrap();
-        assert_eq!(route.endpoints[0].workload, Some("web".parse().unwrap()));
-        assert_eq!(route.target.service, None);
-        assert_eq!(chosen("10.1.0.9:1").unwrap().endpoints[0].workload, None);
+        let (target, endpoints) = chosen("10.1.0.1:9999").unwrap();
+        assert_eq!(endpoints[0].workload, Some("web".parse().unwrap()));
+        assert_eq!(target.service, None);
+        assert_eq!(chosen("10.1.0.9:1").unwrap().1[0].workload, None);
     }
 
     #[test]
@@ -182,7 +242,7 @@ mod tests {
         assert_eq!(chosen("10.96.0.1:81"), Err(Reason::NoEndpoint));
         assert_eq!(chosen("10.96.0.1:82"), Err(Reason::NoEndpoint));
         assert_eq!(chosen("203.0.113.1:81"), Err(Reason::NoEndpoint));
-        let elsewhere = chosen("203.0.113.1:82").unwrap();
-        assert_eq!((elsewhere.target.service, elsewhere.endpoints.len()), (None, 1), "a port of the host itself");
+        let (target, endpoints) = chosen("203.0.113.1:82").unwrap();
+        assert_eq!((target.service, endpoints.len()), (None, 1), "a port of the host itself");
     }
 }

@@ -42,7 +42,7 @@ pub async fn connect(
     worker: &Worker,
     pod: &Pod,
     snapshot: &Snapshot,
-    candidates: &Candidates,
+    candidates: &Candidates<'_>,
     record: &mut ConnectionRecord,
 ) -> Result<Connected, ConnectionError> {
     let mut tried: Vec<Endpoint> = Vec::new();
@@ -77,7 +77,7 @@ pub async fn connect(
     Err(last)
 }
 
-fn affinity<'a>(pod: &'a Pod, candidates: &'a Candidates) -> Option<Affinity<'a>> {
+fn affinity<'a>(pod: &'a Pod, candidates: &'a Candidates<'_>) -> Option<Affinity<'a>> {
     let (service, timeout) = candidates.target.service.as_ref().zip(candidates.affinity)?;
     Some(Affinity { client: &pod.uid, service, port: candidates.target.port, timeout })
 }

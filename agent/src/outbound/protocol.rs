@@ -2,7 +2,8 @@
 //!
 //! Where HTTP is declared the client's first bytes are awaited: it speaks first in every HTTP. Elsewhere the upstream was
 //! dialled already and whichever side speaks first decides, so a server that greets waits for nobody; but for what HTTP/2
-//! servers greet with, which may come before a client's first bytes and says nothing of them. Invariant: every byte that was
+//! servers greet with, which may come before a client's first bytes and says nothing of them. Where routes go by the name in the
+//! client's TLS, that is awaited. Invariant: every byte that was
 //! read is replayed.
 
 use tokio::io::AsyncReadExt as _;
@@ -14,7 +15,7 @@ use crate::http::Version;
 use crate::http::detect::{self, Expected, Speech, client_speech};
 use crate::limits;
 use crate::node::pod::Pod;
-use crate::wire::FirstBytes;
+use crate::wire::{self, FirstBytes, Greeting};
 use crate::worker::Worker;
 
 use super::dial::Upstream;
@@ -42,6 +43,44 @@ pub async fn declared_http(
     }
 }
 
+/// The server that the client's TLS asks for, by its name in lower case, and all that was read to know it. None: the client has
+/// ended without a word.
+pub async fn server_name(
+    worker: &Worker,
+    pod: &Pod,
+    downstream: &TcpStream,
+) -> Result<Option<(String, Vec<u8>)>, ConnectionError> {
+    let mut first = FirstBytes::up_to(limits::CLIENT_HELLO_MAXIMUM);
+    let refused = |reason, why: &str| {
+        let detail = format!("{why}, and the routes of the port go by the name of the server in it");
+        ConnectionError::new(Side::Downstream, reason).with_detail(detail)
+    };
+    let greeting = tokio::select! {
+        greeting = timeout(limits::CLIENT_HELLO, greeted(&mut first, downstream)) => greeting,
+        reason = worker.cut(pod) => return Err(ConnectionError::new(Side::Local, reason)),
+    };
+    match greeting
+        .map_err(|_| refused(Reason::TooSlow, "the client did not begin with a whole ClientHello in time"))??
+    {
+        Greeting::To(name) => Ok(Some((name, first.take()))),
+        // It has ended without a word: nothing was refused.
+        Greeting::Undecided if first.seen().is_empty() => Ok(None),
+        Greeting::Nameless => Err(refused(Reason::NoRoute, "the client's TLS names no server")),
+        Greeting::NotTls | Greeting::Undecided => {
+            Err(refused(Reason::ProtocolRefused, "the client's first bytes are no TLS"))
+        }
+    }
+}
+
+/// Undecided where the client has ended before it said enough. Cancel-safe.
+async fn greeted(first: &mut FirstBytes, downstream: &TcpStream) -> Result<Greeting, ConnectionError> {
+    let mut greeting = Greeting::Undecided;
+    while greeting == Greeting::Undecided && first.more(downstream).await? {
+        greeting = wire::greeting(first.seen());
+    }
+    Ok(greeting)
+}
+
 /// The first word of either side.
 pub struct Said {
     pub speech: Speech,
@@ -52,9 +91,9 @@ pub struct Said {
 }
 
 impl Said {
-    /// Nobody was asked: what is carried is declared.
-    pub const fn nothing() -> Self {
-        Self { speech: Speech::Other, client: Vec::new(), greeting: Vec::new() }
+    /// Nobody was asked: what is carried is declared, or a route's, for which the client's first bytes were read.
+    pub const fn opaque(client: Vec<u8>) -> Self {
+        Self { speech: Speech::Other, client, greeting: Vec::new() }
     }
 }
 

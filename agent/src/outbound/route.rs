@@ -25,7 +25,7 @@ use crate::telemetry::RequestRecord;
 use crate::wire::Protocol;
 
 use super::conversation::Conversation;
-use super::destination::{Target, declared, no_endpoint};
+use super::destination::{Target, backend_port, broken, declared, no_endpoint};
 use super::send::Plan;
 
 /// The decision about one request.
@@ -51,7 +51,7 @@ pub struct Route<'a> {
 pub fn routes<'a>(conversation: &Conversation, snapshot: &'a Snapshot) -> Option<&'a Routes> {
     match snapshot.destination(conversation.asked) {
         Destination::Service { service, port, .. } => {
-            snapshot.routes(&service.name, port.port, conversation.namespace.as_ref()?).map(AsRef::as_ref)
+            snapshot.request_routes(&service.name, port.port, conversation.namespace.as_ref()?)
         }
         Destination::UnknownPort { .. } | Destination::Workload(_) | Destination::Foreign => None,
     }
@@ -100,10 +100,6 @@ fn no_route(service: &NamespacedName, canonical: &Canonical) -> ConnectionError 
     ))
 }
 
-fn broken(why: impl Into<String>) -> ConnectionError {
-    ConnectionError::new(Side::Local, Reason::BrokenRoute).with_detail(why)
-}
-
 impl<'a> Route<'a> {
     fn begin(conversation: &Conversation, snapshot: &'a Snapshot, chosen: Option<Chosen<'a>>, grpc: bool) -> Self {
         Self {
@@ -139,7 +135,7 @@ impl<'a> Route<'a> {
                     None => self.lead_to(&service.name, port, endpoints),
                 }
             }
-            (Destination::UnknownPort { service }, _) => Err(no_endpoint(&service.name, self.asked)),
+            (Destination::UnknownPort { service }, _) => Err(no_endpoint(&service.name, self.asked.port())),
             (Destination::Workload(workload), _) => {
                 self.endpoints = direct(self.asked, Some(workload.uid.clone()));
                 Ok(())
@@ -161,8 +157,7 @@ impl<'a> Route<'a> {
         self.of = Some((service, port.port));
         self.affinity = port.affinity;
         if endpoints.is_empty() {
-            return Err(ConnectionError::new(Side::Local, Reason::NoEndpoint)
-                .with_detail(format!("no endpoint of Service {service} is ready for port {}", port.port)));
+            return Err(no_endpoint(service, port.port));
         }
         self.endpoints = Cow::Borrowed(endpoints);
         match declared(&port.app_protocol) {
@@ -189,15 +184,8 @@ impl<'a> Route<'a> {
         target: &'a BackendTarget,
         who: impl Display,
     ) -> Result<(), ConnectionError> {
-        match target {
-            BackendTarget::Invalid(why) => Err(broken(&**why)),
-            BackendTarget::Service { service, port } => {
-                let row = snapshot
-                    .service_port(service, *port)
-                    .ok_or_else(|| broken(format!("{who} leads to Service {service}, which has no port {port}")))?;
-                self.lead_to(service, row, row.instead_of(self.asked.ip()))
-            }
-        }
+        let (service, row) = backend_port(snapshot, target, who)?;
+        self.lead_to(service, row, row.instead_of(self.asked.ip()))
     }
 
     /// The Service and port that the endpoints are of.

@@ -198,6 +198,9 @@ pub struct ConnectionRecord {
     pub original_destination: Option<SocketAddr>,
     /// The service it asked for; inbound this is the preamble's hint.
     pub service: Option<NamespacedName>,
+    /// The `TCPRoute` or `TLSRoute` that decided where it goes, "`TLSRoute` shop/web", and the Service and port that it led to.
+    pub route: Option<Arc<str>>,
+    pub backend: Option<(NamespacedName, u16)>,
     pub security: Security,
     /// The TLS session was resumed.
     pub resumed: bool,
@@ -234,6 +237,8 @@ impl ConnectionRecord {
             destination: Party::default(),
             original_destination: None,
             service: None,
+            route: None,
+            backend: None,
             security: Security::None,
             resumed: false,
             reason: Reason::Completed,
@@ -309,7 +314,7 @@ pub(crate) fn namespace_of(workload: &Workload) -> &str {
 /// The line of the access log and of `/records`: field names are stable.
 impl Serialize for ConnectionRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("ConnectionRecord", 21)?;
+        let mut fields = serializer.serialize_struct("ConnectionRecord", 23)?;
         fields.serialize_field("time", &self.started)?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("direction", &self.direction)?;
@@ -325,6 +330,8 @@ impl Serialize for ConnectionRecord {
         fields.serialize_field("destination", &self.destination)?;
         fields.serialize_field("original_destination", &self.original_destination)?;
         fields.serialize_field("service", &self.service)?;
+        fields.serialize_field("route", &self.route)?;
+        fields.serialize_field("backend", &self.backend.as_ref().map(|(service, port)| format!("{service}:{port}")))?;
         fields.serialize_field("bytes_sent", &self.bytes_sent)?;
         fields.serialize_field("bytes_received", &self.bytes_received)?;
         fields.serialize_field("duration_seconds", &seconds(self.duration))?;

@@ -1,7 +1,9 @@
-//! Whether a connection's first bytes are a mesh `ClientHello`.
+//! What a `ClientHello` at a connection's beginning says: whether it is the mesh's, and the name of the server that it asks for.
 //!
 //! Pure. Invariants: the answer for a prefix never contradicts the answer for what follows, and only a whole, well-formed
-//! `ClientHello` that offers `weft/1` is mesh (RFC 8446, sections 4.1.2 and 5.1; RFC 7301).
+//! `ClientHello` that offers `weft/1` is mesh (RFC 8446, sections 4.1.2 and 5.1; RFC 7301; RFC 6066, section 3).
+
+use std::net::IpAddr;
 
 use crate::limits;
 use crate::tls::ALPN;
@@ -16,7 +18,10 @@ pub(super) enum Beginning {
 
 const RECORD_HANDSHAKE: u8 = 0x16;
 const MESSAGE_CLIENT_HELLO: u8 = 1;
+const EXTENSION_SERVER_NAME: u16 = 0;
 const EXTENSION_ALPN: u16 = 16;
+/// The only type of a name that there is.
+const NAME_OF_HOST: u8 = 0;
 /// RFC 8446, section 5.1.
 const RECORD_LENGTH_MAXIMUM: usize = 1 << 14;
 
@@ -32,6 +37,37 @@ pub(super) fn judge(bytes: &[u8]) -> Beginning {
 #[must_use]
 pub fn is_tls(bytes: &[u8]) -> bool {
     handshake_bytes(bytes).is_ok_and(|handshake| handshake.first() == Some(&MESSAGE_CLIENT_HELLO))
+}
+
+/// What the beginning of an application's own TLS asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Greeting {
+    /// The server of this name, in lower case.
+    To(String),
+    /// A `ClientHello` without a name that could be one of a host.
+    Nameless,
+    NotTls,
+    /// Still possible: more bytes decide.
+    Undecided,
+}
+
+/// Judges the first bytes of a client that should speak TLS, of which the caller reads at most
+/// `limits::CLIENT_HELLO_MAXIMUM`.
+#[must_use]
+pub fn greeting(bytes: &[u8]) -> Greeting {
+    let Ok(handshake) = handshake_bytes(bytes) else { return Greeting::NotTls };
+    if handshake.first().is_some_and(|message| *message != MESSAGE_CLIENT_HELLO) {
+        return Greeting::NotTls;
+    }
+    let length = message_length(&handshake);
+    if length.is_some_and(|length| length > limits::CLIENT_HELLO_MAXIMUM) {
+        return Greeting::NotTls;
+    }
+    match length.and_then(|length| handshake.get(4..length)) {
+        Some(hello) => server_name(hello).unwrap_or(Greeting::NotTls),
+        None if bytes.len() >= limits::CLIENT_HELLO_MAXIMUM => Greeting::NotTls,
+        None => Greeting::Undecided,
+    }
 }
 
 struct NotTls;
@@ -91,27 +127,68 @@ fn judge_handshake(handshake: &[u8], seen: usize) -> Beginning {
 
 /// Whether a `ClientHello` offers `weft/1`; nothing when it is not well-formed.
 fn offers_mesh(hello: &[u8]) -> Option<bool> {
-    let mut hello = Bytes(hello);
-    hello.take(2 + 32)?;
-    hello.vector8()?;
-    hello.vector16()?;
-    hello.vector8()?;
-    let mut extensions = hello.vector16()?;
-    if !hello.0.is_empty() {
-        return None;
-    }
     let mut offered = false;
-    while !extensions.0.is_empty() {
-        let kind = extensions.number16()?;
-        let mut content = extensions.vector16()?;
+    each_extension(hello, |kind, mut content| {
         if kind == EXTENSION_ALPN {
             let mut names = content.vector16()?;
             while !names.0.is_empty() {
                 offered |= names.vector8()?.0 == ALPN;
             }
         }
-    }
+        Some(())
+    })?;
     Some(offered)
+}
+
+/// Whom a whole `ClientHello` asks for; nothing when it is not well-formed. Two names, of which one reader takes the first
+/// and another the last, are not.
+fn server_name(hello: &[u8]) -> Option<Greeting> {
+    let mut found: Option<String> = None;
+    each_extension(hello, |kind, mut content| {
+        if kind == EXTENSION_SERVER_NAME {
+            let mut names = content.vector16()?;
+            while !names.0.is_empty() {
+                let of_host = names.take(1)?.first() == Some(&NAME_OF_HOST);
+                let name = names.vector16()?;
+                if of_host && found.replace(String::from_utf8_lossy(name.0).to_ascii_lowercase()).is_some() {
+                    return None;
+                }
+            }
+        }
+        Some(())
+    })?;
+    Some(found.filter(|name| is_host(name)).map_or(Greeting::Nameless, Greeting::To))
+}
+
+/// Letters, digits, hyphens and underscores between dots, and no address (RFC 6066, section 3).
+fn is_host(name: &str) -> bool {
+    let label = |label: &str| {
+        let byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        !label.is_empty() && label.bytes().all(byte)
+    };
+    name.split('.').all(label) && name.parse::<IpAddr>().is_err()
+}
+
+/// Shows every extension of a `ClientHello`; nothing when it is not well-formed, or `read` says so.
+fn each_extension<'a>(hello: &'a [u8], mut read: impl FnMut(u16, Bytes<'a>) -> Option<()>) -> Option<()> {
+    let mut hello = Bytes(hello);
+    hello.take(2 + 32)?;
+    hello.vector8()?;
+    hello.vector16()?;
+    hello.vector8()?;
+    // Before TLS 1.3 a `ClientHello` might have none at all (RFC 5246, section 7.4.1.2).
+    if hello.0.is_empty() {
+        return Some(());
+    }
+    let mut extensions = hello.vector16()?;
+    if !hello.0.is_empty() {
+        return None;
+    }
+    while !extensions.0.is_empty() {
+        let kind = extensions.number16()?;
+        read(kind, extensions.vector16()?)?;
+    }
+    Some(())
 }
 
 /// What is left to read.
@@ -149,6 +226,10 @@ pub(super) mod fixtures {
 
     /// A `ClientHello` that offers `alpn`, longer by some `padding` bytes.
     pub(in crate::wire) fn client_hello(alpn: &[Vec<u8>], padding: usize) -> Vec<u8> {
+        client_hello_to("b.weft", alpn, padding)
+    }
+
+    pub(in crate::wire) fn client_hello_to(name: &'static str, alpn: &[Vec<u8>], padding: usize) -> Vec<u8> {
         let mut parameters = ClientConfig::builder_with_provider(crate::tls::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
@@ -156,7 +237,7 @@ pub(super) mod fixtures {
             .with_no_client_auth();
         parameters.alpn_protocols = alpn.to_vec();
         parameters.alpn_protocols.extend((0..padding / 201).map(|_| vec![b'x'; 200]));
-        let mut connection = ClientConnection::new(Arc::new(parameters), "b.weft".try_into().unwrap()).unwrap();
+        let mut connection = ClientConnection::new(Arc::new(parameters), name.try_into().unwrap()).unwrap();
         let mut bytes = Vec::new();
         connection.write_tls(&mut bytes).unwrap();
         bytes
@@ -183,7 +264,7 @@ mod tests {
     use proptest::prelude::*;
     use rustls::server::Acceptor;
 
-    use super::fixtures::{client_hello, records};
+    use super::fixtures::{client_hello, client_hello_to, records};
     use super::*;
 
     /// What rustls makes of the same bytes: whether it reads a `ClientHello`, and whether that offers `weft/1`.
@@ -219,7 +300,64 @@ mod tests {
         assert_eq!(judge(&[&mesh_hello()[..], b"\x14\x03\x03\x00\x01\x01 and more"].concat()), Beginning::Mesh);
     }
 
+    /// An application's `ClientHello` for `name`.
+    fn hello_to(name: &'static str) -> Vec<u8> {
+        client_hello_to(name, &[b"h2".to_vec()], 0)
+    }
+
+    /// What rustls makes of the same bytes: whether it reads a `ClientHello`, and whom that is for.
+    fn named_by_rustls(bytes: &[u8]) -> Option<Greeting> {
+        let mut acceptor = Acceptor::default();
+        let mut cursor = Cursor::new(bytes);
+        while acceptor.read_tls(&mut cursor).ok()? > 0 {
+            if let Some(accepted) = acceptor.accept().ok()? {
+                let name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
+                return Some(name.map_or(Greeting::Nameless, Greeting::To));
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn the_name_of_the_server_is_known_when_the_hello_is_whole() {
+        let hello = hello_to("Cart.Shop.example");
+        for hello in [hello.clone(), records(&hello, 1), client_hello_to("cart.shop.example", &[], 8000)] {
+            assert_eq!(greeting(&hello), Greeting::To("cart.shop.example".to_owned()));
+            for length in 0..hello.len() {
+                assert_eq!(greeting(&hello[..length]), Greeting::Undecided, "after {length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn what_asks_for_nobody_by_name_is_told_from_what_is_no_tls() {
+        assert_eq!(greeting(&hello_to("10.0.0.1")), Greeting::Nameless);
+        for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"\0\0\0\x08\x04\xd2\x16\x2f", b"\x15\x03\x01\0\x02\x01\0"] {
+            assert_eq!(greeting(bytes), Greeting::NotTls, "{bytes:?}");
+        }
+        let long = client_hello_to("cart.shop.example", &[], limits::CLIENT_HELLO_MAXIMUM);
+        assert_eq!(greeting(&long[..limits::CLIENT_HELLO_MAXIMUM]), Greeting::NotTls);
+    }
+
     proptest! {
+        /// Whatever is damaged: a name that is found is the one that rustls reads, if it reads any.
+        #[test]
+        fn a_damaged_name_is_read_as_rustls_reads_it(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        ) {
+            let mut hello = hello_to("cart.shop.example");
+            for (place, byte) in damage {
+                let place = place.index(hello.len());
+                hello[place] = byte;
+            }
+            match (greeting(&hello), named_by_rustls(&hello)) {
+                (_, None) | (Greeting::NotTls, Some(Greeting::Nameless)) => {}
+                // A record version that no TLS writes is refused here and ignored by rustls.
+                (Greeting::NotTls, Some(_)) => prop_assert!(hello[2] > 4, "a name was not found"),
+                (found, Some(other)) => prop_assert_eq!(found, other),
+            }
+        }
+
         #[test]
         fn arbitrary_bytes_are_not_the_mesh(bytes in prop::collection::vec(any::<u8>(), 0..5000)) {
             prop_assert_ne!(judge(&bytes), Beginning::Mesh);

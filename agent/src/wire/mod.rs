@@ -13,7 +13,7 @@ pub mod server;
 mod sniff;
 
 pub use held::Held;
-pub use hello::is_tls;
+pub use hello::{Greeting, greeting, is_tls};
 pub use message::{ConnectionName, Outcome, Preamble, Protocol, Status};
 pub use prefixed::Prefixed;
 pub use sniff::{FirstBytes, Sniffed, Sniffer};

@@ -23,17 +23,29 @@ pub enum Sniffed {
 }
 
 /// Bytes read from a connection's beginning, kept until somebody takes them to be replayed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FirstBytes {
     seen: Vec<u8>,
+    most: usize,
+}
+
+impl Default for FirstBytes {
+    fn default() -> Self {
+        Self::up_to(limits::SNIFF_MAXIMUM)
+    }
 }
 
 impl FirstBytes {
+    #[must_use]
+    pub const fn up_to(most: usize) -> Self {
+        Self { seen: Vec::new(), most }
+    }
+
     /// Reads what is there next; false when the peer has ended its sending. Cancel-safe, unbounded in time.
     pub async fn more(&mut self, stream: &TcpStream) -> Result<bool, ConnectionError> {
         loop {
             stream.readable().await.map_err(|error| failed(&error))?;
-            let room = limits::SNIFF_MAXIMUM.saturating_sub(self.seen.len());
+            let room = self.most.saturating_sub(self.seen.len());
             // Nothing is allocated before the first byte: connections that say nothing cost nothing.
             self.seen.reserve_exact(room.min(FIRST_READ.max(self.seen.len())));
             let read = {
@@ -51,7 +63,7 @@ impl FirstBytes {
     /// Goes on after bytes that were read before.
     #[must_use]
     pub const fn beginning_with(seen: Vec<u8>) -> Self {
-        Self { seen }
+        Self { seen, most: limits::SNIFF_MAXIMUM }
     }
 
     #[must_use]

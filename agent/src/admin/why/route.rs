@@ -1,4 +1,4 @@
-//! The requests' half: which rule of the routes takes a request, where that leads, and who is ejected there.
+//! The routes' half: which rule takes a request, where that or a connection is led, and who is ejected there.
 
 use weft_proto::names::NamespacedName;
 
@@ -14,7 +14,10 @@ use crate::http::cors::Sharing;
 use crate::http::filter::{self, Next};
 use crate::http::matching::Chosen;
 use crate::limits;
-use crate::model::{Backend, BackendTarget, Endpoint, Routes, ServicePort, Traffic};
+use crate::model::{
+    Backend, BackendTarget, ConnectionRoutes, ConnectionRules, Endpoint, PortRoutes, RouteRule, Routes, ServicePort,
+    Traffic,
+};
 use crate::telemetry::Ejected;
 
 /// What the question's request is, and where it may end.
@@ -24,6 +27,8 @@ pub(super) struct Way<'a> {
     /// Why the request has no one form.
     refused: Option<Refused>,
     pub routes: Option<&'a Routes>,
+    /// Or these, of connections.
+    pub connections: Option<&'a ConnectionRoutes>,
     chosen: Option<Chosen<'a>>,
     /// How the rule answers it, where it does so itself.
     answered: Option<String>,
@@ -58,6 +63,7 @@ pub(super) fn choose<'a>(
         request: None,
         refused: None,
         routes: None,
+        connections: None,
         chosen: None,
         answered: None,
         unshared: None,
@@ -67,7 +73,11 @@ pub(super) fn choose<'a>(
     };
     let client = source.row().filter(|_| captured).and_then(|row| row.namespace());
     if let (Target::Service { service, port, .. }, Some(client)) = (target, &client) {
-        way.routes = known.snapshot.routes(&service.name, *port, client).map(AsRef::as_ref);
+        match known.snapshot.routes(&service.name, *port, client) {
+            Some(PortRoutes::Requests(routes)) => way.routes = Some(routes),
+            Some(PortRoutes::Connections(routes)) => way.connections = Some(routes),
+            None => {}
+        }
         way.traffic = Some(known.snapshot.traffic(&service.name, *port, client).as_ref());
     }
     if let Some(request) = &question.request {
@@ -87,6 +97,12 @@ impl<'a> Way<'a> {
     }
 
     fn follow(&mut self, known: &Known<'a>, dialled: u16) {
+        if let Some(routes) = self.connections {
+            let backends = routes.rules.all().flat_map(|(_, rule)| &rule.backends).filter(|backend| backend.weight > 0);
+            self.endpoints = backends.flat_map(|backend| reached(known, backend)).cloned().collect();
+            self.endpoints.sort_by_key(|endpoint| endpoint.address);
+            self.endpoints.dedup();
+        }
         let Some(routes) = self.routes else { return };
         let Some(asked) = &mut self.request else {
             let rules = routes.matches.all().iter().map(|one| &one.rule);
@@ -134,6 +150,9 @@ impl<'a> Way<'a> {
         }
         if let Some(routes) = self.routes {
             self.tell_routes(known, routes, told);
+        }
+        if let Some(routes) = self.connections {
+            tell_connections(known, routes, told);
         }
         self.tell_ejected(known, told);
     }
@@ -223,6 +242,47 @@ fn policy(traffic: Option<&Traffic>) -> String {
             )
         },
     )
+}
+
+/// All that may happen to a connection: which rule takes it is in its first bytes, which nobody has told.
+fn tell_connections(known: &Known<'_>, routes: &ConnectionRoutes, told: &mut Told) {
+    let port = format!("{}:{}", routes.service, routes.port);
+    let rules = describe::connections(routes);
+    if rules.is_empty() {
+        let summary = format!("The routes of {port} could not be read, or have no rule: every connection is reset.");
+        told.finding(Finding::new(Cause::Reason(Reason::NoRoute), Weight::Blocks, End::Path, summary));
+        return;
+    }
+    let others = match &routes.rules {
+        ConnectionRules::One(_) => "",
+        ConnectionRules::ByName(_) => " What fits none of them is reset.",
+    };
+    told.fact(End::Path, format!("Connections to {port} follow routes: {}.{others}", rules.join("; ")));
+    let mut rules: Vec<&RouteRule> = routes.rules.all().map(|(_, rule)| &**rule).collect();
+    rules.sort_by_key(|rule| &rule.route);
+    rules.dedup_by_key(|rule| &rule.route);
+    let only = rules.len() == 1 && matches!(routes.rules, ConnectionRules::One(_));
+    for rule in rules {
+        if rule.backends.iter().all(|backend| backend.weight == 0) {
+            let weight = if only { Weight::Blocks } else { Weight::Weakens };
+            let summary = format!("{rule} has no backend with a weight: its connections are reset.");
+            told.finding(broken_route(summary, weight));
+        }
+        for backend in rule.backends.iter().filter(|backend| backend.weight > 0) {
+            let share = describe::percent(rule, backend).unwrap_or_default();
+            let weight = if only && share == 100 { Weight::Blocks } else { Weight::Weakens };
+            let lost = format!("{share} % of its connections are reset");
+            match &backend.target {
+                BackendTarget::Invalid(why) => {
+                    told.finding(broken_route(format!("{rule} has an invalid backend: {why}; {lost}."), weight));
+                }
+                BackendTarget::Service { service, port } if reached(known, backend).is_empty() => {
+                    told.finding(no_endpoint(service, *port, &format!("{rule} leads there: {lost}"), weight));
+                }
+                BackendTarget::Service { .. } => {}
+            }
+        }
+    }
 }
 
 fn tell_backend(known: &Known<'_>, chosen: Chosen<'_>, backend: &Backend, told: &mut Told) {

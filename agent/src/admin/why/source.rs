@@ -261,7 +261,7 @@ pub(super) fn tell_target(known: &Known<'_>, source: &Source, target: &Target, w
     let blocked = |summary: String| Finding::new(Cause::Reason(Reason::NoEndpoint), Weight::Blocks, End::Path, summary);
     match target {
         // Routes lead elsewhere; what is said of them says where.
-        Target::Service { .. } if way.routes.is_some() => {}
+        Target::Service { .. } if way.routes.is_some() || way.connections.is_some() => {}
         Target::Service { service, port, endpoints, .. } if endpoints.is_empty() => {
             let selected = known.snapshot.services.iter().find(|other| other.name == service.name);
             let others = selected.is_some_and(|service| service.ports.iter().any(|port| !port.endpoints.is_empty()));

@@ -1,7 +1,7 @@
 //! The routes of a Service port.
 //!
 //! A match that cannot be read makes the whole resource unreadable: without it, its requests would go where nobody sent
-//! them. Safe: no match, every request is refused. A filter that cannot be applied is kept as such, so that it refuses the
+//! them. Safe: no match, every request or connection is refused. A filter that cannot be applied is kept as such, so that it refuses the
 //! requests of its own rule with a sentence and disturbs no other.
 
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use super::filter;
 use crate::http::canonical::canonical_path;
 use crate::limits;
 use crate::model::{
-    Backend, BackendTarget, HeaderMatch, Matches, PathMatch, PathPrefix, Pattern, QueryMatch, RetryPolicy, RouteKind,
-    RouteMatch, RouteRule, Routes, ValueMatch,
+    Backend, BackendTarget, ConnectionRoutes, ConnectionRules, HeaderMatch, Matches, PathMatch, PathPrefix, Pattern,
+    PortRoutes, QueryMatch, RetryPolicy, RouteKind, RouteMatch, RouteRule, Routes, ServerNames, ValueMatch,
 };
 
 /// The Service port that a resource speaks of, and the clients that are meant.
@@ -53,18 +53,21 @@ impl Scope {
         let inside = format!("{namespace}/{service}:{port} for {audience:?}");
         Err(problem("name", format!("the resource's name and its body ({inside}) speak of different ports")))
     }
+
+    fn requests(self, kind: RouteKind, matches: Matches) -> PortRoutes {
+        let Self { service, port, audience } = self;
+        PortRoutes::Requests(Routes { service, port, audience, kind, matches })
+    }
+
+    fn connections(self, rules: ConnectionRules) -> PortRoutes {
+        let Self { service, port, audience } = self;
+        PortRoutes::Connections(ConnectionRoutes { service, port, audience, rules })
+    }
 }
 
-pub fn read(resource: &str, row: &v1::Routes) -> Result<Routes, ReadError> {
+pub fn read(resource: &str, row: &v1::Routes) -> Result<PortRoutes, ReadError> {
     let scope = Scope::of_name(resource)?;
     scope.check(&row.namespace, &row.service, row.port, &row.audience)?;
-    let kind = match v1::RouteKind::try_from(row.kind) {
-        Ok(v1::RouteKind::Http) => RouteKind::Http,
-        Ok(v1::RouteKind::Grpc) => RouteKind::Grpc,
-        Ok(v1::RouteKind::Unspecified) | Err(_) => {
-            return Err(problem("kind", format!("{} is not a known kind of route", row.kind)));
-        }
-    };
     bounded("rules", row.rules.len(), limits::ROUTE_RULES)?;
     bounded("matches", row.matches.len(), limits::ROUTE_MATCHES)?;
     let patterns: usize = row.matches.iter().map(patterns).sum();
@@ -73,22 +76,41 @@ pub fn read(resource: &str, row: &v1::Routes) -> Result<Routes, ReadError> {
         return Err(problem("matches", format!("they have {patterns} regular expressions; at most {limit} are read")));
     }
     let rules: Vec<Arc<RouteRule>> = each("rules", &row.rules, |field, rule| read_rule(field, rule).map(Arc::new))?;
-    let matches = each("matches", &row.matches, |field, written| read_match(field, written, &rules))?;
-    Ok(Routes {
-        service: scope.service,
-        port: scope.port,
-        audience: scope.audience,
-        kind,
-        matches: Matches::new(matches),
+    match v1::RouteKind::try_from(row.kind) {
+        Ok(v1::RouteKind::Http) => requests(scope, RouteKind::Http, &row.matches, &rules),
+        Ok(v1::RouteKind::Grpc) => requests(scope, RouteKind::Grpc, &row.matches, &rules),
+        Ok(v1::RouteKind::Tls) => {
+            let names = each("matches", &row.matches, |field, written| read_name(field, written, &rules))?;
+            Ok(scope.connections(ConnectionRules::ByName(ServerNames::new(names))))
+        }
+        Ok(v1::RouteKind::Tcp) => {
+            let first = row.matches.first().map(|first| rule_of("matches[0]", first, &rules)).transpose()?;
+            Ok(scope.connections(ConnectionRules::One(first.cloned())))
+        }
+        Ok(v1::RouteKind::Unspecified) | Err(_) => {
+            Err(problem("kind", format!("{} is not a known kind of route", row.kind)))
+        }
+    }
+}
+
+/// Every request is refused, or every connection. None when it has no name.
+pub fn safe(resource: &str, row: Option<&v1::Routes>) -> Option<PortRoutes> {
+    let scope = Scope::of_name(resource).ok()?;
+    Some(match row.map_or(v1::RouteKind::Unspecified, v1::Routes::kind) {
+        v1::RouteKind::Unspecified | v1::RouteKind::Http => scope.requests(RouteKind::Http, Matches::default()),
+        v1::RouteKind::Grpc => scope.requests(RouteKind::Grpc, Matches::default()),
+        v1::RouteKind::Tls | v1::RouteKind::Tcp => scope.connections(ConnectionRules::One(None)),
     })
 }
 
-/// Every request is refused. None when it has no name.
-pub fn safe(resource: &str, row: Option<&v1::Routes>) -> Option<Routes> {
-    let Scope { service, port, audience } = Scope::of_name(resource).ok()?;
-    let grpc = row.is_some_and(|row| row.kind() == v1::RouteKind::Grpc);
-    let kind = if grpc { RouteKind::Grpc } else { RouteKind::Http };
-    Some(Routes { service, port, audience, kind, matches: Matches::default() })
+fn requests(
+    scope: Scope,
+    kind: RouteKind,
+    matches: &[v1::RouteMatch],
+    rules: &[Arc<RouteRule>],
+) -> Result<PortRoutes, ReadError> {
+    let matches = each("matches", matches, |field, written| read_match(field, written, rules))?;
+    Ok(scope.requests(kind, Matches::new(matches)))
 }
 
 /// Reads a list, each element under its own field name.
@@ -184,8 +206,7 @@ fn read_rule(field: &str, written: &v1::RouteRule) -> Result<RouteRule, ReadErro
 
 fn read_match(field: &str, written: &v1::RouteMatch, rules: &[Arc<RouteRule>]) -> Result<RouteMatch, ReadError> {
     bounded(field, written.headers.len().max(written.query.len()), limits::ROUTE_LIST)?;
-    let rule = usize::try_from(written.rule).ok().and_then(|index| rules.get(index));
-    let rule = rule.ok_or_else(|| problem(format!("{field}.rule"), format!("there is no rule {}", written.rule)))?;
+    let rule = rule_of(field, written, rules)?;
     let method = match written.method.as_str() {
         "" => None,
         method => Some(
@@ -206,6 +227,28 @@ fn read_match(field: &str, written: &v1::RouteMatch, rules: &[Arc<RouteRule>]) -
         headers: each(&format!("{field}.headers"), &written.headers, header)?,
         query: each(&format!("{field}.query"), &written.query, query)?,
     })
+}
+
+fn rule_of<'a>(
+    field: &str,
+    written: &v1::RouteMatch,
+    rules: &'a [Arc<RouteRule>],
+) -> Result<&'a Arc<RouteRule>, ReadError> {
+    let rule = usize::try_from(written.rule).ok().and_then(|index| rules.get(index));
+    rule.ok_or_else(|| problem(format!("{field}.rule"), format!("there is no rule {}", written.rule)))
+}
+
+fn read_name(
+    field: &str,
+    written: &v1::RouteMatch,
+    rules: &[Arc<RouteRule>],
+) -> Result<(String, Arc<RouteRule>), ReadError> {
+    let own = format!("{field}.server_name");
+    let name = text(&own, &written.server_name)?;
+    if name.is_empty() || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err(problem(own, format!("{name:?} is not a hostname in lower case")));
+    }
+    Ok((name.to_owned(), Arc::clone(rule_of(field, written, rules)?)))
 }
 
 fn patterns(written: &v1::RouteMatch) -> usize {

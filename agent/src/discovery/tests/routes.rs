@@ -10,8 +10,8 @@ use super::*;
 use crate::http::canonical::canonical;
 use crate::limits;
 use crate::model::{
-    BackendTarget, Balancing, Filter, Names, Origin, OriginHost, Origins, PathMatch, PathRewrite, RouteKind, Routes,
-    Scheme, Snapshot, Traffic,
+    BackendTarget, Balancing, ConnectionRules, Filter, Names, Origin, OriginHost, Origins, PathMatch, PathRewrite,
+    PortRoutes, RouteKind, Routes, Scheme, Snapshot, Traffic,
 };
 
 fn own(resource: &v1::Resource) -> Read {
@@ -60,14 +60,25 @@ fn traffic() -> v1::Traffic {
     v1::Traffic { namespace: "shop".to_owned(), service: "web".to_owned(), port: 80, ..v1::Traffic::default() }
 }
 
-fn of(routes: v1::Routes) -> (std::sync::Arc<Routes>, Option<String>) {
+fn of(routes: v1::Routes) -> (Routes, Option<String>) {
     let Read { reading: Reading::Routes(read), nack } = own(&resource(Body::Routes(routes))) else {
         panic!("no routes")
     };
-    (read, nack)
+    (of_requests(&read), nack)
 }
 
-fn as_written(routes: v1::Routes) -> std::sync::Arc<Routes> {
+fn of_requests(read: &PortRoutes) -> Routes {
+    read.of_requests().expect("routes of requests").clone()
+}
+
+fn of_connections(read: &PortRoutes) -> &ConnectionRules {
+    match read {
+        PortRoutes::Connections(routes) => &routes.rules,
+        PortRoutes::Requests(_) => panic!("routes of requests"),
+    }
+}
+
+fn as_written(routes: v1::Routes) -> Routes {
     let (read, nack) = of(routes);
     assert_eq!(nack, None);
     read
@@ -152,6 +163,7 @@ fn a_match_that_cannot_be_read_refuses_every_request() {
         let unread = versioned("routes/shop/web/80".to_owned(), Vec::new(), Body::Routes(spoilt));
         let Read { reading: Reading::Routes(read), nack: Some(nack) } = own(&unread) else { panic!("{field}") };
         assert!(nack.starts_with(field), "{nack:?} does not begin with {field:?}");
+        let read = of_requests(&read);
         assert_eq!((read.matches.all().len(), read.port), (0, 80), "{field}");
     }
 }
@@ -162,6 +174,7 @@ fn routes_of_a_newer_protocol_refuse_every_request_in_their_own_terms() {
     let Read { reading: Reading::Routes(read), nack: Some(_) } = own(&too_new(Body::Routes(grpc))) else {
         panic!("no routes")
     };
+    let read = of_requests(&read);
     assert_eq!((read.kind, read.matches.all().len()), (RouteKind::Grpc, 0));
     for name in ["routes/shop/web", "routes/shop/web/0", "routes/shop/web/http", "routes/shop/web/80/a/b"] {
         let Read { reading, nack } = own(&versioned(name.to_owned(), Vec::new(), Body::Routes(routes())));
@@ -301,6 +314,58 @@ fn a_bad_traffic_policy_leaves_the_defaults() {
     }
 }
 
+fn of_names(names: &[(&str, u32)]) -> v1::Routes {
+    let matched = |(name, rule): &(&str, u32)| v1::RouteMatch {
+        rule: *rule,
+        server_name: (*name).to_owned(),
+        ..v1::RouteMatch::default()
+    };
+    v1::Routes {
+        kind: v1::RouteKind::Tls.into(),
+        matches: names.iter().map(matched).collect(),
+        rules: vec![rule("web"), rule("cart")],
+        ..routes()
+    }
+}
+
+#[test]
+fn routes_of_connections_are_read_by_name_or_as_one_rule() {
+    let names = of_names(&[("cart.example", 1), ("*.example", 0)]);
+    let Read { reading: Reading::Routes(read), nack: None } = own(&resource(Body::Routes(names.clone()))) else {
+        panic!("unread")
+    };
+    let ConnectionRules::ByName(found) = of_connections(&read) else { panic!("not by name") };
+    let led = |name: &str| match &found.rule_for(name)?.backends[0].target {
+        BackendTarget::Service { service, .. } => Some(service.name.to_string()),
+        BackendTarget::Invalid(_) => None,
+    };
+    let expected = ["cart", "web"].map(|name| Some(name.to_owned()));
+    assert_eq!([led("cart.example"), led("a.example")], expected);
+    assert_eq!(led("example"), None);
+
+    let one = v1::Routes { kind: v1::RouteKind::Tcp.into(), ..names };
+    let Read { reading: Reading::Routes(read), nack: None } = own(&resource(Body::Routes(one))) else {
+        panic!("unread")
+    };
+    let ConnectionRules::One(Some(rule)) = of_connections(&read) else { panic!("not one rule") };
+    assert!(matches!(&rule.backends[0].target, BackendTarget::Service { service, .. } if &*service.name == "cart"));
+}
+
+#[test]
+fn routes_of_connections_that_cannot_be_read_refuse_every_connection() {
+    let unread = [
+        ("matches[0].server_name", own(&resource(Body::Routes(of_names(&[("", 0)]))))),
+        ("matches[0].server_name", own(&resource(Body::Routes(of_names(&[("Cart.example", 0)]))))),
+        ("matches[1].rule", own(&resource(Body::Routes(of_names(&[("a", 0), ("b", 9)]))))),
+        ("this agent lacks", own(&too_new(Body::Routes(of_names(&[("a", 0)]))))),
+    ];
+    for (field, read) in unread {
+        let Read { reading: Reading::Routes(read), nack: Some(nack) } = read else { panic!("{field}") };
+        assert!(nack.starts_with(field), "{nack:?} does not begin with {field:?}");
+        assert_eq!(*of_connections(&read), ConnectionRules::One(None), "{field}");
+    }
+}
+
 /// The world of shop/web:80: a producer's routes, and consumer routes of the namespaces `blog` and (wrongly) `shop`.
 fn world() -> Snapshot {
     let written = |audience: Option<&str>, target: &str| {
@@ -337,7 +402,7 @@ fn a_client_sees_its_own_routes_or_the_producers() {
     let request = Request::builder().uri("http://web/").header("host", "web").body(()).expect("a request");
     let request = canonical(&request.into_parts().0).expect("a canonical form");
     let leads_to = |client: &str, port| {
-        let routes = snapshot.routes(&web, port, &client.parse().expect("a namespace"))?;
+        let routes = snapshot.request_routes(&web, port, &client.parse().expect("a namespace"))?;
         let chosen = routes.choose(&request, &HeaderMap::new())?;
         match &chosen.rule.backends[0].target {
             BackendTarget::Service { service, .. } => Some(service.name.to_string()),

@@ -8,8 +8,8 @@ use crate::admin::AskedRequest;
 use crate::admin::story::{Story, TaleOfRequest};
 use crate::http::retry::Outcome;
 use crate::model::{
-    Backend, BackendTarget, Ejection, Matches, PathMatch, PathPrefix, RouteKind, RouteMatch, RouteRule, Routes,
-    Traffic, TrafficScope,
+    Backend, BackendTarget, ConnectionRoutes, ConnectionRules, Ejection, Matches, PathMatch, PathPrefix, PortRoutes,
+    RouteKind, RouteMatch, RouteRule, Routes, ServerNames, Traffic, TrafficScope,
 };
 use crate::telemetry::{ConnectionId, Ejected, FailedAttempt, RequestRecord};
 
@@ -76,7 +76,12 @@ fn snapshot(world: &World, node: &str) -> Snapshot {
     };
     let whole = world.parts(node);
     let services = whole.services.into_iter().chain([Arc::new(unserved)]).collect();
-    Snapshot::new(Parts { services, routes: vec![Arc::new(routes())], traffic: vec![Arc::new(traffic())], ..whole })
+    Snapshot::new(Parts {
+        services,
+        routes: vec![Arc::new(PortRoutes::Requests(routes()))],
+        traffic: vec![Arc::new(traffic())],
+        ..whole
+    })
 }
 
 fn ejected() -> Ejected {
@@ -92,11 +97,20 @@ fn ejected() -> Ejected {
 }
 
 fn ask(world: &World, node: &str, words: (&str, &str), requests: &[RequestRecord], ejected: &[Ejected]) -> Answer {
+    asked_of(&snapshot(world, node), world, node, words, (requests, ejected))
+}
+
+fn asked_of(
+    snapshot: &Snapshot,
+    world: &World,
+    node: &str,
+    words: (&str, &str),
+    (requests, ejected): (&[RequestRecord], &[Ejected]),
+) -> Answer {
     let view = if node == "a" { &world.view_a } else { &world.view_b };
     let requests: Vec<_> = requests.iter().cloned().map(Arc::new).collect();
-    let (name, snapshot) = (node.parse().unwrap(), snapshot(world, node));
-    let known =
-        Known { node: &name, snapshot: &snapshot, view, records: &[], requests: &requests, ejected, now: now() };
+    let name = node.parse().unwrap();
+    let known = Known { node: &name, snapshot, view, records: &[], requests: &requests, ejected, now: now() };
     let (method, path) = words;
     let question = Question {
         source: CLIENT.to_owned(),
@@ -125,6 +139,54 @@ fn the_rule_that_takes_a_request_is_named_with_what_it_allows() {
     let facts = facts(&answer);
     assert!(facts.contains("HTTPRoute shop/web[0] takes it (path /v1 or below) and leads to shop/web:80"), "{facts}");
     assert!(facts.contains("A request has 100ms"), "{facts}");
+}
+
+/// Routes of connections to `shop/web` in place of those of requests.
+fn ask_of_connections(rules: ConnectionRules) -> Answer {
+    let world = World::whole();
+    let routes = ConnectionRoutes { service: "shop/web".parse().unwrap(), port: 80, audience: None, rules };
+    let parts = Parts { routes: vec![Arc::new(PortRoutes::Connections(routes))], ..world.parts("a") };
+    asked_of(&Snapshot::new(parts), &world, "a", ("", ""), (&[], &[]))
+}
+
+fn rule_of_connections(route: &str, backends: &[(u32, BackendTarget)]) -> Arc<RouteRule> {
+    let backend =
+        |(weight, target): &(u32, BackendTarget)| Backend { weight: *weight, target: target.clone(), filters: vec![] };
+    Arc::new(RouteRule {
+        route: route.into(),
+        index: 0,
+        name: None,
+        filters: vec![],
+        backends: backends.iter().map(backend).collect(),
+        request_timeout: None,
+        backend_timeout: None,
+        retry: None,
+    })
+}
+
+#[test]
+fn routes_of_connections_are_told_with_all_that_stands_in_their_way() {
+    let web = || BackendTarget::Service { service: "shop/web".parse().unwrap(), port: 80 };
+    let gone = || BackendTarget::Invalid("there is no Service shop/gone".into());
+    let cart = rule_of_connections("TLSRoute shop/cart", &[(1, web())]);
+    let rest = rule_of_connections("TLSRoute shop/rest", &[(1, web()), (3, gone())]);
+    let names = [("cart.example", Arc::clone(&cart)), ("*.shop.example", cart), ("*.example", rest)];
+    let answer = ask_of_connections(ConnectionRules::ByName(ServerNames::new(names)));
+    let told = facts(&answer);
+    let expected = "TLSRoute shop/cart[0] takes TLS for *.shop.example, or TLS for cart.example: shop/web:80";
+    assert!(told.contains(expected) && told.contains("What fits none of them is reset"), "{told}");
+    check(&answer, "broken_route", Weight::Weakens);
+    assert!(answer.findings[0].summary.contains("shop/gone; 75 % of its connections are reset"), "{answer:#?}");
+
+    let one = |backends: &[(u32, BackendTarget)]| {
+        ask_of_connections(ConnectionRules::One(Some(rule_of_connections("TCPRoute shop/web", backends))))
+    };
+    assert!(one(&[(1, web())]).findings.is_empty());
+    assert!(facts(&one(&[(1, web())])).contains("TCPRoute shop/web[0] takes every connection: shop/web:80"));
+    for blocked in [one(&[(1, gone())]), one(&[(0, web())])] {
+        check(&blocked, "broken_route", Weight::Blocks);
+    }
+    check(&ask_of_connections(ConnectionRules::One(None)), "no_route", Weight::Blocks);
 }
 
 #[test]
