@@ -130,7 +130,7 @@ pub fn route(namespace: &str, name: &str, service: &str) -> Value {
 }
 
 /// Each is answered, because the Service is there or because what it asks for is not.
-pub fn of_each_answered_kind(namespace: &str, service: &str) -> [Value; 5] {
+pub fn of_each_answered_kind(namespace: &str, service: &str) -> [Value; 7] {
     let weft = |kind: &str, spec: Value| {
         json!({
             "apiVersion": weft_crd::API_VERSION, "kind": kind, "metadata": {"namespace": namespace, "name": "answered"},
@@ -138,14 +138,21 @@ pub fn of_each_answered_kind(namespace: &str, service: &str) -> [Value; 5] {
         })
     };
     let target = json!([{"kind": "Service", "name": service}]);
-    let mut grpc = route(namespace, "answered", service);
-    grpc["kind"] = json!("GRPCRoute");
+    let of_kind = |kind: &str| {
+        let mut route = route(namespace, "answered", service);
+        route["kind"] = json!(kind);
+        route
+    };
+    let mut tls = of_kind("TLSRoute");
+    tls["spec"]["hostnames"] = json!(["cart.example"]);
     [
         weft("AuthenticationPolicy", json!({"targetRefs": [{"kind": "Pod"}], "server": {"mtls": "Strict"}})),
         weft("AuthorizationPolicy", json!({"targetRefs": target, "action": "Deny", "rules": []})),
         weft("TrafficPolicy", json!({"targetRefs": target, "requestTimeout": "1s"})),
-        route(namespace, "answered", service),
-        grpc,
+        of_kind("HTTPRoute"),
+        of_kind("GRPCRoute"),
+        tls,
+        of_kind("TCPRoute"),
     ]
 }
 

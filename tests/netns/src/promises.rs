@@ -4,6 +4,7 @@ mod access;
 mod balance;
 mod carriage;
 mod changes;
+mod connections;
 mod controller;
 mod cors;
 mod differential;
@@ -41,6 +42,7 @@ pub fn all() -> Vec<Promise> {
         hostile::promises(),
         http::promises(),
         cors::promises(),
+        connections::promises(),
         differential::promises(),
         h2spec::promises(),
         floods::promises(),

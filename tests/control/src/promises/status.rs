@@ -17,6 +17,10 @@ const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/weft-system/leases
 pub fn promises() -> Vec<Promise> {
     vec![
         promise("statuses_are_answers_of_ours_alone", statuses_are_answers_of_ours_alone),
+        promise(
+            "routes_of_connections_are_answered_by_their_kinds_strength",
+            routes_of_connections_are_answered_by_their_kinds_strength,
+        ),
         promise("a_mesh_at_rest_writes_nothing", a_mesh_at_rest_writes_nothing),
         promise("one_leads_and_another_takes_over", one_leads_and_another_takes_over),
     ]
@@ -32,7 +36,7 @@ fn furnish(cluster: &Cluster) -> Result<()> {
 
 /// Waits until our conditions of an object are these: `type=status/reason`, in order. The object.
 fn await_conditions(cluster: &Cluster, kind: &str, name: &str, wanted: &[&str]) -> Result<Value> {
-    let list = if kind == "HTTPRoute" { "parents" } else { "ancestors" };
+    let list = if kind.ends_with("Route") { "parents" } else { "ancestors" };
     wait::until(&format!("{kind} {name} to say {wanted:?}"), PATIENCE, || {
         let object = cluster.get(kind, "shop", name)?;
         let entries = object["status"][list].as_array().cloned().unwrap_or_default();
@@ -109,6 +113,39 @@ fn statuses_are_answers_of_ours_alone(cluster: &mut Cluster) -> Result<()> {
     // What cannot be read says so.
     cluster.put(&objects::denial("shop", "deny", &json!({"cidrs": ["nowhere"]})))?;
     await_conditions(cluster, "AuthorizationPolicy", "deny", &["Accepted=True/Accepted", "Accepted=False/Invalid"])?;
+    controller.stop()
+}
+
+/// Definitions come one after the other, and each route that is read takes the port from those of weaker kinds.
+fn routes_of_connections_are_answered_by_their_kinds_strength(cluster: &mut Cluster) -> Result<()> {
+    super::shop(cluster)?;
+    let mut service = objects::service("shop", "web");
+    // What is declared as http would be no backend of a TLSRoute.
+    service["spec"]["ports"][0]["name"] = json!("web");
+    cluster.put(&service)?;
+    let mut controller = Controller::launch(cluster, "controller", 15010)?;
+    controller.await_generation()?;
+    let good = ["Accepted=True/Accepted", "ResolvedRefs=True/ResolvedRefs"];
+    let lost = ["Accepted=False/Conflicted", "ResolvedRefs=True/ResolvedRefs"];
+    let kinds = [("tcproutes", "TCPRoute"), ("tlsroutes", "TLSRoute"), ("httproutes", "HTTPRoute")];
+    for (index, (plural, kind)) in kinds.into_iter().enumerate() {
+        cluster.define(&cluster.gateway_definition(plural)?)?;
+        let mut route = objects::route("shop", "web", "web");
+        (route["kind"], route["metadata"]["name"]) = (json!(kind), json!(kind.to_lowercase()));
+        if kind == "TLSRoute" {
+            route["spec"]["hostnames"] = json!(["cart.example", "*.example"]);
+        }
+        cluster.put(&route)?;
+        for (_, weaker) in &kinds[..index] {
+            let route = await_conditions(cluster, weaker, &weaker.to_lowercase(), &lost)?;
+            let told = route["status"]["parents"][0]["conditions"][0]["message"].to_string();
+            ensure!(told.contains(&format!("{kind} shop/{}", kind.to_lowercase())), "the winner is not named: {told}");
+        }
+        await_conditions(cluster, kind, &kind.to_lowercase(), &good)?;
+    }
+    cluster.delete("HTTPRoute", "shop", "httproute")?;
+    await_conditions(cluster, "TLSRoute", "tlsroute", &good)?;
+    await_conditions(cluster, "TCPRoute", "tcproute", &lost)?;
     controller.stop()
 }
 

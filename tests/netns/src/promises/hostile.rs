@@ -91,7 +91,7 @@ impl Forge {
     }
 
     /// Forges below an authority of its own.
-    fn with_own_key(mesh: &Mesh) -> Result<Self> {
+    pub fn with_own_key(mesh: &Mesh) -> Result<Self> {
         let folder = mesh.scratch().join("own-forge");
         fs::create_dir_all(&folder)?;
         let authority = [folder.join("root.pem"), folder.join("root.key")];

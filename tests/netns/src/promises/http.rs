@@ -66,7 +66,7 @@ pub fn ask(mesh: &Mesh, arguments: &[&str]) -> Result<(bool, Value)> {
     ask_from(mesh, "shop/client", arguments)
 }
 
-fn ask_from(mesh: &Mesh, pod: &str, arguments: &[&str]) -> Result<(bool, Value)> {
+pub fn ask_from(mesh: &Mesh, pod: &str, arguments: &[&str]) -> Result<(bool, Value)> {
     let to = format!("web.shop:{WEB}");
     let arguments = [&["requests", "--to", &to], arguments].concat();
     cast::client(mesh, pod, &arguments, ANSWERS_LIMIT)
