@@ -137,9 +137,14 @@ fn routes_of_connections_are_answered_by_their_kinds_strength(cluster: &mut Clus
         }
         cluster.put(&route)?;
         for (_, weaker) in &kinds[..index] {
-            let route = await_conditions(cluster, weaker, &weaker.to_lowercase(), &lost)?;
-            let told = route["status"]["parents"][0]["conditions"][0]["message"].to_string();
-            ensure!(told.contains(&format!("{kind} shop/{}", kind.to_lowercase())), "the winner is not named: {told}");
+            await_conditions(cluster, weaker, &weaker.to_lowercase(), &lost)?;
+            // The weakest has lost before, to another one.
+            wait::until("the winner to be named", PATIENCE, || {
+                let route = cluster.get(weaker, "shop", &weaker.to_lowercase())?;
+                let told = route["status"]["parents"][0]["conditions"][0]["message"].to_string();
+                ensure!(told.contains(&format!("{kind} shop/{}", kind.to_lowercase())), "{told}");
+                Ok(())
+            })?;
         }
         await_conditions(cluster, kind, &kind.to_lowercase(), &good)?;
     }
