@@ -145,8 +145,10 @@ pub const HTTP2_STREAM_STALL: Duration = Duration::from_mins(5);
 /// The head of an HTTP/1 request from its first byte to its last: 64 KiB at modem speed, and no place to rest for a client
 /// that sends a byte now and then. Between requests a connection may rest for `IDLE_TIMEOUT`.
 pub const HTTP1_HEAD: Duration = Duration::from_secs(15);
-/// Heads of status 1xx before an HTTP/1 answer, which nobody gets: a server that says more has nothing to say.
+/// Heads of status 1xx before an HTTP/1 answer: a server that says more has nothing to say.
 pub const HTTP1_INTERIM: usize = 100;
+/// Heads of status 1xx of one request that wait for its client: it is given them as soon as they have come, so a few are many.
+pub const INTERIM_WAITING: usize = 16;
 /// Bytes of all chunk extensions of one HTTP/1 body, which nobody reads: what other servers skip.
 pub const HTTP1_CHUNK_EXTENSIONS: usize = 16 * 1024;
 /// Bytes that one read of an HTTP/1 connection asks for at first, which hold an ordinary head and a short body, and at most,

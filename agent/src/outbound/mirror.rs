@@ -12,7 +12,7 @@ use weft_proto::names::NamespacedName;
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::REQUEST_ID;
 use crate::http::canonical::Canonical;
-use crate::http::engine::BodyError;
+use crate::http::engine::{BodyError, Interim};
 use crate::http::retry::again;
 use crate::http::{Request, filter};
 use crate::limits;
@@ -76,6 +76,7 @@ async fn carry(
 ) -> Result<(), ConnectionError> {
     let route = route::to_mirror(conversation, snapshot, &mirror.backend.target, copy.headers())?;
     let (mut head, body) = copy.into_parts();
+    Interim::forget(&mut head.extensions);
     // The other side's record is of the copy, not of the request.
     head.headers.insert(REQUEST_ID, account.name());
     canonical

@@ -133,6 +133,16 @@ impl Body {
         }
     }
 
+    /// Its sender waits to be told to send it (RFC 9110, section 10.1.1): the 100 of whoever answers is passed on to it, and
+    /// none is said to it in advance.
+    pub(super) fn leave_word(&self) {
+        match &self.content {
+            Content::Received(incoming) => incoming.leave_word(),
+            Content::Replayed(replay) => replay.leave_word(),
+            Content::Empty | Content::Whole(_) | Content::Stream(_) => {}
+        }
+    }
+
     /// Whether all of its content can still come of it.
     #[must_use]
     pub fn is_intact(&self) -> bool {

@@ -9,6 +9,7 @@ mod body;
 mod client;
 mod http1;
 mod http2;
+mod interim;
 mod replay;
 mod server;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::node::socket::OverTcp;
 pub use body::{Body, BodyEnd, BodyError, Finished};
 pub use client::{Line, Unsent, open};
 pub use http1::{Tunnel, tunnel};
+pub use interim::Interim;
 pub use server::{Leave, Peer, Served, serve};
 
 /// What a connection goes through.

@@ -93,6 +93,10 @@ impl Replay {
         }
     }
 
+    pub(super) fn leave_word(&self) {
+        self.shared.borrow().source.leave_word();
+    }
+
     pub(super) fn length(&self) -> Option<u64> {
         self.shared.borrow().length
     }

@@ -14,10 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use super::Incoming;
 use super::connection::{Arrived, Connection, End};
-use super::head::{self, Announced, AnswerHead, Lines};
+use super::head::{self, Announced, AnswerHead, Lines, expects};
 use super::outgoing::{Failure, Outgoing};
 use super::rest::Rest;
 use super::tunnel::Handover;
+use crate::http::engine::interim::{Interim, is_interim};
 use crate::http::engine::{Body, BodyError, Transport, Unsent, with_causes};
 use crate::limits;
 
@@ -82,6 +83,9 @@ impl Line {
         }
         let (parts, body) = request.into_parts();
         let announced = announce(&parts, &body);
+        if parts.version == Version::HTTP_11 && expects(&parts.headers) {
+            body.leave_word();
+        }
         head::write_request(self.connection.borrow_mut().output(), &parts, announced);
         let mut exchange = Exchange {
             connection: Some(Rc::clone(&self.connection)),
@@ -91,7 +95,7 @@ impl Line {
             persistent: parts.version != Version::HTTP_10,
         };
         let mut interim = 0;
-        let answered = poll_fn(|task| exchange.poll_answer(task, &parts.method, &mut interim)).await;
+        let answered = poll_fn(|task| exchange.poll_answer(task, &parts, &mut interim)).await;
         let head = answered.map_err(Unsent::begun)?;
         Ok(exchange.answered(head, &self.tasks))
     }
@@ -120,7 +124,7 @@ impl Exchange {
     fn poll_answer(
         &mut self,
         task: &mut Context<'_>,
-        asked: &Method,
+        asked: &request::Parts,
         interim: &mut usize,
     ) -> Poll<Result<AnswerHead, String>> {
         let Some(connection) = &self.connection else { return Poll::Ready(Err("the connection has ended".to_owned())) };
@@ -135,9 +139,10 @@ impl Exchange {
                 };
             }
             let why = match ready!(connection.borrow_mut().poll_head(task, Lines::Any)) {
-                Ok(Arrived::Head(head)) => match head::read_answer(&head, asked) {
+                Ok(Arrived::Head(head)) => match head::read_answer(&head, &asked.method) {
                     Ok(head) if is_interim(head.parts.status) && *interim < limits::HTTP1_INTERIM => {
                         *interim += 1;
+                        Interim::leave(&asked.extensions, head.parts);
                         continue;
                     }
                     Ok(head) if is_interim(head.parts.status) => {
@@ -240,10 +245,6 @@ impl Exchange {
             rest.leave();
         }
     }
-}
-
-fn is_interim(status: StatusCode) -> bool {
-    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
 impl Drop for Exchange {

@@ -11,13 +11,14 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use http::{StatusCode, Version, response};
 use http_body::Frame;
 use tokio::io::AsyncWrite as _;
 use tokio::task::coop;
 use tokio::time::{Instant, timeout};
 
 use super::framing::{Decoder, Framing, Malformed, Piece};
-use super::head::{Lines, Refused, Search};
+use super::head::{self, Announced, Lines, Refused, Search};
 use super::tunnel::Tunnel;
 use crate::http::engine::alarm::{Alarm, Owed};
 use crate::http::engine::{BodyError, Transport};
@@ -69,11 +70,15 @@ pub enum End {
 /// Whether the sender of the arriving body is told that it is wanted (RFC 9110, section 10.1.1).
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum GoOn {
-    /// Nobody waits to be told, or it was said.
+    /// Nobody waits to be told.
     #[default]
-    Unsaid,
+    Unasked,
+    /// This agent says so when somebody wants the body.
     Awaited,
+    /// Whoever answers says so, and this agent passes it on.
+    Left,
     BeingSaid,
+    Said,
 }
 
 /// What comes next on a connection where a head is awaited.
@@ -100,7 +105,7 @@ impl Connection {
             search: Search::default(),
             body: Decoder::DONE,
             message: 0,
-            go_on: GoOn::Unsaid,
+            go_on: GoOn::Unasked,
             end,
             broken: None,
             lasts: true,
@@ -139,7 +144,29 @@ impl Connection {
 
     /// Nobody is told any more to send a body: the answer begins. True: somebody still waits for that.
     pub fn leaves_waiting(&mut self) -> bool {
-        std::mem::take(&mut self.go_on) == GoOn::Awaited && !self.body.is_done()
+        matches!(std::mem::take(&mut self.go_on), GoOn::Awaited | GoOn::Left) && !self.body.is_done()
+    }
+
+    /// The sender of this message's body is told by whoever answers that it is wanted.
+    pub fn leave_word(&mut self, message: u32) {
+        if message == self.message && self.go_on == GoOn::Awaited {
+            self.go_on = GoOn::Left;
+        }
+    }
+
+    /// Says an answer of status 1xx that was written by whoever answers in the end. None, where the client takes nothing more,
+    /// and no second 100.
+    pub fn say_interim(&mut self, head: &response::Parts) {
+        if head.status == StatusCode::CONTINUE {
+            match self.go_on {
+                GoOn::BeingSaid | GoOn::Said => return,
+                GoOn::Awaited | GoOn::Left => self.go_on = GoOn::BeingSaid,
+                GoOn::Unasked => {}
+            }
+        }
+        if !self.is_full() {
+            head::write_answer(self.output(), head, Version::HTTP_11, Announced::NoBody, None);
+        }
     }
 
     /// Reads more. False: the peer has ended its sending.
@@ -220,7 +247,7 @@ impl Connection {
     /// A body follows the head; its number.
     pub fn begin_body(&mut self, framing: Framing, expects: bool) -> u32 {
         self.body = Decoder::new(framing);
-        self.go_on = if expects { GoOn::Awaited } else { GoOn::Unsaid };
+        self.go_on = if expects { GoOn::Awaited } else { GoOn::Unasked };
         self.read_size = limits::HTTP1_READ;
         self.has_reader = !self.body.is_done();
         self.message = self.message.wrapping_add(1);
@@ -309,9 +336,11 @@ impl Connection {
             && let Poll::Ready(told) = self.poll_flush(task)
         {
             told?;
-            self.go_on = GoOn::Unsaid;
+            self.go_on = GoOn::Said;
         }
-        let owed = (self.end == End::Server && self.body.announced().is_some()).then_some(Owed::Body);
+        // Whoever waits to be told owes nothing.
+        let owes = self.end == End::Server && self.go_on != GoOn::Left && self.body.announced().is_some();
+        let owed = owes.then_some(Owed::Body);
         // After a reset that the writing has seen, the reading sees an end that looks orderly.
         if ready!(self.poll_fill(task, owed))? || (self.refused.is_none() && self.body.end()) {
             return Poll::Ready(Ok(()));

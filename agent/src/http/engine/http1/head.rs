@@ -122,10 +122,14 @@ pub fn read_request(head: &Bytes) -> Result<RequestHead, Refused> {
         parts.extensions.insert(AsWritten { head: head.clone(), names, phrase: None });
     }
     let framing = request_framing(&parts.headers, parts.version)?;
-    let expects = parts.version == Version::HTTP_11
-        && parts.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let expects = parts.version == Version::HTTP_11 && expects(&parts.headers);
     let persistent = is_persistent(&parts.headers, parts.version);
     Ok(RequestHead { parts, framing, persistent, expects: expects && framing != Framing::Length(0) })
+}
+
+/// Whether the sender of a body waits to be told to send it (RFC 9110, section 10.1.1).
+pub fn expects(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Reads the head of an answer to a request of this method.

@@ -3,8 +3,8 @@
 //!
 //! A connection's bytes and its arriving body are a [`Connection`], heads and framing are pure; `server` answers what comes on
 //! one, `client` asks on one. Both sides of a request run in the task of the connection that it came on; only the rest of a
-//! request that is answered too early has one of its own. Gaps, each with its decision: a 1xx other than 100 and 101 is
-//! dropped, and when an answer ends before its request has left, the rest of the request is given up.
+//! request that is answered too early has one of its own. One gap: when an answer ends before its request has left, the rest of
+//! the request is given up.
 
 mod client;
 mod connection;
@@ -47,6 +47,13 @@ impl Incoming {
         match self {
             Self::Request(body) => body.connection.borrow_mut().poll_body(task, body.message),
             Self::Answer(exchange) => exchange.poll_frame(task),
+        }
+    }
+
+    pub fn leave_word(&self) {
+        match self {
+            Self::Request(body) => body.connection.borrow_mut().leave_word(body.message),
+            Self::Answer(_) => {}
         }
     }
 

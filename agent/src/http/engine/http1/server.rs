@@ -19,6 +19,7 @@ use super::tunnel::Handover;
 use super::{Incoming, RequestBody};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{Asker, refusal};
+use crate::http::engine::interim::Interim;
 use crate::http::engine::{Body, Leave, Served, Transport, with_causes};
 use crate::limits;
 
@@ -141,6 +142,11 @@ where
         parts.extensions.insert(handover);
         giver
     });
+    let interim = Interim::default();
+    // RFC 9110, section 15.2: HTTP/1.0 knows no answer of status 1xx.
+    if asked.version == Version::HTTP_11 {
+        parts.extensions.insert(interim.clone());
+    }
     let body = if connection.borrow().has_body() {
         Body::empty()
     } else {
@@ -148,9 +154,20 @@ where
     };
     let response = {
         let mut answered = pin!(answer(Request::from_parts(parts, body)));
-        poll_fn(|task| match answered.as_mut().poll(task) {
-            Poll::Ready(response) => Poll::Ready(Ok(response)),
-            Poll::Pending => connection.borrow_mut().poll_failure(task).map(Err),
+        poll_fn(|task| {
+            let answered = answered.as_mut().poll(task);
+            let mut said = false;
+            while let Some(head) = interim.take() {
+                connection.borrow_mut().say_interim(&head);
+                said = true;
+            }
+            if said && let Poll::Ready(Err(error)) = connection.borrow_mut().poll_flush(task) {
+                return Poll::Ready(Err(error));
+            }
+            match answered {
+                Poll::Ready(response) => Poll::Ready(Ok(response)),
+                Poll::Pending => connection.borrow_mut().poll_failure(task).map(Err),
+            }
         })
         .await
         .map_err(|error| failed(&error))?

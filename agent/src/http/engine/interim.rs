@@ -1,0 +1,54 @@
+//! Answers of status 1xx, which come before the one that counts (RFC 9110, section 15.2).
+//!
+//! Whoever asks on a line leaves them in the [`Interim`] that travels with the request; whoever serves the request passes them
+//! on each time it has polled the answer. Invariants: they go one way, to the one connection that the request came on; a slow
+//! client holds up nobody, for what it does not take is dropped. Absent: 101, which is an answer of its own (`http/upgrade`).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Extensions, HeaderMap, StatusCode, response};
+
+use crate::http::answer::REASON;
+use crate::http::canonical::strip_hop_by_hop;
+use crate::limits;
+
+/// Where the 1xx answers to one request wait for its client.
+#[derive(Debug, Clone, Default)]
+pub struct Interim(Arc<Mutex<VecDeque<response::Parts>>>);
+
+impl Interim {
+    /// Leaves one for whoever has sent the request with these extensions, if anybody takes it.
+    pub(super) fn leave(extensions: &Extensions, mut head: response::Parts) {
+        let Some(Self(waiting)) = extensions.get() else { return };
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < limits::INTERIM_WAITING {
+            clean(&mut head.headers);
+            waiting.push_back(head);
+        }
+    }
+
+    /// The next one.
+    pub(super) fn take(&self) -> Option<response::Parts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Nobody is to hear of the 1xx answers to a copy.
+    pub fn forget(extensions: &mut Extensions) {
+        extensions.remove::<Self>();
+    }
+}
+
+/// No body follows, so nothing may speak of one: somebody could wait for it (RFC 9112, section 6.1).
+fn clean(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    for name in [CONTENT_LENGTH, TRANSFER_ENCODING, REASON] {
+        headers.remove(name);
+    }
+}
+
+/// Whether another answer follows.
+pub(super) fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
