@@ -112,6 +112,8 @@ reasons! {
     Flooded = "flooded",
     /// A request that could be read in more than one way, or in none.
     BadRequest = "bad_request",
+    /// A request whose fields are more than is read.
+    HeadTooLong = "head_too_long",
     /// Bytes that are no HTTP, where a route or a rule about requests leaves room for nothing else; or no TLS, where a route goes by
     /// the name in it.
     ProtocolRefused = "protocol_refused",

@@ -114,6 +114,11 @@ pub const HTTP_HEADERS: usize = 100;
 pub const HTTP_HEAD_MAXIMUM: usize = 96 * 1024;
 /// The same for HTTP/2, where each field counts 32 bytes more (RFC 9113, section 6.5.2).
 pub const HTTP2_HEADER_LIST: u32 = 96 * 1024;
+/// What is read of a head to say with a reason that it is too long. Beyond that the engine says so, without one.
+pub const HTTP2_HEADER_LIST_READ: u32 = 2 * HTTP2_HEADER_LIST;
+/// How long the settings of an HTTP/2 server are awaited that decide whether an extended CONNECT can be sent: they are the first
+/// that it says.
+pub const HTTP2_SETTINGS_WAIT: Duration = Duration::from_secs(3);
 /// Streams of one HTTP/2 connection at the same time: what RFC 9113 advises as the least, and floods get no more.
 pub const HTTP2_STREAMS: u32 = 100;
 /// Bytes of one HTTP/2 stream that may be under way unread: a slow reader holds no more.
@@ -145,8 +150,8 @@ pub const HTTP2_STREAM_STALL: Duration = Duration::from_mins(5);
 /// The head of an HTTP/1 request from its first byte to its last: 64 KiB at modem speed, and no place to rest for a client
 /// that sends a byte now and then. Between requests a connection may rest for `IDLE_TIMEOUT`.
 pub const HTTP1_HEAD: Duration = Duration::from_secs(15);
-/// Heads of status 1xx before an HTTP/1 answer: a server that says more has nothing to say.
-pub const HTTP1_INTERIM: usize = 100;
+/// Heads of status 1xx before an answer: a server that says more has nothing to say.
+pub const INTERIM: usize = 100;
 /// Heads of status 1xx of one request that wait for its client: it is given them as soon as they have come, so a few are many.
 pub const INTERIM_WAITING: usize = 16;
 /// Bytes of all chunk extensions of one HTTP/1 body, which nobody reads: what other servers skip.

@@ -191,8 +191,13 @@ pub const fn explain(reason: Reason) -> Explanation {
             "The record's detail; the routes of the Service and the policies of the pod.",
             "Speak that there, or take the routes and the rules about requests away from this port.",
         ),
+        Reason::HeadTooLong => told(
+            "The fields of a request were more than an agent reads, so it was answered 431.",
+            "The record's detail names the bound; look for cookies and tokens that grow.",
+            "Send less in header fields.",
+        ),
         Reason::TunnelRefused => told(
-            "The client asked for a tunnel (CONNECT), as of a forward proxy, and was answered 501.",
+            "The client asked for a tunnel (CONNECT), as of a forward proxy or to a protocol that the server does not take, and was answered 501.",
             "The record's method and host.",
             "Let the client connect to its destination itself; the mesh captures that connection too.",
         ),

@@ -47,10 +47,12 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 /// (<https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>).
 #[must_use]
 pub const fn status(reason: Reason) -> (StatusCode, u8) {
+    const RESOURCE_EXHAUSTED: u8 = 8;
     const INTERNAL: u8 = 13;
     const UNAVAILABLE: u8 = 14;
     match reason {
         Reason::BadRequest | Reason::ProtocolRefused => (StatusCode::BAD_REQUEST, INTERNAL),
+        Reason::HeadTooLong => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, RESOURCE_EXHAUSTED),
         Reason::TunnelRefused => (StatusCode::NOT_IMPLEMENTED, 12),
         Reason::NoRoute => (StatusCode::NOT_FOUND, 12),
         Reason::BrokenRoute => (StatusCode::INTERNAL_SERVER_ERROR, UNAVAILABLE),

@@ -17,6 +17,7 @@ use http::request::Parts;
 use http::uri::{self, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
+use super::upgrade::is_refused;
 use crate::error::{ConnectionError, Reason, Side};
 
 pub use authority::Authority;
@@ -204,7 +205,7 @@ impl Canonical {
 
 /// A tunnel leads past every rule about requests, so none is opened.
 pub fn refuse_tunnel(parts: &Parts) -> Result<(), ConnectionError> {
-    if parts.method == Method::CONNECT {
+    if parts.method == Method::CONNECT || is_refused(&parts.extensions) {
         return Err(
             ConnectionError::new(Side::Downstream, Reason::TunnelRefused).with_detail("CONNECT is for forward proxies")
         );

@@ -66,6 +66,7 @@ impl Outcome {
             | Reason::TooSlow
             | Reason::Flooded
             | Reason::TunnelRefused
+            | Reason::HeadTooLong
             | Reason::BadRequest
             | Reason::ProtocolRefused
             | Reason::NoRoute

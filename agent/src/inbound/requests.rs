@@ -182,18 +182,18 @@ impl Gate {
         canonical::refuse_tunnel(&head)?;
         let read = self.read(&head, &enrolment).map_err(refused)?;
         account.note(|record| record.judged(read.judged()));
-        let upgrade = Upgrade::begin(&mut head);
+        let mut upgrade = Upgrade::begin(&mut head);
         self.authorize(&enrolment, read.judged(), &head.headers, account)?;
         drop(snapshot);
         head.headers.insert(REQUEST_ID, account.name());
-        upgrade.ask(&mut head);
+        upgrade.ask(&mut head, &body, self.version);
         read.forwarded.write(&mut head, self.version.into()).map_err(refused)?;
-        let taken = Request::from_parts(head, account.counted(body));
-        let tunnel = upgrade.tunnel(&taken);
+        let mut taken = Request::from_parts(head, account.counted(body));
+        let held = upgrade.hold(&mut taken);
         let (mut response, line) = Box::pin(self.ask(taken, account)).await?;
         // The source's agent believes it, and only this agent may say it.
         response.headers_mut().remove(answer::REASON);
-        upgrade.finish((&self.worker, &self.pod), &mut response, tunnel, Rc::clone(&self.place))?;
+        upgrade.finish((&self.worker, &self.pod), &mut response, held, Rc::clone(&self.place))?;
         if self.version == Version::Http1 && !line.lasts() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // The source's agent knows at once that it sends no further request here.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -8,7 +8,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::StatusCode;
 use http::request::Parts;
 use tokio::time::timeout;
 
@@ -75,7 +74,7 @@ async fn journey<'a>(
         ConnectionError::new(Side::Downstream, Reason::BadRequest).with_detail(refused.to_string())
     })?;
     account.note(|record| record.judged(&canonical));
-    let upgrade = Upgrade::begin(&mut head);
+    let mut upgrade = Upgrade::begin(&mut head);
     let mut route = route::choose(conversation, snapshot, routes, &canonical, &head)?;
     *sharing = route.sharing(&canonical, &head);
     if let Some(preflight) = sharing.as_ref().filter(|sharing| sharing.is_preflight()) {
@@ -94,24 +93,24 @@ async fn journey<'a>(
         return Ok((redirect, None));
     }
     head.headers.insert(REQUEST_ID, account.name());
-    upgrade.ask(&mut head);
+    upgrade.ask(&mut head, &body, route.version);
     canonical
         .write(&mut head, route.version.into())
         .map_err(|refused| ConnectionError::new(Side::Local, Reason::BadRequest).with_detail(refused.to_string()))?;
     // Nobody would hold a copy's connection after it has changed its protocol.
     let mirrors = if upgrade.is_asked() { Vec::new() } else { mirror::wanted(&route) };
     let body = if mirrors.is_empty() { account.counted(body) } else { in_time(&route, kept(body, account)).await? };
-    let request = Request::from_parts(head, body);
+    let mut request = Request::from_parts(head, body);
+    let held = upgrade.hold(&mut request);
     mirror::begin(conversation, snapshot, mirrors, (&canonical, &request), account);
-    let tunnel = upgrade.tunnel(&request);
     let plan = route.plan(snapshot, account.started());
     let mut answered = in_time(&route, Box::pin(send::send(conversation, &plan, request, account))).await?;
     let ends = (&conversation.worker, &conversation.pod);
-    if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        upgrade.finish(ends, &mut answered.response, tunnel, (Rc::clone(conversation), answered.rest))?;
+    if upgrade.is_granted(&answered.response) {
+        upgrade.finish(ends, &mut answered.response, held, (Rc::clone(conversation), answered.rest))?;
         return Ok((answered.response, None));
     }
-    upgrade.finish(ends, &mut answered.response, tunnel, ())?;
+    upgrade.finish(ends, &mut answered.response, held, ())?;
     let (mut head, body) = answered.response.into_parts();
     for filters in route.filters() {
         filter::apply_response(filters, &mut head);

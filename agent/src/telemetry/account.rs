@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::HeaderValue;
-use http_body::Body as _;
 
 use super::{RequestRecord, Telemetry};
 use crate::error::{ConnectionError, Reason, Side};
@@ -76,7 +75,7 @@ impl Account {
     /// Counts the bytes of the request's body.
     #[must_use]
     pub fn counted(&self, body: Body) -> Body {
-        if body.is_end_stream() {
+        if body.is_over() {
             return body;
         }
         let upload = Rc::clone(&self.upload);

@@ -157,6 +157,7 @@ impl Verdict {
             | Reason::Draining
             | Reason::Overloaded
             | Reason::WorkloadGone
+            | Reason::HeadTooLong
             | Reason::IdleTimeout
             | Reason::TooSlow
             | Reason::Flooded

@@ -156,6 +156,7 @@ impl Status {
             | Reason::IdleTimeout
             | Reason::TooSlow
             | Reason::Flooded
+            | Reason::HeadTooLong
             | Reason::TunnelRefused => Outcome::Denied,
         };
         Self { outcome, reason: Some(error.reason), rule: error.rule.clone() }

@@ -3,16 +3,15 @@
 //! Invariant: who asked to be told of its end is told exactly once, also when the body is dropped half-read.
 
 use std::fmt;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Frame;
 
-use super::http1;
-use super::http2::stuck::{self, Piece};
+use super::duplex::Listener;
 use super::replay::Replay;
+use super::{http1, http2};
 
 /// How a body's journey ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +37,7 @@ pub struct Finished {
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     #[error("{0}")]
-    Stream(#[from] hyper::Error),
+    Stream(#[from] h2::Error),
     #[error("{0}")]
     Broken(#[from] std::io::Error),
     #[error("the body is longer than {0} bytes")]
@@ -63,7 +62,9 @@ enum Content {
     /// On a connection of HTTP/1.
     Received(http1::Incoming),
     /// On a stream of HTTP/2.
-    Stream(hyper::body::Incoming),
+    Stream(http2::Incoming),
+    /// Of a tunnel.
+    Spoken(Listener),
     Replayed(Replay),
 }
 
@@ -92,8 +93,12 @@ impl Body {
         Self::of(Content::Received(incoming))
     }
 
-    pub(super) const fn of_stream(incoming: hyper::body::Incoming) -> Self {
+    pub(super) const fn of_stream(incoming: http2::Incoming) -> Self {
         Self::of(Content::Stream(incoming))
+    }
+
+    pub(super) const fn spoken(listener: Listener) -> Self {
+        Self::of(Content::Spoken(listener))
     }
 
     /// Calls `ended` when the body has ended or is dropped.
@@ -106,7 +111,27 @@ impl Body {
     /// The exact length, where it is known before the first byte.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
-        self.size_hint().exact()
+        match &self.content {
+            Content::Empty => Some(0),
+            Content::Whole(bytes) => Some(bytes.len() as u64),
+            Content::Received(incoming) => incoming.length(),
+            Content::Stream(incoming) => incoming.length(),
+            Content::Spoken(_) => None,
+            Content::Replayed(replay) => replay.length().map(|length| length - self.moved),
+        }
+    }
+
+    /// Nothing comes of it any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Received(incoming) => incoming.is_end_stream(),
+            Content::Stream(incoming) => incoming.is_end_stream(),
+            Content::Spoken(listener) => listener.is_end_stream(),
+            Content::Replayed(replay) => replay.is_end_stream(),
+        }
     }
 
     /// Remembers what it hands on, up to `maximum` bytes, so that [`Self::again`] gives a second one while it is short.
@@ -114,7 +139,7 @@ impl Body {
     pub fn replayed(self, maximum: usize) -> Self {
         match self.content {
             Content::Received(_) | Content::Stream(_) | Content::Whole(_) => self.replayed_once_more(maximum),
-            Content::Empty | Content::Replayed(_) => self,
+            Content::Empty | Content::Replayed(_) | Content::Spoken(_) => self,
         }
     }
 
@@ -135,11 +160,12 @@ impl Body {
 
     /// Its sender waits to be told to send it (RFC 9110, section 10.1.1): the 100 of whoever answers is passed on to it, and
     /// none is said to it in advance.
-    pub(super) fn leave_word(&self) {
-        match &self.content {
+    pub(super) fn leave_word(&mut self) {
+        match &mut self.content {
             Content::Received(incoming) => incoming.leave_word(),
             Content::Replayed(replay) => replay.leave_word(),
-            Content::Empty | Content::Whole(_) | Content::Stream(_) => {}
+            Content::Stream(incoming) => incoming.leave_word(),
+            Content::Empty | Content::Whole(_) | Content::Spoken(_) => {}
         }
     }
 
@@ -148,7 +174,9 @@ impl Body {
     pub fn is_intact(&self) -> bool {
         match &self.content {
             Content::Replayed(replay) => replay.is_intact(),
-            Content::Empty | Content::Whole(_) | Content::Received(_) | Content::Stream(_) => true,
+            Content::Empty | Content::Whole(_) | Content::Received(_) | Content::Stream(_) | Content::Spoken(_) => {
+                true
+            }
         }
     }
 
@@ -160,7 +188,7 @@ impl Body {
             Content::Whole(bytes) => Some(Self::whole(bytes.clone())),
             Content::Received(incoming) if incoming.is_end_stream() => Some(Self::empty()),
             Content::Stream(incoming) if incoming.is_end_stream() => Some(Self::empty()),
-            Content::Received(_) | Content::Stream(_) => None,
+            Content::Received(_) | Content::Stream(_) | Content::Spoken(_) => None,
             Content::Replayed(replay) => Some(Self::of(Content::Replayed(replay.again()?))),
         }
     }
@@ -194,9 +222,8 @@ impl Body {
             Content::Whole(bytes) if bytes.is_empty() => None,
             Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
             Content::Received(incoming) => ready!(incoming.poll_frame(task)),
-            Content::Stream(incoming) => {
-                ready!(Pin::new(incoming).poll_frame(task)).map(|frame| frame.map_err(BodyError::from))
-            }
+            Content::Stream(incoming) => ready!(incoming.poll_frame(task)),
+            Content::Spoken(listener) => ready!(listener.poll_frame(task)),
             Content::Replayed(replay) => ready!(replay.poll_frame(task)),
         };
         match &frame {
@@ -208,7 +235,7 @@ impl Body {
                     self.trailers = frame.trailers_ref().cloned();
                 }
                 // Nobody polls a body again that says its end beforehand.
-                if self.is_end_stream() {
+                if self.is_over() {
                     self.end(BodyEnd::Whole);
                 }
             }
@@ -217,47 +244,9 @@ impl Body {
     }
 }
 
-/// As a stream of HTTP/2 forwards it.
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = self.poll_piece(task);
-        stuck::note(match &polled {
-            Poll::Pending => Some(Piece::Awaited),
-            Poll::Ready(Some(_)) => Some(Piece::Given),
-            Poll::Ready(None) => None,
-        });
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Empty => true,
-            Content::Whole(bytes) => bytes.is_empty(),
-            Content::Received(incoming) => incoming.is_end_stream(),
-            Content::Stream(incoming) => incoming.is_end_stream(),
-            Content::Replayed(replay) => replay.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Empty => SizeHint::with_exact(0),
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Received(incoming) => incoming.length().map_or_else(SizeHint::new, SizeHint::with_exact),
-            Content::Stream(incoming) => incoming.size_hint(),
-            Content::Replayed(replay) => {
-                replay.length().map_or_else(SizeHint::new, |length| SizeHint::with_exact(length - self.moved))
-            }
-        }
-    }
-}
-
 impl Drop for Body {
     fn drop(&mut self) {
-        let how = if self.is_end_stream() { BodyEnd::Whole } else { BodyEnd::Dropped };
+        let how = if self.is_over() { BodyEnd::Whole } else { BodyEnd::Dropped };
         self.end(how);
     }
 }

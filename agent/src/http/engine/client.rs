@@ -50,7 +50,7 @@ pub async fn open<S>(
     stream: S,
     tasks: &TaskTracker,
     ended: CancellationToken,
-) -> Result<Line, hyper::Error>
+) -> Result<Line, h2::Error>
 where
     S: Transport,
 {

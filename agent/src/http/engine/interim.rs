@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{Extensions, HeaderMap, StatusCode, response};
 
 use crate::http::answer::REASON;
@@ -16,22 +16,42 @@ use crate::limits;
 
 /// Where the 1xx answers to one request wait for its client.
 #[derive(Debug, Clone, Default)]
-pub struct Interim(Arc<Mutex<VecDeque<response::Parts>>>);
+pub struct Interim(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    heads: VecDeque<response::Parts>,
+    /// The client was told to send its body.
+    goes_on: bool,
+}
 
 impl Interim {
     /// Leaves one for whoever has sent the request with these extensions, if anybody takes it.
     pub(super) fn leave(extensions: &Extensions, mut head: response::Parts) {
-        let Some(Self(waiting)) = extensions.get() else { return };
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < limits::INTERIM_WAITING {
+        if let Some(interim) = extensions.get::<Self>() {
             clean(&mut head.headers);
-            waiting.push_back(head);
+            interim.push(head);
+        }
+    }
+
+    /// Tells the client to send its body.
+    pub(super) fn go_on(&self) {
+        let mut head = http::Response::new(()).into_parts().0;
+        head.status = StatusCode::CONTINUE;
+        self.push(head);
+    }
+
+    fn push(&self, head: response::Parts) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = head.status == StatusCode::CONTINUE && std::mem::replace(&mut waiting.goes_on, true);
+        if !again && waiting.heads.len() < limits::INTERIM_WAITING {
+            waiting.heads.push_back(head);
         }
     }
 
     /// The next one.
     pub(super) fn take(&self) -> Option<response::Parts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).heads.pop_front()
     }
 
     /// Nobody is to hear of the 1xx answers to a copy.
@@ -46,6 +66,11 @@ fn clean(headers: &mut HeaderMap) {
     for name in [CONTENT_LENGTH, TRANSFER_ENCODING, REASON] {
         headers.remove(name);
     }
+}
+
+/// Whether the sender of a body waits to be told to send it (RFC 9110, section 10.1.1).
+pub(super) fn expects(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Whether another answer follows.

@@ -1,12 +1,12 @@
-//! The HTTP engine behind a narrow seam: HTTP/1 by hand, HTTP/2 by hyper, each on both sides.
+//! The HTTP engine behind a narrow seam: HTTP/1 by hand, HTTP/2 by h2, each on both sides.
 //!
 //! Nothing outside this folder knows how: a request is `http::Request<Body>`, a connection that requests are sent on is a
-//! [`Line`], an upgraded one a [`Tunnel`]. Known gaps, each with its decision: `http1` says its own; HTTP/2 opens no tunnels
-//! (extended CONNECT), and hyper tells an early end of a connection not from an orderly one (`http2/stream` resets).
+//! [`Line`], an upgraded one a [`Tunnel`], an upgraded stream a [`Duplex`]. Answers of status 1xx are in `interim`.
 
 mod alarm;
 mod body;
 mod client;
+mod duplex;
 mod http1;
 mod http2;
 mod interim;
@@ -21,7 +21,9 @@ use crate::node::socket::OverTcp;
 
 pub use body::{Body, BodyEnd, BodyError, Finished};
 pub use client::{Line, Unsent, open};
+pub use duplex::{Duplex, Speaker, spoken};
 pub use http1::{Tunnel, tunnel};
+pub use http2::Protocol;
 pub use interim::Interim;
 pub use server::{Leave, Peer, Served, serve};
 

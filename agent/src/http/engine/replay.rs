@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 
 use super::{Body, BodyError};
 
@@ -94,7 +94,7 @@ impl Replay {
     }
 
     pub(super) fn leave_word(&self) {
-        self.shared.borrow().source.leave_word();
+        self.shared.borrow_mut().source.leave_word();
     }
 
     pub(super) fn length(&self) -> Option<u64> {
@@ -104,7 +104,7 @@ impl Replay {
     pub(super) fn is_end_stream(&self) -> bool {
         let shared = self.shared.borrow();
         let rest = self.position < shared.kept.len() || (shared.trailers.is_some() && !self.trailed);
-        !rest && !shared.failed && shared.source.is_end_stream()
+        !rest && !shared.failed && shared.source.is_over()
     }
 
     pub(super) fn poll_frame(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -183,9 +183,9 @@ mod tests {
         let mut second = first.again().unwrap();
         assert_eq!(second.length(), Some(3));
         assert_eq!(next(&mut first).await.unwrap().unwrap(), "abc");
-        assert!(second.is_intact() && !second.is_end_stream());
+        assert!(second.is_intact() && !second.is_over());
         assert_eq!(next(&mut second).await.unwrap().unwrap(), "abc");
-        assert!(second.is_end_stream());
+        assert!(second.is_over());
         assert!(next(&mut first).await.unwrap().is_err());
         assert!(next(&mut second).await.is_none());
         assert!(second.again().is_some());

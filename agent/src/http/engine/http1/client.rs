@@ -14,11 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use super::Incoming;
 use super::connection::{Arrived, Connection, End};
-use super::head::{self, Announced, AnswerHead, Lines, expects};
+use super::head::{self, Announced, AnswerHead, Lines};
 use super::outgoing::{Failure, Outgoing};
 use super::rest::Rest;
 use super::tunnel::Handover;
-use crate::http::engine::interim::{Interim, is_interim};
+use crate::http::engine::interim::{Interim, expects, is_interim};
 use crate::http::engine::{Body, BodyError, Transport, Unsent, with_causes};
 use crate::limits;
 
@@ -81,7 +81,7 @@ impl Line {
         if !self.is_ready() || self.is_closed() {
             return Err(Unsent::untouched(request, "the connection has ended"));
         }
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let announced = announce(&parts, &body);
         if parts.version == Version::HTTP_11 && expects(&parts.headers) {
             body.leave_word();
@@ -140,7 +140,7 @@ impl Exchange {
             }
             let why = match ready!(connection.borrow_mut().poll_head(task, Lines::Any)) {
                 Ok(Arrived::Head(head)) => match head::read_answer(&head, &asked.method) {
-                    Ok(head) if is_interim(head.parts.status) && *interim < limits::HTTP1_INTERIM => {
+                    Ok(head) if is_interim(head.parts.status) && *interim < limits::INTERIM => {
                         *interim += 1;
                         Interim::leave(&asked.extensions, head.parts);
                         continue;

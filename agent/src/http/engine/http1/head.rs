@@ -6,10 +6,12 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 
 use super::framing::Framing;
+use crate::error::Reason;
+use crate::http::engine::interim::expects;
 use crate::limits;
 
 /// Why a head is not read. Whoever sent it is told so.
@@ -28,6 +30,13 @@ pub enum Refused {
 }
 
 impl Refused {
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::TooLong => Reason::HeadTooLong,
+            Self::Malformed(_) | Self::TargetTooLong => Reason::BadRequest,
+        }
+    }
+
     pub const fn status(self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
@@ -125,11 +134,6 @@ pub fn read_request(head: &Bytes) -> Result<RequestHead, Refused> {
     let expects = parts.version == Version::HTTP_11 && expects(&parts.headers);
     let persistent = is_persistent(&parts.headers, parts.version);
     Ok(RequestHead { parts, framing, persistent, expects: expects && framing != Framing::Length(0) })
-}
-
-/// Whether the sender of a body waits to be told to send it (RFC 9110, section 10.1.1).
-pub fn expects(headers: &HeaderMap) -> bool {
-    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Reads the head of an answer to a request of this method.

@@ -17,7 +17,7 @@ use super::head::{self, Announced, Lines, Refused, RequestHead};
 use super::outgoing::{Failure, Outgoing};
 use super::tunnel::Handover;
 use super::{Incoming, RequestBody};
-use crate::error::{ConnectionError, Reason, Side};
+use crate::error::{ConnectionError, Side};
 use crate::http::answer::{Asker, refusal};
 use crate::http::engine::interim::Interim;
 use crate::http::engine::{Body, Leave, Served, Transport, with_causes};
@@ -244,7 +244,7 @@ async fn write(connection: &Rc<RefCell<Connection>>, asked: Asked, response: Res
 
 /// Tells the client why nothing more is read of what it sends.
 async fn refuse(connection: &Rc<RefCell<Connection>>, refused: Refused) -> Result<Then, Served> {
-    let error = ConnectionError::new(Side::Downstream, Reason::BadRequest).with_detail(refused.to_string());
+    let error = ConnectionError::new(Side::Downstream, refused.reason()).with_detail(refused.to_string());
     let mut response = refusal(Asker::Http, &error);
     *response.status_mut() = refused.status();
     let asked = Asked { head: false, version: Version::HTTP_11, persistent: false };
