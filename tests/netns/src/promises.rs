@@ -10,6 +10,7 @@ mod cors;
 mod differential;
 mod failure;
 mod faults;
+mod fidelity;
 mod floods;
 mod h2spec;
 mod hostile;
@@ -45,6 +46,7 @@ pub fn all() -> Vec<Promise> {
         connections::promises(),
         differential::promises(),
         h2spec::promises(),
+        fidelity::promises(),
         floods::promises(),
         resets::promises(),
         rotation::promises(),

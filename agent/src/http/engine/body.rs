@@ -174,9 +174,7 @@ impl Body {
     pub fn is_intact(&self) -> bool {
         match &self.content {
             Content::Replayed(replay) => replay.is_intact(),
-            Content::Empty | Content::Whole(_) | Content::Received(_) | Content::Stream(_) | Content::Spoken(_) => {
-                true
-            }
+            Content::Empty | Content::Whole(_) | Content::Received(_) | Content::Stream(_) | Content::Spoken(_) => true,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What each side of a connection sees of how the other one ends, and for how long it may keep everybody waiting.
 
 mod smuggling;
+mod versions;
 mod wire;
 
 use std::cell::Cell;
@@ -32,10 +33,15 @@ async fn connection() -> (TcpStream, TcpStream) {
 
 /// A client and a server, and what lies between them: a served connection whose first request leaves on a line.
 async fn joined() -> (TcpStream, TcpStream, impl Future<Output = Served>) {
+    joined_by(Version::Http1, Version::Http1).await
+}
+
+/// The same in these versions.
+async fn joined_by(asked: Version, asks: Version) -> (TcpStream, TcpStream, impl Future<Output = Served>) {
     let (client, downstream) = connection().await;
     let (server, upstream) = connection().await;
     let tasks = TaskTracker::new();
-    let line = open(Version::Http1, upstream, &tasks, CancellationToken::new()).await.unwrap();
+    let line = open(asks, upstream, &tasks, CancellationToken::new()).await.unwrap();
     let line = Rc::new(Cell::new(Some(line)));
     let between = async move {
         let answer = |request: Request<Body>| {
@@ -47,7 +53,7 @@ async fn joined() -> (TcpStream, TcpStream, impl Future<Output = Served>) {
                 answer.unwrap_or_else(|_| Response::new(Body::whole("no answer")))
             }
         };
-        serve(Version::Http1, Peer::Stranger, downstream, &tasks, std::future::pending(), answer).await
+        serve(asked, Peer::Stranger, downstream, &tasks, std::future::pending(), answer).await
     };
     (client, server, between)
 }

@@ -83,7 +83,7 @@ impl Line {
         }
         let (parts, mut body) = request.into_parts();
         let announced = announce(&parts, &body);
-        if parts.version == Version::HTTP_11 && expects(&parts.headers) {
+        if parts.version != Version::HTTP_10 && expects(&parts.headers) {
             body.leave_word();
         }
         head::write_request(self.connection.borrow_mut().output(), &parts, announced);

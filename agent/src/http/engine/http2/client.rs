@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::client;
-use http::{Extensions, Method, Request, Response, Version, request};
+use http::{Extensions, Method, Request, Response, request};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -92,7 +92,6 @@ impl Line {
         if expects(&parts.headers) {
             body.leave_word();
         }
-        parts.version = Version::HTTP_2;
         let extensions = std::mem::take(&mut parts.extensions);
         ask_for_protocol(&mut parts, &extensions);
         let is_over = body.is_over();

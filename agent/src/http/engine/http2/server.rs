@@ -9,7 +9,8 @@ use std::task::Poll;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, server};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tokio_util::task::TaskTracker;
 
 use super::meter::End;
@@ -135,9 +136,25 @@ fn read(request: Request<RecvStream>) -> (Request<Body>, Interim) {
         parts.method = Method::GET;
         parts.extensions.insert(Protocol(Box::from(protocol.as_str())));
     }
+    join_cookies(&mut parts.headers);
     let incoming = Incoming::new(stream, &parts.headers);
     let incoming = if expects(&parts.headers) { incoming.awaiting(interim.clone()) } else { incoming };
     (Request::from_parts(parts, Body::of_stream(incoming)), interim)
+}
+
+/// HTTP/2 alone may send a cookie in pieces (RFC 9113, section 8.2.3). Whoever judges a request sees it whole.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(COOKIE).iter();
+    if let (Some(first), Some(second)) = (pieces.next(), pieces.next()) {
+        let mut whole = first.as_bytes().to_vec();
+        for piece in std::iter::once(second).chain(pieces) {
+            whole.extend_from_slice(b"; ");
+            whole.extend_from_slice(piece.as_bytes());
+        }
+        if let Ok(whole) = HeaderValue::from_maybe_shared(Bytes::from(whole)) {
+            headers.insert(COOKIE, whole);
+        }
+    }
 }
 
 /// Waits for the answer, and passes on what comes before it. None: the client has reset the stream.
