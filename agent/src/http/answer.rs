@@ -182,6 +182,29 @@ mod tests {
     }
 
     #[test]
+    fn a_grpc_call_learns_the_reason_from_headers_alone() {
+        let rows = [
+            (Reason::NoRoute, 12),
+            (Reason::TunnelRefused, 12),
+            (Reason::DeniedByRule, 7),
+            (Reason::PlaintextRefused, 7),
+            (Reason::RequestTimeout, 4),
+            (Reason::NoEndpoint, 14),
+            (Reason::Overloaded, 14),
+            (Reason::BrokenRoute, 14),
+            (Reason::UpstreamReset, 14),
+            (Reason::HeadTooLong, 8),
+            (Reason::BadRequest, 13),
+        ];
+        for (reason, code) in rows {
+            let response = refusal(Asker::Grpc, &ConnectionError::new(Side::Local, reason));
+            assert_eq!(grpc_status(response.headers()), Some(code), "{reason:?}");
+            assert_eq!(response.headers()[GRPC_MESSAGE], reason.code());
+            assert!(response.status() == StatusCode::OK && response.body().is_over());
+        }
+    }
+
+    #[test]
     fn every_refusal_names_its_reason() {
         for reason in Reason::ALL {
             let response = refusal(Asker::Http, &ConnectionError::new(Side::Local, *reason));

@@ -81,15 +81,12 @@ first.on('upgrade', (request, socket, head) => {
 first.listen(Number(one));
 
 const settings = { enableConnectProtocol: true, maxHeaderListSize: LARGE };
-const second = http2.createServer({ settings, maxSendHeaderBlockLength: LARGE }, (request, response) => {
-  if (request.method !== 'CONNECT') answer(request, response);
-});
+const second = http2.createServer({ settings, maxSendHeaderBlockLength: LARGE }, answer);
 second.on('checkContinue', decide);
-second.on('stream', (stream, headers) => {
+second.on('connect', (request, { stream }) => {
   stream.on('error', () => {});
-  if (headers[':protocol'] === undefined) return;
   stream.respond({ ':status': 200 });
-  stream.write(`${headers[':method']} ${headers[':path']} `);
+  stream.write(`${request.method} ${request.url} `);
   stream.pipe(stream);
 });
 second.listen(Number(two));

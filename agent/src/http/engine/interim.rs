@@ -28,7 +28,10 @@ struct Waiting {
 impl Interim {
     /// Leaves one for whoever has sent the request with these extensions, if anybody takes it.
     pub(super) fn leave(extensions: &Extensions, mut head: response::Parts) {
-        if let Some(interim) = extensions.get::<Self>() {
+        // HTTP/2 has no 101 (RFC 9113, section 8.6), and nobody may be told one unasked.
+        if is_interim(head.status)
+            && let Some(interim) = extensions.get::<Self>()
+        {
             clean(&mut head.headers);
             interim.push(head);
         }

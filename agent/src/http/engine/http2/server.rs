@@ -115,6 +115,7 @@ fn accept<F>(
     let long = is_too_long(request.uri(), request.headers());
     let (request, interim) = read(request);
     if long {
+        begun.answered();
         tasks.spawn_local(write(respond, too_long(Asker::of(&request)), is_head));
         return;
     }

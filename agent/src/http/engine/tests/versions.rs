@@ -56,7 +56,8 @@ async fn asking_server2(stream: TcpStream) {
     let mut connection = server::handshake(stream).await.unwrap();
     let (request, mut respond) = connection.accept().await.unwrap().unwrap();
     TaskTracker::new().spawn_local(async move {
-        for status in [103, 100] {
+        // 101 is none of HTTP/2's, and nobody is told it.
+        for status in [101, 103, 100] {
             respond.send_informational(Response::builder().status(status).body(()).unwrap()).unwrap();
         }
         let (text, trailers) = body_of(request.into_body()).await;
