@@ -128,6 +128,11 @@ impl Connection {
         &mut self.output
     }
 
+    /// Something that was said is not written yet.
+    pub fn has_said(&self) -> bool {
+        !self.output.is_empty()
+    }
+
     pub fn is_full(&self) -> bool {
         self.output.len() >= limits::HTTP1_WRITE
     }

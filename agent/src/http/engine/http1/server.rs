@@ -156,12 +156,13 @@ where
         let mut answered = pin!(answer(Request::from_parts(parts, body)));
         poll_fn(|task| {
             let answered = answered.as_mut().poll(task);
-            let mut said = false;
             while let Some(head) = interim.take() {
                 connection.borrow_mut().say_interim(&head);
-                said = true;
             }
-            if said && let Poll::Ready(Err(error)) = connection.borrow_mut().poll_flush(task) {
+            // Also what the client did not take at once.
+            if connection.borrow().has_said()
+                && let Poll::Ready(Err(error)) = connection.borrow_mut().poll_flush(task)
+            {
                 return Poll::Ready(Err(error));
             }
             match answered {
