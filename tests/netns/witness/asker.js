@@ -169,7 +169,7 @@ const table = {
 };
 // gRPC calls, and the same by an ordinary client: what they are told by whoever refuses them.
 for (const kind of ['grpc', 'plain']) {
-  for (const path of ['/forbidden', '/slow', '/none']) {
+  for (const path of ['/forbidden', '/slow', '/none', '/unrouted']) {
     table[`${kind}${path}`] = async () => {
       const type = kind === 'grpc' ? 'application/grpc' : 'application/json';
       const { status, headers } = await ask({ method: 'POST', path, headers: { 'content-type': type, te: 'trailers' }, body: ['12345'] });
