@@ -5,6 +5,8 @@
 //! of HTTP a WebSocket is translated: `Upgrade` and 101 on one side are an extended CONNECT and 200 on the other. Within
 //! HTTP/2 nothing is translated: the two bodies of a stream are a tunnel already.
 
+#[cfg(test)]
+mod tests;
 mod websocket;
 
 use std::pin::Pin;
@@ -13,7 +15,6 @@ use std::sync::Arc;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, request};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::canonical::{is_upgrade, strip_hop_by_hop};
 use super::engine::{self, Body, Duplex, Protocol, Speaker, Tunnel};
@@ -107,47 +108,39 @@ impl Upgrade {
     }
 
     /// Whether the server changes the protocol, so that two connections are to be joined.
-    #[must_use]
-    pub fn is_granted(&self, response: &Response) -> bool {
+    fn is_granted(&self, response: &Response) -> bool {
         let by_stream = |wanted: &Wanted| (wanted.from, wanted.to) == (Version::Http1, Version::Http2);
         let granted = self.0.as_ref().is_some_and(by_stream) && response.status().is_success();
         granted || response.status() == StatusCode::SWITCHING_PROTOCOLS
     }
 
-    /// Takes what is meant for one hop out of an answer. Where it grants what was asked for, and nothing else, the two
-    /// connections are joined, and `rest` lives as long as they do.
+    /// Takes what is meant for one hop out of an answer. Where it grants what was asked for, and nothing else, these are the two
+    /// ends that are to be joined.
     ///
     /// # Errors
     /// The application changes to a protocol that nobody has asked for, or not to the one that was.
-    pub fn finish(
-        self,
-        (worker, pod): (&Rc<Worker>, &Arc<Pod>),
-        response: &mut Response,
-        held: Held,
-        rest: impl Sized + 'static,
-    ) -> Result<(), ConnectionError> {
+    pub fn finish(self, response: &mut Response, held: Held) -> Result<Option<Ends>, ConnectionError> {
         if !self.is_granted(response) {
             strip_hop_by_hop(response.headers_mut());
             let unanswered = matches!(held, Held::Stream(_)) && response.status().is_success();
             // To the client any 2xx would be the beginning of its tunnel.
-            return if unanswered { Err(refused("the application answers a WebSocket as a page")) } else { Ok(()) };
+            return if unanswered { Err(refused("the application answers a WebSocket as a page")) } else { Ok(None) };
         }
-        let joined = Joining { worker: Rc::clone(worker), pod: Arc::clone(pod) };
         let Some(wanted) = self.0 else { return Err(refused(UNASKED)) };
-        match held {
+        let ends = match held {
             Held::Connection(client) if wanted.is_granted(response.headers()) => {
-                joined.spawn(client, engine::tunnel(response.extensions()), rest);
+                Ends::Connections(client, Box::pin(engine::tunnel(response.extensions())))
             }
             Held::Stream(client) if wanted.is_granted(response.headers()) => {
                 if !websocket::accepts(response.headers(), wanted.key.as_ref()) {
                     return Err(refused("the application accepts a WebSocket that was not asked for"));
                 }
                 let (speaker, body) = engine::spoken();
-                let server = engine::tunnel(response.extensions());
+                let server = Box::pin(engine::tunnel(response.extensions()));
                 *response.body_mut() = body;
                 *response.status_mut() = StatusCode::OK;
                 websocket::end(response.headers_mut());
-                joined.spawn(async { Some(Duplex::new(client, speaker)) }, server, rest);
+                Ends::OfStream(Duplex::new(client, speaker), server)
             }
             Held::Both(client, speaker) => {
                 let server = std::mem::replace(response.body_mut(), Body::empty());
@@ -155,11 +148,51 @@ impl Upgrade {
                 websocket::end(response.headers_mut());
                 websocket::accept(response.headers_mut(), wanted.key.as_ref());
                 wanted.name(response.headers_mut());
-                joined.spawn(client, async { Some(Duplex::new(server, speaker)) }, rest);
+                Ends::ToStream(client, Duplex::new(server, speaker))
             }
             Held::Nothing | Held::Connection(_) | Held::Stream(_) => return Err(refused(UNASKED)),
+        };
+        Ok(Some(ends))
+    }
+}
+
+/// The client's side of a tunnel and the server's.
+pub enum Ends {
+    Connections(Later, Later),
+    OfStream(Duplex, Later),
+    ToStream(Later, Duplex),
+}
+
+impl Ends {
+    /// Joins them for as long as they and their pod live, and `held` with them.
+    pub fn spawn(self, worker: &Rc<Worker>, pod: &Arc<Pod>, held: impl Sized + 'static) {
+        let (own, pod) = (Rc::clone(worker), Arc::clone(pod));
+        worker.spawn(async move {
+            let _held = held;
+            self.join(own.cut(&pod)).await;
+        });
+    }
+
+    /// A tunnel that did not end in order is reset on both sides when the two are dropped. A connection does not come where its
+    /// side went away before the answer was written.
+    async fn join(self, cut: impl Future<Output = Reason>) {
+        match self {
+            Self::Connections(client, server) => {
+                if let (Some(mut client), Some(mut server)) = tokio::join!(client, server) {
+                    let _ = relay(&mut client, &mut server, FirstByte::AsIs, cut).await;
+                }
+            }
+            Self::OfStream(mut client, server) => {
+                if let Some(mut server) = server.await {
+                    let _ = relay(&mut client, &mut server, FirstByte::AsIs, cut).await;
+                }
+            }
+            Self::ToStream(client, mut server) => {
+                if let Some(mut client) = client.await {
+                    let _ = relay(&mut client, &mut server, FirstByte::AsIs, cut).await;
+                }
+            }
         }
-        Ok(())
     }
 }
 
@@ -194,32 +227,5 @@ impl Wanted {
     /// An answer of HTTP/1 changes to this protocol.
     fn is_granted(&self, headers: &HeaderMap) -> bool {
         headers.get(UPGRADE).is_some_and(|granted| granted.as_bytes().eq_ignore_ascii_case(self.protocol.as_bytes()))
-    }
-}
-
-struct Joining {
-    worker: Rc<Worker>,
-    pod: Arc<Pod>,
-}
-
-impl Joining {
-    fn spawn<D, U>(
-        self,
-        downstream: impl Future<Output = Option<D>> + 'static,
-        upstream: impl Future<Output = Option<U>> + 'static,
-        rest: impl Sized + 'static,
-    ) where
-        D: AsyncRead + AsyncWrite + Unpin + 'static,
-        U: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        let Self { worker, pod } = self;
-        let own = Rc::clone(&worker);
-        worker.spawn(async move {
-            let _rest = rest;
-            // Neither comes where the other side went away before the answer was written.
-            let (Some(mut downstream), Some(mut upstream)) = tokio::join!(downstream, upstream) else { return };
-            // A tunnel that did not end in order is reset on both sides when the two are dropped.
-            let _ = relay(&mut downstream, &mut upstream, FirstByte::AsIs, own.cut(&pod)).await;
-        });
     }
 }

@@ -193,7 +193,9 @@ impl Gate {
         let (mut response, line) = Box::pin(self.ask(taken, account)).await?;
         // The source's agent believes it, and only this agent may say it.
         response.headers_mut().remove(answer::REASON);
-        upgrade.finish((&self.worker, &self.pod), &mut response, held, Rc::clone(&self.place))?;
+        if let Some(ends) = upgrade.finish(&mut response, held)? {
+            ends.spawn(&self.worker, &self.pod, Rc::clone(&self.place));
+        }
         if self.version == Version::Http1 && !line.lasts() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // The source's agent knows at once that it sends no further request here.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -105,12 +105,10 @@ async fn journey<'a>(
     mirror::begin(conversation, snapshot, mirrors, (&canonical, &request), account);
     let plan = route.plan(snapshot, account.started());
     let mut answered = in_time(&route, Box::pin(send::send(conversation, &plan, request, account))).await?;
-    let ends = (&conversation.worker, &conversation.pod);
-    if upgrade.is_granted(&answered.response) {
-        upgrade.finish(ends, &mut answered.response, held, (Rc::clone(conversation), answered.rest))?;
+    if let Some(ends) = upgrade.finish(&mut answered.response, held)? {
+        ends.spawn(&conversation.worker, &conversation.pod, (Rc::clone(conversation), answered.rest));
         return Ok((answered.response, None));
     }
-    upgrade.finish(ends, &mut answered.response, held, ())?;
     let (mut head, body) = answered.response.into_parts();
     for filters in route.filters() {
         filter::apply_response(filters, &mut head);
