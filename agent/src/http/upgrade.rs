@@ -70,7 +70,7 @@ impl Upgrade {
         wanted.to = to;
         match (wanted.from, to) {
             (Version::Http1, Version::Http1) => wanted.name(&mut head.headers),
-            (Version::Http2, Version::Http2) => wanted.name_stream(head),
+            (Version::Http2, Version::Http2) => name_stream(head),
             (Version::Http2, Version::Http1) => {
                 wanted.key = Some(websocket::key());
                 websocket::begin(&mut head.headers, wanted.key.as_ref());
@@ -83,7 +83,7 @@ impl Upgrade {
                 wanted.key = websocket::taken(&mut head.headers);
                 let fits = head.method == Method::GET && wanted.is_websocket() && body.is_over();
                 if fits && wanted.key.is_some() {
-                    wanted.name_stream(head);
+                    name_stream(head);
                 } else {
                     self.0 = None;
                 }
@@ -209,6 +209,11 @@ pub fn is_refused(extensions: &http::Extensions) -> bool {
     extensions.get().is_some_and(|Protocol(name)| !name.eq_ignore_ascii_case(websocket::NAME))
 }
 
+/// Asks for a stream that is a WebSocket.
+fn name_stream(head: &mut request::Parts) {
+    head.extensions.insert(Protocol(Box::from(websocket::NAME)));
+}
+
 impl Wanted {
     fn is_websocket(&self) -> bool {
         self.protocol.as_bytes().eq_ignore_ascii_case(websocket::NAME.as_bytes())
@@ -218,10 +223,6 @@ impl Wanted {
     fn name(&self, headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, self.protocol.clone());
-    }
-
-    fn name_stream(&self, head: &mut request::Parts) {
-        head.extensions.insert(Protocol(Box::from(websocket::NAME)));
     }
 
     /// An answer of HTTP/1 changes to this protocol.

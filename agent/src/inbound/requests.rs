@@ -189,11 +189,11 @@ impl Gate {
         upgrade.ask(&mut head, &body, self.version);
         read.forwarded.write(&mut head, self.version.into()).map_err(refused)?;
         let mut taken = Request::from_parts(head, account.counted(body));
-        let held = upgrade.hold(&mut taken);
+        let tunnel = upgrade.hold(&mut taken);
         let (mut response, line) = Box::pin(self.ask(taken, account)).await?;
         // The source's agent believes it, and only this agent may say it.
         response.headers_mut().remove(answer::REASON);
-        if let Some(ends) = upgrade.finish(&mut response, held)? {
+        if let Some(ends) = upgrade.finish(&mut response, tunnel)? {
             ends.spawn(&self.worker, &self.pod, Rc::clone(&self.place));
         }
         if self.version == Version::Http1 && !line.lasts() && response.status() != StatusCode::SWITCHING_PROTOCOLS {

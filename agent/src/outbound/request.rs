@@ -101,11 +101,11 @@ async fn journey<'a>(
     let mirrors = if upgrade.is_asked() { Vec::new() } else { mirror::wanted(&route) };
     let body = if mirrors.is_empty() { account.counted(body) } else { in_time(&route, kept(body, account)).await? };
     let mut request = Request::from_parts(head, body);
-    let held = upgrade.hold(&mut request);
+    let tunnel = upgrade.hold(&mut request);
     mirror::begin(conversation, snapshot, mirrors, (&canonical, &request), account);
     let plan = route.plan(snapshot, account.started());
     let mut answered = in_time(&route, Box::pin(send::send(conversation, &plan, request, account))).await?;
-    if let Some(ends) = upgrade.finish(&mut answered.response, held)? {
+    if let Some(ends) = upgrade.finish(&mut answered.response, tunnel)? {
         ends.spawn(&conversation.worker, &conversation.pod, (Rc::clone(conversation), answered.rest));
         return Ok((answered.response, None));
     }

@@ -344,8 +344,8 @@ impl Connection {
             self.go_on = GoOn::Said;
         }
         // Whoever waits to be told owes nothing.
-        let owes = self.end == End::Server && self.go_on != GoOn::Left && self.body.announced().is_some();
-        let owed = owes.then_some(Owed::Body);
+        let is_due = self.end == End::Server && self.go_on != GoOn::Left && self.body.announced().is_some();
+        let owed = is_due.then_some(Owed::Body);
         // After a reset that the writing has seen, the reading sees an end that looks orderly.
         if ready!(self.poll_fill(task, owed))? || (self.refused.is_none() && self.body.end()) {
             return Poll::Ready(Ok(()));

@@ -99,7 +99,7 @@ async fn what_is_said_before_an_answer_and_after_a_body_passes_in_every_version(
             tokio::select! {
                 () = asked(downstream, outside) => {}
                 () = serving => panic!("the server ended first"),
-                served = between => panic!("{served:?}"),
+                end = between => panic!("{end:?}"),
             }
         })
         .await;
@@ -132,7 +132,7 @@ async fn a_server_that_wants_no_body_answers_without_one() {
             tokio::select! {
                 () = asking => {}
                 () = serving => {}
-                served = between => assert_eq!(downstream, Version::Http1, "{served:?}"),
+                end = between => assert_eq!(downstream, Version::Http1, "{end:?}"),
             }
         })
         .await;
@@ -154,7 +154,7 @@ async fn an_upload_that_its_client_resets_is_never_whole() {
             };
             let ended = tokio::select! {
                 ended = asking => ended,
-                served = between => panic!("{served:?}"),
+                end = between => panic!("{end:?}"),
             };
             assert!(ended.is_err(), "{reason:?}: {ended:?}");
         })
@@ -185,7 +185,7 @@ async fn a_head_of_64_kib_passes_and_too_much_is_answered_with_a_reason() {
         };
         tokio::select! {
             () = asking => {}
-            served = serving => panic!("{served:?}"),
+            end = serving => panic!("{end:?}"),
         }
     })
     .await;
@@ -241,7 +241,7 @@ async fn an_extended_connect_is_a_get_between_its_two_sides() {
         tokio::select! {
             () = asking => {}
             () = echoing => panic!("the application ended first"),
-            served = serving => panic!("{served:?}"),
+            end = serving => panic!("{end:?}"),
         }
     })
     .await;
