@@ -359,3 +359,45 @@ async fn a_stream_without_a_window_is_ended_and_its_connection_is_not() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_without_a_window_may_rest_afterwards() {
+    let (client, downstream) = duplex(1 << 20);
+    local(async {
+        let tasks = TaskTracker::new();
+        let (speaker, body) = spoken();
+        let said = Cell::new(Some(body));
+        let answer = |_: Request<Body>| std::future::ready(Response::new(said.take().unwrap()));
+        let serving = serve(Version::Http2, Peer::Stranger, Pipe(downstream), &tasks, std::future::pending(), answer);
+        let asking = async {
+            let mut speaker = Duplex::new(Body::empty(), speaker);
+            let (mut requests, connection) =
+                h2::client::Builder::new().initial_window_size(100).handshake::<_, bytes::Bytes>(client).await.unwrap();
+            TaskTracker::new().spawn_local(connection);
+            let (answer, _) = requests.send_request(Request::get("http://a/").body(()).unwrap(), true).unwrap();
+            let mut body = answer.await.unwrap().into_body();
+            // More than the window, twice, and long between the two.
+            speaker.write_all(&[b'x'; 150]).await.unwrap();
+            taken(&mut body, 100, 100).await;
+            taken(&mut body, 50, 0).await;
+            tokio::time::sleep(2 * limits::HTTP2_STREAM_STALL).await;
+            speaker.write_all(&[b'x'; 100]).await.unwrap();
+            taken(&mut body, 50, 100).await;
+            taken(&mut body, 50, 0).await;
+        };
+        tokio::select! {
+            served = serving => panic!("{served:?}"),
+            () = asking => {}
+        }
+    })
+    .await;
+}
+
+/// Reads so many bytes, and then gives so large a window.
+async fn taken(body: &mut h2::RecvStream, bytes: usize, window: usize) {
+    let mut left = bytes;
+    while left > 0 {
+        left -= body.data().await.unwrap().unwrap().len();
+    }
+    body.flow_control().release_capacity(window).unwrap();
+}

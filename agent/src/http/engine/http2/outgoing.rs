@@ -65,6 +65,8 @@ impl Outgoing {
                     return Poll::Ready(Ok(()));
                 }
             }
+            // Whoever has taken all that there was owes nothing, however long the next piece is waited for.
+            self.stuck = None;
             match ready!(self.body.poll_piece(task)).transpose().map_err(Failure::Body)?.map(Frame::into_data) {
                 None => return Poll::Ready(self.stream.send_data(Bytes::new(), true).map_err(|_| Failure::Stream)),
                 Some(Ok(piece)) => {
