@@ -75,15 +75,14 @@ impl Upgrade {
                 wanted.key = Some(websocket::key());
                 websocket::begin(&mut head.headers, wanted.key.as_ref());
                 wanted.name(&mut head.headers);
-                // What follows is no body.
-                head.headers.remove(CONTENT_LENGTH);
-                head.headers.remove(EXPECT);
+                speak_of_no_body(&mut head.headers);
             }
             (Version::Http1, Version::Http2) => {
                 wanted.key = websocket::taken(&mut head.headers);
                 let fits = head.method == Method::GET && wanted.is_websocket() && body.is_over();
                 if fits && wanted.key.is_some() {
                     name_stream(head);
+                    speak_of_no_body(&mut head.headers);
                 } else {
                     self.0 = None;
                 }
@@ -123,6 +122,10 @@ impl Upgrade {
         if !self.is_granted(response) {
             strip_hop_by_hop(response.headers_mut());
             let unanswered = matches!(held, Held::Stream(_)) && response.status().is_success();
+            if let Held::Both(_, speaker) = held {
+                // Its stream ends in order, or the body of the refusal would be reset with it.
+                speaker.end();
+            }
             // To the client any 2xx would be the beginning of its tunnel.
             return if unanswered { Err(refused("the application answers a WebSocket as a page")) } else { Ok(None) };
         }
@@ -212,6 +215,12 @@ pub fn is_refused(extensions: &http::Extensions) -> bool {
 /// Asks for a stream that is a WebSocket.
 fn name_stream(head: &mut request::Parts) {
     head.extensions.insert(Protocol(Box::from(websocket::NAME)));
+}
+
+/// What follows the head is a tunnel, which neither has a length nor waits to be sent.
+fn speak_of_no_body(headers: &mut HeaderMap) {
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(EXPECT);
 }
 
 impl Wanted {

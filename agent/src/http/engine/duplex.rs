@@ -57,6 +57,15 @@ impl Duplex {
     }
 }
 
+impl Speaker {
+    /// Nothing more is said.
+    pub fn end(&self) {
+        let mut spoken = self.0.borrow_mut();
+        spoken.ended = true;
+        spoken.wake_listener();
+    }
+}
+
 impl Spoken {
     fn wake_listener(&mut self) {
         if let Some(listener) = self.listener.take() {
@@ -145,9 +154,7 @@ impl AsyncWrite for Duplex {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut spoken = self.outgoing.0.borrow_mut();
-        spoken.ended = true;
-        spoken.wake_listener();
+        self.outgoing.end();
         Poll::Ready(Ok(()))
     }
 }
