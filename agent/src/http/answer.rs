@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version as HttpVersion};
 
-use super::engine::Body;
+use super::engine::{Body, Protocol};
 use super::filter::Redirection;
 use super::{Request, Response};
 use crate::error::{ConnectionError, Reason};
@@ -29,7 +29,9 @@ pub enum Asker {
 impl Asker {
     #[must_use]
     pub fn of(request: &Request) -> Self {
-        let grpc = is_grpc(request.headers()) && request.version() == HttpVersion::HTTP_2;
+        // Whoever asks for a stream of its own (RFC 8441) would take the 200 of a refused call for its grant.
+        let calls = request.version() == HttpVersion::HTTP_2 && request.extensions().get::<Protocol>().is_none();
+        let grpc = calls && is_grpc(request.headers());
         if grpc { Self::Grpc } else { Self::Http }
     }
 }
@@ -174,6 +176,10 @@ mod tests {
         assert_eq!(asked("application/grpc", HttpVersion::HTTP_2), Asker::Grpc);
         assert_eq!(asked("application/grpc+proto", HttpVersion::HTTP_2), Asker::Grpc);
         assert_eq!(asked("application/grpc-web", HttpVersion::HTTP_11), Asker::Http);
+        let mut tunnel = http::Request::builder().version(HttpVersion::HTTP_2).body(Body::empty()).unwrap();
+        tunnel.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        tunnel.extensions_mut().insert(Protocol("websocket".into()));
+        assert_eq!(Asker::of(&tunnel), Asker::Http, "to which any 200 is a grant");
         let error = ConnectionError::new(Side::Local, Reason::NoRoute).with_detail("ä");
         let response = refusal(Asker::Grpc, &error);
         assert_eq!(response.status(), StatusCode::OK);
