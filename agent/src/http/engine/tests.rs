@@ -401,3 +401,25 @@ async fn taken(body: &mut h2::RecvStream, bytes: usize, window: usize) {
     }
     body.flow_control().release_capacity(window).unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_has_begun_with_a_body_that_it_asked_for_owes_the_rest() {
+    let (mut client, downstream) = duplex(1 << 10);
+    let (_server, upstream) = duplex(1 << 10);
+    let began = Instant::now();
+    let served = local(async {
+        let tasks = TaskTracker::new();
+        let line = open(Version::Http1, Pipe(upstream), &tasks, CancellationToken::new()).await.unwrap();
+        let line = Rc::new(Cell::new(Some(line)));
+        let answer = |request: Request<Body>| {
+            let mut line = line.take().unwrap();
+            async move { line.send(request).await.unwrap_or_else(|_| Response::new(Body::empty())) }
+        };
+        let said = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\nhalf";
+        client.write_all(said).await.unwrap();
+        serve(Version::Http1, Peer::Stranger, Pipe(downstream), &tasks, std::future::pending(), answer).await
+    })
+    .await;
+    let bound = limits::HTTP1_BODY_STALL..=2 * limits::HTTP1_BODY_STALL + limits::LINGER;
+    assert!(bound.contains(&began.elapsed()), "{served:?} after {:?}", began.elapsed());
+}

@@ -329,6 +329,10 @@ impl Connection {
                 Err(Malformed(why)) => return self.broke(task, io::Error::new(io::ErrorKind::InvalidData, why)),
             };
             turn.made_progress();
+            if self.go_on == GoOn::Left {
+                // Whoever sends does not wait any more.
+                self.go_on = GoOn::Said;
+            }
             self.tell_watcher(task);
             return Poll::Ready(piece);
         }
