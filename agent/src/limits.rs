@@ -152,8 +152,10 @@ pub const HTTP2_STREAM_STALL: Duration = Duration::from_mins(5);
 pub const HTTP1_HEAD: Duration = Duration::from_secs(15);
 /// Heads of status 1xx before an answer: a server that says more has nothing to say.
 pub const INTERIM: usize = 100;
-/// Heads of status 1xx of one request that wait for its client: it is given them as soon as they have come, so a few are many.
-pub const INTERIM_WAITING: usize = 16;
+/// Of these, heads that are passed on to the client of one request, and what their fields count in all (RFC 9113, section 6.5.2):
+/// HTTP/2 has no window for heads, so all of a client's hundred streams that nobody reads hold less than two megabytes.
+pub const INTERIM_PASSED: usize = 16;
+pub const INTERIM_FIELDS: usize = 16 * 1024;
 /// Bytes of all chunk extensions of one HTTP/1 body, which nobody reads: what other servers skip.
 pub const HTTP1_CHUNK_EXTENSIONS: usize = 16 * 1024;
 /// Bytes that one read of an HTTP/1 connection asks for at first, which hold an ordinary head and a short body, and at most,

@@ -162,8 +162,8 @@ impl Connection {
         }
     }
 
-    /// Says an answer of status 1xx that was written by whoever answers in the end. None, where the client takes nothing more,
-    /// and no second 100.
+    /// Says an answer of status 1xx that was written by whoever answers in the end, but no second 100. How much that may be
+    /// is bounded where it comes from.
     pub fn say_interim(&mut self, head: &response::Parts) {
         if head.status == StatusCode::CONTINUE {
             match self.go_on {
@@ -172,9 +172,7 @@ impl Connection {
                 GoOn::Unasked => {}
             }
         }
-        if !self.is_full() {
-            head::write_answer(self.output(), head, Version::HTTP_11, Announced::NoBody, None);
-        }
+        head::write_answer(self.output(), head, Version::HTTP_11, Announced::NoBody, None);
     }
 
     /// Reads more. False: the peer has ended its sending.

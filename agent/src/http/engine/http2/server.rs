@@ -21,7 +21,7 @@ use super::stream::Guarded;
 use super::{Incoming, Protocol, prepare};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::http::answer::{Asker, refusal};
-use crate::http::engine::interim::{Interim, expects};
+use crate::http::engine::interim::{Interim, counted, expects};
 use crate::http::engine::{Body, Leave, Peer, Served, Transport, with_causes};
 use crate::limits;
 
@@ -170,13 +170,16 @@ where
     let mut answer = pin!(answer);
     let response = poll_fn(|task| {
         let answered = answer.as_mut().poll(task);
-        while let Some(head) = interim.take() {
-            // A stream that takes no more is found out below.
+        // The engine would say a head also behind a reset.
+        let is_reset = respond.poll_reset(task).is_ready();
+        while !is_reset && let Some(head) = interim.take() {
+            // A field may have no place in HTTP/2.
             let _ = respond.send_informational(Response::from_parts(head, ()));
         }
         match answered {
             Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending => respond.poll_reset(task).map(|_| None),
+            Poll::Pending if is_reset => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         }
     })
     .await;
@@ -199,12 +202,9 @@ async fn write(mut respond: SendResponse<Bytes>, response: Response<Body>, is_he
     }
 }
 
-/// As RFC 9113, section 6.5.2, counts.
 fn is_too_long(uri: &Uri, headers: &HeaderMap) -> bool {
-    const FIELD: usize = 32;
-    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum();
     let target = uri.path().len() + uri.query().map_or(0, str::len);
-    fields + target > limits::HTTP2_HEADER_LIST as usize
+    counted(headers) + target > limits::HTTP2_HEADER_LIST as usize
 }
 
 fn too_long(asker: Asker) -> Response<Body> {
