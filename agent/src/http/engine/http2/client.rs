@@ -111,15 +111,19 @@ impl Line {
             }
             poll_answer(&mut answer, task, &extensions, &mut interim)
         });
-        let answer = answered.await?;
-        if let Some(mut rest) = upload {
-            self.tasks.spawn_local(async move {
-                // Both sides of it learn how it ended.
-                let _ = poll_fn(|task| rest.poll(task)).await;
-            });
+        let (parts, stream) = answered.await?.into_parts();
+        let mut incoming = Incoming::new(stream, &parts.headers);
+        // The two directions of a tunnel end each by itself.
+        let tunnels = parts.status.is_success() && extensions.get::<Protocol>().is_some();
+        if let Some(rest) = upload
+            && (tunnels || !incoming.is_end_stream())
+        {
+            let over = CancellationToken::new();
+            if !tunnels {
+                incoming = incoming.ending(over.clone().drop_guard());
+            }
+            self.tasks.spawn_local(finish(rest.answered(), over));
         }
-        let (parts, stream) = answer.into_parts();
-        let incoming = Incoming::new(stream, &parts.headers);
         Ok(Response::from_parts(parts, Body::of_stream(incoming)))
     }
 
@@ -164,6 +168,16 @@ impl Line {
     /// Whether both are shares of one connection.
     pub fn is_same(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.shares, &other.shares)
+    }
+}
+
+/// Sends the rest of a request whose answer has begun, until that is over: a server may answer without having read everything.
+async fn finish(mut rest: Outgoing, over: CancellationToken) {
+    tokio::select! {
+        biased;
+        // Both sides of it learn how it ended.
+        _ = poll_fn(|task| rest.poll(task)) => {}
+        () = over.cancelled() => {}
     }
 }
 

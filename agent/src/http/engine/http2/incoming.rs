@@ -10,6 +10,7 @@ use h2::RecvStream;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body::Frame;
+use tokio_util::sync::DropGuard;
 
 use crate::http::engine::BodyError;
 use crate::http::engine::interim::Interim;
@@ -22,13 +23,15 @@ pub struct Incoming {
     has_data: bool,
     /// Its sender waits to be told to send it.
     awaits: Option<Interim>,
+    /// The rest of the request that this is the answer to is of no use without it.
+    upload: Option<DropGuard>,
 }
 
 impl Incoming {
     pub fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let announced = if stream.is_end_stream() { Some(0) } else { length };
-        Self { stream, announced, has_data: false, awaits: None }
+        Self { stream, announced, has_data: false, awaits: None, upload: None }
     }
 
     /// Its sender waits to be told to send it, and is told when somebody wants it.
@@ -36,11 +39,24 @@ impl Incoming {
         Self { awaits: Some(interim), ..self }
     }
 
+    /// At the end of this answer nobody wants the rest of its request.
+    pub fn ending(self, upload: DropGuard) -> Self {
+        Self { upload: Some(upload), ..self }
+    }
+
     pub fn leave_word(&mut self) {
         self.awaits = None;
     }
 
     pub fn poll_frame(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(self.poll_next(task));
+        if self.stream.is_end_stream() || !matches!(frame, Some(Ok(_))) {
+            self.upload = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn poll_next(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(interim) = self.awaits.take().filter(|_| !self.stream.is_end_stream()) {
             interim.go_on();
         }

@@ -22,9 +22,11 @@ pub struct Outgoing {
     /// What waits for the peer's window.
     piece: Bytes,
     stuck: Option<Pin<Box<Sleep>>>,
+    /// The other direction of the stream goes on without it.
+    yields: bool,
 }
 
-/// Why a body was not sent whole. Its stream has been reset.
+/// Why a body was not sent whole. Its stream has been reset, but where it yields.
 #[derive(Debug)]
 pub enum Failure {
     Body(BodyError),
@@ -36,7 +38,12 @@ pub enum Failure {
 
 impl Outgoing {
     pub const fn new(stream: SendStream<Bytes>, body: Body) -> Self {
-        Self { stream, body, piece: Bytes::new(), stuck: None }
+        Self { stream, body, piece: Bytes::new(), stuck: None, yields: false }
+    }
+
+    /// The answer has begun: a peer that takes no more of its request is no reason to lose it.
+    pub fn answered(self) -> Self {
+        Self { yields: true, ..self }
     }
 
     /// Ready when all of it is in the connection's hands.
@@ -44,8 +51,8 @@ impl Outgoing {
         let sent = ready!(self.poll_sent(task));
         match &sent {
             Err(Failure::Body(error)) => self.stream.send_reset(reason(error)),
-            Err(Failure::Stuck) => self.stream.send_reset(Reason::CANCEL),
-            Err(Failure::Stream) | Ok(()) => {}
+            Err(Failure::Stuck) if !self.yields => self.stream.send_reset(Reason::CANCEL),
+            Err(Failure::Stuck | Failure::Stream) | Ok(()) => {}
         }
         Poll::Ready(sent)
     }

@@ -5,9 +5,10 @@ use h2::{Reason, client, server};
 use http::{HeaderMap, Request, Response};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Body, Peer, Protocol, Version, connection, hear, joined_by, local, open, rest, serve};
+use super::{Body, Peer, Pipe, Protocol, Version, connection, hear, joined_by, local, open, rest, serve};
 use crate::http::answer::REASON;
 use crate::limits;
 
@@ -197,7 +198,7 @@ async fn an_extended_connect_is_a_get_between_its_two_sides() {
         let (outside, downstream) = connection().await;
         let (server, upstream) = connection().await;
         let tasks = TaskTracker::new();
-        let line = open(Version::Http2, upstream, &tasks, tokio_util::sync::CancellationToken::new());
+        let line = open(Version::Http2, upstream, &tasks, CancellationToken::new());
         let accepting = async {
             let mut builder = server::Builder::new();
             builder.enable_connect_protocol().handshake::<_, Bytes>(server).await.unwrap()
@@ -242,6 +243,66 @@ async fn an_extended_connect_is_a_get_between_its_two_sides() {
             () = asking => {}
             () = echoing => panic!("the application ended first"),
             end = serving => panic!("{end:?}"),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_upload_ends_with_the_answer_that_did_not_want_it() {
+    local(async {
+        let (mut outside, server, between) = joined_by(Version::Http1, Version::Http2).await;
+        let serving = async {
+            let mut connection = server::handshake(server).await.unwrap();
+            let (request, mut respond) = connection.accept().await.unwrap().unwrap();
+            let refusal = Response::builder().status(417).body(()).unwrap();
+            let mut stream: h2::SendStream<Bytes> = respond.send_response(refusal, false).unwrap();
+            TaskTracker::new().spawn_local(async move { while connection.accept().await.is_some() {} });
+            stream.send_data(Bytes::from("no"), true).unwrap();
+            // Nothing of it is reset here: the agent does it.
+            let mut body = request.into_body();
+            body.data().await.unwrap().unwrap_err().reason()
+        };
+        let asking = async {
+            outside.write_all(EXPECTING).await.unwrap();
+            let answer = hear(&mut outside, "2\r\nno\r\n0\r\n\r\n").await;
+            assert!(answer.starts_with("HTTP/1.1 417") && answer.contains("connection: close"), "{answer}");
+            // Its connection ends, though the body has never come.
+            assert_eq!(rest(&mut outside).await.as_deref(), Ok(""));
+            drop(outside);
+        };
+        let all = async { tokio::join!(between, serving, asking) };
+        let (_, reason, ()) = tokio::time::timeout(std::time::Duration::from_secs(20), all).await.unwrap();
+        assert_eq!(reason, Some(Reason::CANCEL));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_goes_on_whose_request_nobody_takes_any_more() {
+    local(async {
+        let (server, upstream) = tokio::io::duplex(1 << 20);
+        let tasks = TaskTracker::new();
+        let line = open(Version::Http2, Pipe(upstream), &tasks, CancellationToken::new());
+        let serving = async {
+            let mut builder = server::Builder::new();
+            let mut connection = builder.initial_window_size(100).handshake::<_, Bytes>(server).await.unwrap();
+            let (request, mut respond) = connection.accept().await.unwrap().unwrap();
+            let mut stream = respond.send_response(Response::new(()), false).unwrap();
+            TaskTracker::new().spawn_local(async move { while connection.accept().await.is_some() {} });
+            tokio::time::sleep(2 * limits::HTTP2_STREAM_STALL).await;
+            let _ = stream.send_data(Bytes::from("late"), true);
+            std::future::pending::<()>().await;
+            drop(request);
+        };
+        let asking = async {
+            let request = Request::post("http://a/").body(Body::whole(vec![b'x'; 200])).unwrap();
+            let answer = line.await.unwrap().send(request).await.unwrap();
+            assert_eq!(answer.into_body().collected(10).await.unwrap(), "late");
+        };
+        tokio::select! {
+            () = asking => {}
+            () = serving => {}
         }
     })
     .await;
