@@ -117,7 +117,8 @@ reasons! {
     /// Bytes that are no HTTP, where a route or a rule about requests leaves room for nothing else; or no TLS, where a route goes by
     /// the name in it.
     ProtocolRefused = "protocol_refused",
-    /// A request for a tunnel (CONNECT), which no application of the mesh is asked to be.
+    /// A request for a tunnel (CONNECT), which no application of the mesh is asked to be, or a WebSocket over HTTP/2 (RFC 8441)
+    /// for an application that takes none.
     TunnelRefused = "tunnel_refused",
     /// Routes speak of the Service port, and none of them fits the request, or the name that a connection's TLS asks for.
     NoRoute = "no_route",

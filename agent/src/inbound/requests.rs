@@ -215,10 +215,14 @@ impl Gate {
             let just_ending = rested && attempt == 1 && idempotent;
             let spare = if just_ending || self.version == Version::Http2 { retry::again(&request) } else { None };
             account.note(|record| record.attempts = attempt);
-            let Unsent { request: untouched, why, refused, of_stream } = match line.send(request).await {
+            let Unsent { request: untouched, why, refused, of_stream, impossible } = match line.send(request).await {
                 Ok(response) => return Ok((response, line)),
                 Err(unsent) => unsent,
             };
+            if impossible {
+                let error = ConnectionError::new(Side::Upstream, Reason::TunnelRefused).with_detail(why);
+                return Err(account.blame(error));
+            }
             let spare = spare.filter(|spare| (refused || (just_ending && !of_stream)) && spare.body().is_intact());
             last = why;
             match untouched.or(spare) {

@@ -108,6 +108,8 @@ struct Attempt {
     stale: bool,
     /// The application's connection broke off without an answer, and not this request alone.
     broke_off: bool,
+    /// It says nothing of the endpoint.
+    innocent: bool,
     again: Option<Request>,
 }
 
@@ -137,7 +139,7 @@ pub async fn send(
             }
         };
         let begun = Instant::now();
-        let Attempt { result, outcome, stale, broke_off, again } =
+        let Attempt { result, outcome, stale, broke_off, innocent, again } =
             progress.attempt(plan, &mut reached.line, request).await;
         if account.is_broken()
             && let Err(error) = result
@@ -146,7 +148,7 @@ pub async fn send(
             return Err(account.blame(error));
         }
         // A line that rested too long says nothing about its endpoint, nor does a time that the client has used up.
-        let innocent = outcome == Outcome::Failed(Reason::RequestTimeout) && account.is_sending();
+        let innocent = innocent || outcome == Outcome::Failed(Reason::RequestTimeout) && account.is_sending();
         if !stale && !innocent {
             tell(conversation, plan, &reached.endpoint, (outcome, begun.elapsed()), account);
         }
@@ -230,19 +232,33 @@ impl Progress {
                     .unwrap_or_else(|| Outcome::Answered(response.status(), grpc_status(response.headers())));
                 // Whoever says it: the worst that a lie brings about is one more request of those that may be repeated.
                 let broke_off = reason(&response) == Some(Reason::UpstreamReset);
-                Attempt { result: Ok(response), outcome, stale: false, broke_off, again: spare }
+                // Its application works as it is: it takes no such request.
+                let innocent = told(open, &response) == Some(Reason::TunnelRefused);
+                Attempt { result: Ok(response), outcome, stale: false, broke_off, innocent, again: spare }
             }
             Ok(Err(unsent)) => self.judge(open.reused, unsent, spare),
             Err(limit) => {
                 let error = ConnectionError::new(Side::Upstream, Reason::RequestTimeout)
                     .with_detail(format!("the backend did not answer within {limit:?}, the time of this attempt"));
                 let outcome = Outcome::Failed(error.reason);
-                Attempt { outcome, result: Err(error), stale: false, broke_off: false, again: spare }
+                Attempt { outcome, result: Err(error), stale: false, broke_off: false, innocent: false, again: spare }
             }
         }
     }
 
     fn judge(&mut self, reused: bool, mut unsent: Unsent, spare: Option<Request>) -> Attempt {
+        if unsent.impossible {
+            let error = ConnectionError::new(Side::Upstream, Reason::TunnelRefused).with_detail(unsent.why);
+            let outcome = Outcome::Failed(error.reason);
+            return Attempt {
+                result: Err(error),
+                outcome,
+                stale: false,
+                broke_off: false,
+                innocent: true,
+                again: None,
+            };
+        }
         let error = ConnectionError::new(Side::Upstream, Reason::UpstreamReset)
             .with_detail(format!("the backend's connection ended before an answer: {}", unsent.why));
         let untouched = unsent.request.take();
@@ -255,7 +271,7 @@ impl Progress {
         let is_unsent = stale || untouched.is_some() || never_begun;
         let outcome = if is_unsent { Outcome::Unsent(error.reason) } else { Outcome::Failed(error.reason) };
         let broke_off = !unsent.of_stream && !is_unsent;
-        Attempt { result: Err(error), outcome, stale, broke_off, again: untouched.or(spare) }
+        Attempt { result: Err(error), outcome, stale, broke_off, innocent: false, again: untouched.or(spare) }
     }
 
     /// Whether the request goes once more. What nobody worked on goes for nothing, but not for ever, and not to those who

@@ -26,17 +26,19 @@ pub struct Unsent {
     pub refused: bool,
     /// This request alone has ended, and its connection goes on.
     pub of_stream: bool,
+    /// The peer takes no such request, which says nothing of how it fares, and asking again changes nothing.
+    pub impossible: bool,
 }
 
 impl Unsent {
     /// No byte of it has left.
     pub(super) fn untouched(request: Request<Body>, why: &str) -> Self {
-        Self { request: Some(request), why: why.to_owned(), refused: false, of_stream: false }
+        Self { request: Some(request), why: why.to_owned(), refused: false, of_stream: false, impossible: false }
     }
 
     /// Some of it may have left.
     pub(super) const fn begun(why: String) -> Self {
-        Self { request: None, why, refused: false, of_stream: false }
+        Self { request: None, why, refused: false, of_stream: false, impossible: false }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The side that asks: many requests at a time on a connection, whose own task drives it.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -33,10 +34,12 @@ pub struct Line {
 }
 
 /// What the holders of a connection have in common.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     /// The peer may have said what it can do.
     heard: Notify,
+    /// It has, by its settings or by its silence.
+    settled: Rc<Cell<bool>>,
 }
 
 /// Speaks HTTP/2 on `stream`, whose own task runs where `tasks` counts it and cancels `ended` when the connection is over.
@@ -47,6 +50,8 @@ pub async fn open<S>(stream: S, tasks: &TaskTracker, ended: CancellationToken) -
 where
     S: Transport,
 {
+    let stream = Guarded::new(stream, End::Client);
+    let shares = Rc::new(Shared { heard: Notify::new(), settled: stream.settled() });
     let (requests, mut connection) = client::Builder::new()
         .initial_window_size(limits::HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
@@ -56,10 +61,9 @@ where
         .max_pending_accept_reset_streams(limits::HTTP2_RESETS_UNSEEN)
         .max_local_error_reset_streams(Some(limits::HTTP2_ERRORS))
         .enable_push(false)
-        .handshake(Guarded::new(stream, End::Client))
+        .handshake(stream)
         .await?;
     let mut pulse = Pulse::new(connection.ping_pong());
-    let shares = Rc::new(Shared::default());
     let weak = Rc::downgrade(&shares);
     tasks.spawn_local(async move {
         // How it ended is told to whoever waits for an answer on it.
@@ -84,7 +88,8 @@ impl Line {
             return Err(Unsent::untouched(request, &with_causes(&error)));
         }
         if request.extensions().get::<Protocol>().is_some() && !self.takes_protocols().await {
-            return Err(Unsent::untouched(request, "the server takes no extended CONNECT"));
+            let why = "the application takes no WebSocket over HTTP/2 (extended CONNECT)".to_owned();
+            return Err(Unsent { impossible: true, of_stream: true, ..Unsent::begun(why) });
         }
         let (mut parts, mut body) = request.into_parts();
         let expected = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
@@ -131,18 +136,21 @@ impl Line {
         poll_fn(|task| self.requests.poll_ready(task)).await
     }
 
-    /// Waits until the peer has said so, if it does.
+    /// Waits until the peer has said what it can do, once.
     async fn takes_protocols(&self) -> bool {
         let said = async {
             loop {
                 let heard = self.shares.heard.notified();
-                if self.requests.is_extended_connect_protocol_enabled() {
+                if self.requests.is_extended_connect_protocol_enabled() || self.shares.settled.get() {
                     return;
                 }
                 heard.await;
             }
         };
-        timeout(limits::HTTP2_SETTINGS_WAIT, said).await.is_ok()
+        if timeout(limits::HTTP2_SETTINGS_WAIT, said).await.is_err() {
+            self.shares.settled.set(true);
+        }
+        self.requests.is_extended_connect_protocol_enabled()
     }
 
     /// Ready when a request can be sent at once; false when the connection has ended.

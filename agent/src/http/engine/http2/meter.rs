@@ -20,11 +20,12 @@ struct Frames {
     seen: usize,
     /// Octets that belong to no header.
     skip: usize,
+    begun: usize,
 }
 
 impl Frames {
     const fn after(skip: usize) -> Self {
-        Self { header: [0; HEADER], seen: 0, skip }
+        Self { header: [0; HEADER], seen: 0, skip, begun: 0 }
     }
 
     /// Tells of each frame that begins, by its type and length.
@@ -40,6 +41,7 @@ impl Frames {
             if self.seen == HEADER {
                 let [high, middle, low, kind, ..] = self.header;
                 self.seen = 0;
+                self.begun = self.begun.saturating_add(1);
                 self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
                 frame(kind, self.skip);
             }
@@ -87,6 +89,12 @@ impl Meter {
         });
         self.allowance = allowance;
         if flood { Err(Flood) } else { Ok(()) }
+    }
+
+    /// The peer's first frame has come whole, which are its settings (RFC 9113, section 3.4).
+    pub const fn has_settings(&self) -> bool {
+        let Frames { begun, skip, .. } = self.received;
+        begun > 1 || (begun == 1 && skip == 0)
     }
 
     pub fn sent(&mut self, bytes: &[u8]) {

@@ -3,8 +3,10 @@
 //! Invariant: what was not ended in order is reset when it is dropped, so no peer takes a failure for an end. Bounded are
 //! bytes that the peer does not take, silence, and floods of frames. A quiet connection is none of these.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,6 +24,8 @@ pub struct Guarded<S: OverTcp> {
     /// Since when the peer takes no bytes.
     blocked: Option<Instant>,
     ending: Ending,
+    /// The peer's settings have come.
+    settled: Rc<Cell<bool>>,
 }
 
 enum Ending {
@@ -37,7 +41,13 @@ enum Ending {
 impl<S: OverTcp> Guarded<S> {
     pub fn new(stream: S, end: End) -> Self {
         stream.acknowledge_within(Some(limits::ACKNOWLEDGE));
-        Self { stream, meter: Meter::new(end), alarm: Alarm::new(), blocked: None, ending: Ending::Open }
+        let settled = Rc::default();
+        Self { stream, meter: Meter::new(end), alarm: Alarm::new(), blocked: None, ending: Ending::Open, settled }
+    }
+
+    /// Whether the peer's settings have come; the engine has read them when it has been polled after that.
+    pub fn settled(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.settled)
     }
 
     /// Ready: a bound is exceeded, which the error names.
@@ -94,6 +104,9 @@ impl<S: OverTcp + AsyncRead + Unpin> AsyncRead for Guarded<S> {
         }
         me.alarm.moved();
         let met = me.meter.received(&buffer.filled()[before..]);
+        if me.meter.has_settings() {
+            me.settled.set(true);
+        }
         Poll::Ready(met.map_err(|_| {
             io::Error::new(io::ErrorKind::QuotaExceeded, "a flood of frames without a request or an answer")
         }))

@@ -307,3 +307,41 @@ async fn an_answer_goes_on_whose_request_nobody_takes_any_more() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_no_extended_connect_is_found_out_once() {
+    for silent in [false, true] {
+        local(async {
+            let (server, upstream) = tokio::io::duplex(1 << 20);
+            let tasks = TaskTracker::new();
+            let mut line = open(Version::Http2, Pipe(upstream), &tasks, CancellationToken::new()).await.unwrap();
+            let serving = async {
+                if !silent {
+                    let mut connection = server::handshake(server).await.unwrap();
+                    assert!(connection.accept().await.is_none(), "nothing is asked");
+                }
+                std::future::pending::<()>().await;
+            };
+            let asking = async {
+                let began = tokio::time::Instant::now();
+                for _ in 0..3 {
+                    let mut request = Request::get("http://a/chat").body(Body::empty()).unwrap();
+                    request.extensions_mut().insert(Protocol("websocket".into()));
+                    let unsent = line.send(request).await.unwrap_err();
+                    assert!(unsent.impossible && unsent.request.is_none() && !unsent.refused, "{unsent:?}");
+                }
+                let waited = if silent { limits::HTTP2_SETTINGS_WAIT } else { std::time::Duration::ZERO };
+                assert!(
+                    (waited..waited + limits::HTTP2_SETTINGS_WAIT).contains(&began.elapsed()),
+                    "{:?}",
+                    began.elapsed()
+                );
+            };
+            tokio::select! {
+                () = asking => {}
+                () = serving => {}
+            }
+        })
+        .await;
+    }
+}
