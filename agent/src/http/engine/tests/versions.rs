@@ -272,7 +272,7 @@ async fn an_upload_ends_with_the_answer_that_did_not_want_it() {
             drop(outside);
         };
         let all = async { tokio::join!(between, serving, asking) };
-        let (_, reason, ()) = tokio::time::timeout(std::time::Duration::from_secs(20), all).await.unwrap();
+        let (_, reason, ()) = tokio::time::timeout(std::time::Duration::from_secs(20), Box::pin(all)).await.unwrap();
         assert_eq!(reason, Some(Reason::CANCEL));
     })
     .await;
