@@ -424,3 +424,39 @@ async fn who_has_begun_with_a_body_that_it_asked_for_owes_the_rest() {
     let bound = limits::HTTP1_BODY_STALL..=2 * limits::HTTP1_BODY_STALL + limits::LINGER;
     assert!(bound.contains(&began.elapsed()), "{served:?} after {:?}", began.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_said_of_an_answer_behind_the_reset_of_its_stream() {
+    const HEADERS: u8 = 1;
+    let (mut client, downstream) = duplex(1 << 10);
+    let answer = |request: Request<Body>| {
+        let mut begun = false;
+        std::future::poll_fn(move |_| {
+            // Nobody wakes it but the reset, and then there is something to say.
+            if std::mem::replace(&mut begun, true) {
+                let hints = Response::builder().status(103).body(()).unwrap();
+                interim::Interim::leave(request.extensions(), hints.into_parts().0);
+            }
+            Poll::Pending
+        })
+    };
+    let asking = async {
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        client.write_all(b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        client.write_all(b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        client.shutdown().await.unwrap();
+        let mut frames = Vec::new();
+        client.read_to_end(&mut frames).await.unwrap();
+        frames
+    };
+    let tasks = TaskTracker::new();
+    let serving = serve(Version::Http2, Peer::Stranger, Pipe(downstream), &tasks, std::future::pending(), answer);
+    let (_, frames) = local(async { tokio::join!(serving, asking) }).await;
+    let mut left = frames.as_slice();
+    while let [high, middle, low, kind, _, _, _, _, _, rest @ ..] = left {
+        assert_ne!(*kind, HEADERS, "{frames:?}");
+        left = &rest[usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low)..];
+    }
+}
