@@ -80,16 +80,7 @@ mod tests {
     use super::*;
 
     fn rule(index: usize) -> Arc<RouteRule> {
-        Arc::new(RouteRule {
-            route: "TLSRoute shop/web".into(),
-            index: u32::try_from(index).unwrap(),
-            name: None,
-            filters: Vec::new(),
-            backends: Vec::new(),
-            request_timeout: None,
-            backend_timeout: None,
-            retry: None,
-        })
+        Arc::new(RouteRule { index: u32::try_from(index).unwrap(), ..RouteRule::silent("TLSRoute shop/web") })
     }
 
     fn chosen(hostnames: &[&str], name: &str) -> Option<usize> {

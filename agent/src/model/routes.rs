@@ -128,6 +128,24 @@ pub struct RouteRule {
     pub retry: Option<RetryPolicy>,
 }
 
+#[cfg(test)]
+impl RouteRule {
+    /// The first one of that object, which says nothing.
+    #[must_use]
+    pub fn silent(route: &str) -> Self {
+        Self {
+            route: route.into(),
+            index: 0,
+            name: None,
+            filters: Vec::new(),
+            backends: Vec::new(),
+            request_timeout: None,
+            backend_timeout: None,
+            retry: None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backend {
     /// Its share of the sum of all weights; 0: none.

@@ -49,16 +49,7 @@ fn everything(credentials: bool) -> Cors {
 }
 
 fn rule(cors: Cors) -> RouteRule {
-    RouteRule {
-        route: "HTTPRoute shop/web".into(),
-        index: 0,
-        name: None,
-        filters: vec![Filter::Cors(Box::new(cors))],
-        backends: Vec::new(),
-        request_timeout: None,
-        backend_timeout: None,
-        retry: None,
-    }
+    RouteRule { filters: vec![Filter::Cors(Box::new(cors))], ..RouteRule::silent("HTTPRoute shop/web") }
 }
 
 fn with(cors: Cors) -> RouteMatch {

@@ -15,16 +15,7 @@ struct Way {
 }
 
 fn way(path: PathMatch, target: &str) -> Way {
-    let rule = RouteRule {
-        route: "HTTPRoute shop/web".into(),
-        index: 0,
-        name: None,
-        filters: Vec::new(),
-        backends: Vec::new(),
-        request_timeout: None,
-        backend_timeout: None,
-        retry: None,
-    };
+    let rule = RouteRule::silent("HTTPRoute shop/web");
     let matched = RouteMatch { rule: Arc::new(rule), path, method: None, headers: Vec::new(), query: Vec::new() };
     let uri = format!("http://web.shop:9000{target}");
     let parts = Request::builder().version(Version::HTTP_2).uri(uri).body(()).unwrap().into_parts().0;

@@ -11,16 +11,7 @@ use super::*;
 use crate::model::{Filter, Matches, Pattern, RouteKind};
 
 fn rule(index: u32) -> Arc<RouteRule> {
-    Arc::new(RouteRule {
-        route: "HTTPRoute shop/web".into(),
-        index,
-        name: None,
-        filters: Vec::new(),
-        backends: Vec::new(),
-        request_timeout: None,
-        backend_timeout: None,
-        retry: None,
-    })
+    Arc::new(RouteRule { index, ..RouteRule::silent("HTTPRoute shop/web") })
 }
 
 fn anything() -> RouteMatch {

@@ -23,14 +23,10 @@ fn routes() -> Routes {
     let invalid = Backend { weight: 1, target: BackendTarget::Invalid("no such Service".into()), filters: vec![] };
     let rule = |index, path: &str, backends| RouteMatch {
         rule: Arc::new(RouteRule {
-            route: "HTTPRoute shop/web".into(),
             index,
-            name: None,
-            filters: vec![],
             backends,
             request_timeout: Some(Duration::from_millis(100)),
-            backend_timeout: None,
-            retry: None,
+            ..RouteRule::silent("HTTPRoute shop/web")
         }),
         path: PathMatch::Prefix(PathPrefix::new(path)),
         method: None,
@@ -152,16 +148,7 @@ fn ask_of_connections(rules: ConnectionRules) -> Answer {
 fn rule_of_connections(route: &str, backends: &[(u32, BackendTarget)]) -> Arc<RouteRule> {
     let backend =
         |(weight, target): &(u32, BackendTarget)| Backend { weight: *weight, target: target.clone(), filters: vec![] };
-    Arc::new(RouteRule {
-        route: route.into(),
-        index: 0,
-        name: None,
-        filters: vec![],
-        backends: backends.iter().map(backend).collect(),
-        request_timeout: None,
-        backend_timeout: None,
-        retry: None,
-    })
+    Arc::new(RouteRule { backends: backends.iter().map(backend).collect(), ..RouteRule::silent(route) })
 }
 
 #[test]

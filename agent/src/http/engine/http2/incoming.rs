@@ -20,7 +20,7 @@ pub struct Incoming {
     /// Bytes that are still to come, where that was announced.
     announced: Option<u64>,
     /// What comes next are trailers.
-    has_data: bool,
+    is_at_trailers: bool,
     /// Its sender waits to be told to send it.
     awaits: Option<Interim>,
     /// The rest of the request that this is the answer to is of no use without it.
@@ -31,7 +31,7 @@ impl Incoming {
     pub fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let announced = if stream.is_end_stream() { Some(0) } else { length };
-        Self { stream, announced, has_data: false, awaits: None, upload: None }
+        Self { stream, announced, is_at_trailers: false, awaits: None, upload: None }
     }
 
     /// Its sender waits to be told to send it, and is told when somebody wants it.
@@ -60,7 +60,7 @@ impl Incoming {
         if let Some(interim) = self.awaits.take().filter(|_| !self.stream.is_end_stream()) {
             interim.go_on();
         }
-        if !self.has_data {
+        if !self.is_at_trailers {
             match ready!(self.stream.poll_data(task)) {
                 Some(Ok(piece)) => {
                     // Whoever has taken it holds it, and takes the next one when that is gone.
@@ -69,7 +69,7 @@ impl Incoming {
                     return Poll::Ready(Some(released.map(|()| Frame::data(piece)).map_err(BodyError::from)));
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                None => self.has_data = true,
+                None => self.is_at_trailers = true,
             }
         }
         let trailers = ready!(self.stream.poll_trailers(task));
