@@ -53,7 +53,7 @@ enum Command {
     Cluster(cluster::Arguments),
     /// Build the images of the agent and the controller, as archives that `ctr images import` and `docker load` read.
     Image(images::Arguments),
-    /// Run the tiers unit, kernel and netns, or the named ones.
+    /// Run the tiers unit, kernel, netns and conformance, or the named ones.
     Test {
         tiers: Vec<test::Tier>,
         /// Of the named tiers only the tests that have this in their names.

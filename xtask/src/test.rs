@@ -33,6 +33,8 @@ pub enum Tier {
     Kernel,
     /// Whole nodes out of network namespaces; needs root.
     Netns,
+    /// Gateway API's specification, row by row, on the same kind of nodes; needs root.
+    Conformance,
     /// The controller on a real Kubernetes API server, without nodes; needs root; runs by name only.
     Control,
     /// A real Kubernetes with two nodes; needs root; runs by name only.
@@ -45,10 +47,11 @@ pub enum Tier {
 
 impl Tier {
     /// What `cargo xtask test` runs when no tier is named.
-    const DEFAULT: [Self; 3] = [Self::Unit, Self::Kernel, Self::Netns];
+    const DEFAULT: [Self; 4] = [Self::Unit, Self::Kernel, Self::Netns, Self::Conformance];
 
     /// The programs of all tiers: built in one call, so that no dependency is built twice.
-    pub const PROGRAMS: [&str; 4] = ["weft-kernel-tier", "weft-netns-tier", "weft-control-tier", "weft-cluster-tier"];
+    pub const PROGRAMS: [&str; 5] =
+        ["weft-kernel-tier", "weft-netns-tier", "weft-conformance-tier", "weft-control-tier", "weft-cluster-tier"];
 
     /// The word for it on the command line and in the table.
     pub fn name(self) -> &'static str {
@@ -56,6 +59,7 @@ impl Tier {
             Self::Unit => "unit",
             Self::Kernel => "kernel",
             Self::Netns => "netns",
+            Self::Conformance => "conformance",
             Self::Control => "control",
             Self::Cluster => "cluster",
             Self::ClusterV2 => "cluster-v2",
@@ -69,6 +73,7 @@ impl Tier {
             Self::Unit => "cargo",
             Self::Kernel | Self::Kernels => "weft-kernel-tier",
             Self::Netns => "weft-netns-tier",
+            Self::Conformance => "weft-conformance-tier",
             Self::Control => "weft-control-tier",
             Self::Cluster | Self::ClusterV2 => "weft-cluster-tier",
         }
@@ -122,7 +127,7 @@ pub fn run(tiers: &[Tier], name: Option<&str>) -> Result<()> {
         }
         match tier {
             Tier::Unit => outcomes.push(Outcome::of("unit", || unit(name))),
-            Tier::Kernel | Tier::Netns => {
+            Tier::Kernel | Tier::Netns | Tier::Conformance => {
                 outcomes.push(in_namespaces(tier, name));
             }
             Tier::Control => outcomes.push(control::run(name)),

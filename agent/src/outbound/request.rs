@@ -90,7 +90,7 @@ async fn journey<'a>(
     led?;
     if let Some(redirect) = filter_request(&route, conversation, &mut canonical, &mut head)? {
         account.note(|record| record.reason = Reason::Redirected);
-        return Ok((redirect, None));
+        return Ok((filter_answer(&route, redirect), None));
     }
     head.headers.insert(REQUEST_ID, account.name());
     upgrade.ask(&mut head, &body, route.version);
@@ -109,11 +109,8 @@ async fn journey<'a>(
         ends.spawn(&conversation.worker, &conversation.pod, (Rc::clone(conversation), answered.rest));
         return Ok((answered.response, None));
     }
-    let (mut head, body) = answered.response.into_parts();
-    for filters in route.filters() {
-        filter::apply_response(filters, &mut head);
-    }
-    Ok((Response::from_parts(head, body), Some(and_then(conversation, answered.rest))))
+    let response = filter_answer(&route, answered.response);
+    Ok((response, Some(and_then(conversation, answered.rest))))
 }
 
 /// Applies the rule's filters and then the backend's. An answer: the request is redirected and goes no further.
@@ -134,6 +131,15 @@ fn filter_request(
         }
     }
     Ok(None)
+}
+
+/// Also a redirect is an answer of its rule; an error that the agent had to give is not.
+fn filter_answer(route: &Route<'_>, response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    for filters in route.filters() {
+        filter::apply_response(filters, &mut head);
+    }
+    Response::from_parts(head, body)
 }
 
 /// A body that mirrors need too, in memory where it is short. A longer one is sent once.

@@ -3,6 +3,7 @@
 mod admission;
 mod agents;
 mod callers;
+mod conformance;
 mod identity;
 mod permissions;
 mod rotation;
@@ -13,6 +14,7 @@ mod status;
 use std::time::Duration;
 
 use anyhow::Result;
+use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::{Promise, objects};
@@ -23,6 +25,7 @@ pub fn all() -> Vec<Promise> {
         callers::promises(),
         agents::promises(),
         status::promises(),
+        conformance::promises(),
         identity::promises(),
         rotation::promises(),
         permissions::promises(),
@@ -35,6 +38,23 @@ pub fn all() -> Vec<Promise> {
 /// A control plane takes most of it.
 fn promise(name: &'static str, run: fn(&mut Cluster) -> Result<()>) -> Promise {
     Promise { name, proof: None, limit: Duration::from_mins(3), run }
+}
+
+/// Of a route or a policy, parent by parent.
+fn our_conditions(object: &Value) -> Vec<Value> {
+    let list =
+        if object["kind"].as_str().is_some_and(|kind| kind.ends_with("Route")) { "parents" } else { "ancestors" };
+    let entries = object["status"][list].as_array().into_iter().flatten();
+    let ours = entries.filter(|entry| entry["controllerName"] == "weft.dev/controller");
+    ours.flat_map(|entry| entry["conditions"].as_array().cloned().unwrap_or_default()).collect()
+}
+
+/// As people say it: `type=status/reason`.
+fn told(conditions: &[Value]) -> Vec<String> {
+    conditions
+        .iter()
+        .map(|one| format!("{}={}/{}", one["type"], one["status"], one["reason"]).replace('"', ""))
+        .collect()
 }
 
 /// A mesh with one node, and on it a pod to be captured, `shop/web`, that runs.

@@ -279,6 +279,14 @@ impl Mesh {
         Ok(service_addresses(index.with_context(|| format!("there is no Service {name}"))?)[0])
     }
 
+    /// Makes a Service again what its plan says, after the directory was told otherwise.
+    pub fn restore_service(&mut self, name: &str) -> Result<()> {
+        let name = Name::parse(name);
+        let index = self.services.iter().position(|service| service.name == name);
+        let index = index.with_context(|| format!("there is no Service {name}"))?;
+        self.directory.apply(object::service(&self.services[index], &service_addresses(index))).map(drop)
+    }
+
     fn create_pod(&mut self, plan: &PodPlan) -> Result<()> {
         let uid = format!("{:08x}-0000-4000-8000-{:012x}", self.next_uid, std::process::id());
         self.next_uid += 1;
@@ -402,6 +410,7 @@ fn selects(service: &ServicePlan, pod: &Pod) -> bool {
 
 /// Services live in 10.96.0.0/16 and `fd96::/112`.
 fn service_addresses(index: usize) -> [IpAddr; 2] {
-    let number = u8::try_from(index + 10).unwrap_or(u8::MAX);
-    [Ipv4Addr::new(10, 96, 0, number).into(), Ipv6Addr::new(0xfd96, 0, 0, 0, 0, 0, 0, number.into()).into()]
+    let number = u16::try_from(index + 10).unwrap_or(u16::MAX);
+    let [high, low] = number.to_be_bytes();
+    [Ipv4Addr::new(10, 96, high, low).into(), Ipv6Addr::new(0xfd96, 0, 0, 0, 0, 0, 0, number).into()]
 }

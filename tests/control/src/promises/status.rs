@@ -4,14 +4,13 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use weft_rig::wait;
 
-use super::promise;
+use super::{our_conditions, promise, told};
 use crate::Promise;
 use crate::agent::Agent;
 use crate::cluster::{Cluster, PATIENCE};
 use crate::controller::Controller;
 use crate::objects;
 
-const OURS: &str = "weft.dev/controller";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/weft-system/leases";
 
 pub fn promises() -> Vec<Promise> {
@@ -36,15 +35,9 @@ fn furnish(cluster: &Cluster) -> Result<()> {
 
 /// Waits until our conditions of an object are these: `type=status/reason`, in order. The object.
 fn await_conditions(cluster: &Cluster, kind: &str, name: &str, wanted: &[&str]) -> Result<Value> {
-    let list = if kind.ends_with("Route") { "parents" } else { "ancestors" };
     wait::until(&format!("{kind} {name} to say {wanted:?}"), PATIENCE, || {
         let object = cluster.get(kind, "shop", name)?;
-        let entries = object["status"][list].as_array().cloned().unwrap_or_default();
-        let ours = entries.iter().filter(|entry| entry["controllerName"] == OURS);
-        let conditions = ours.flat_map(|entry| entry["conditions"].as_array().cloned().unwrap_or_default());
-        let told =
-            conditions.map(|one| format!("{}={}/{}", one["type"], one["status"], one["reason"]).replace('"', ""));
-        let told: Vec<String> = told.collect();
+        let told = told(&our_conditions(&object));
         ensure!(told == wanted, "{told:?}");
         Ok(object)
     })

@@ -1,8 +1,9 @@
 //! An HTTP server that tells what it saw, in either version, and does what the path asks for.
 //!
 //! `/status/503` answers with that status, `/delay/50` after so many milliseconds, `/drop` ends the connection without an
-//! answer, `/bytes/1000` answers with as many, `/shared` tells browsers that every page may read it, anything else answers 200. A gRPC call is echoed with status 0, or with the one of its header
-//! `want-grpc-status`.
+//! answer, `/bytes/1000` answers with as many, `/shared` tells browsers that every page may read it, anything else answers
+//! 200. A gRPC call is echoed with status 0, or with the one of its header `want-grpc-status`; what was seen is in the
+//! answer's header `server-saw`.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -19,6 +20,7 @@ use clap::Args;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -73,7 +75,7 @@ async fn answer(plan: Arc<Http>, request: Request<Incoming>, client: String) -> 
     }
     tokio::time::sleep(Duration::from_millis(plan.delay)).await;
     if head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
-        return Ok(grpc(&head.headers, &plan.name, body));
+        return Ok(grpc(&head.headers, &plan.name, &seen(&plan, &head, &client, body.len()), body));
     }
     let (word, argument) = head.uri.path()[1..].split_once('/').unwrap_or((&head.uri.path()[1..], ""));
     let mut status = 200;
@@ -89,10 +91,7 @@ async fn answer(plan: Arc<Http>, request: Request<Incoming>, client: String) -> 
     }
     let number = plan.answered.fetch_add(1, Ordering::Relaxed) + 1;
     status = plan.broken.filter(|_| number.is_multiple_of(plan.every)).unwrap_or(status);
-    let seen = json!({
-        "name": plan.name, "client": client, "method": head.method.as_str(), "target": head.uri.to_string(),
-        "version": format!("{:?}", head.version), "headers": listed(&head.headers), "bytes": body.len(),
-    });
+    let seen = seen(&plan, &head, &client, body.len());
     let mut response =
         Response::builder().status(status).header(CONTENT_TYPE, "application/json").header("server-name", &plan.name);
     if word == "shared" {
@@ -101,17 +100,26 @@ async fn answer(plan: Arc<Http>, request: Request<Incoming>, client: String) -> 
     Ok(response.body(Answer { bytes: Some(Bytes::from(format!("{seen}\n"))), trailers: None })?)
 }
 
+fn seen(plan: &Http, head: &Parts, client: &str, bytes: usize) -> Value {
+    json!({
+        "name": plan.name, "client": client, "method": head.method.as_str(), "target": head.uri.to_string(),
+        "version": format!("{:?}", head.version), "headers": listed(&head.headers), "bytes": bytes,
+    })
+}
+
 /// Every field, in lower case, in order.
 fn listed(headers: &HeaderMap) -> Vec<Value> {
     headers.iter().map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())])).collect()
 }
 
-fn grpc(headers: &HeaderMap, name: &str, body: Bytes) -> Response<Answer> {
+fn grpc(headers: &HeaderMap, name: &str, seen: &Value, body: Bytes) -> Response<Answer> {
     let wanted = headers.get("want-grpc-status").cloned().unwrap_or(HeaderValue::from_static("0"));
     let mut response = Response::new(Answer { bytes: None, trailers: None });
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    if let Ok(name) = HeaderValue::from_str(name) {
-        response.headers_mut().insert("server-name", name);
+    for (field, value) in [("server-name", name), ("server-saw", &seen.to_string())] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(field, value);
+        }
     }
     if wanted == "0" {
         let mut trailers = HeaderMap::new();

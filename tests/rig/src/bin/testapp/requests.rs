@@ -39,6 +39,9 @@ pub struct Requests {
     /// `name: value`, as often as needed.
     #[arg(long)]
     header: Vec<String>,
+    /// The Host header, or the authority, where it is not the one of `--to`.
+    #[arg(long)]
+    host: Option<String>,
     /// How many, on all connections together.
     #[arg(long, default_value_t = 1)]
     count: usize,
@@ -183,11 +186,12 @@ async fn connect(plan: &Requests) -> Result<TcpStream> {
 }
 
 fn request(plan: &Requests, number: usize) -> Result<Request<Full<Bytes>>> {
-    let target = if plan.http2 { format!("http://{}{}", plan.to, plan.path) } else { plan.path.clone() };
+    let host = plan.host.as_ref().unwrap_or(&plan.to);
+    let target = if plan.http2 { format!("http://{host}{}", plan.path) } else { plan.path.clone() };
     let method = if plan.grpc { "POST" } else { &plan.method };
     let mut request = Request::builder().method(method).uri(target);
     if !plan.http2 {
-        request = request.header(HOST, &plan.to);
+        request = request.header(HOST, host);
     }
     if plan.grpc {
         request = request.header(CONTENT_TYPE, "application/grpc").header("te", "trailers");
