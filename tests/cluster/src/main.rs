@@ -29,7 +29,7 @@ mod weft;
 use std::env;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use namespace::Namespace;
@@ -130,7 +130,7 @@ fn start(promise: &Promise) -> Result<(), Failed> {
 
 fn in_namespace(name: &str, run: Run) -> Result<()> {
     let namespace = Namespace::create(name)?;
-    let outcome = run(&namespace).map_err(|error| error.context(namespace.last_words()));
+    let outcome = run(&namespace).map_err(|error| anyhow!("{error:#}\n{}", namespace.last_words()));
     // The test's error says more than that of the removal behind it.
     outcome.and(namespace.remove())
 }

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use weft_rig::place::{Launch, Outcome};
 use weft_rig::wait;
 
+use crate::nodes::NODES;
+use crate::weft;
+
 /// A pod takes two to four seconds on a free machine.
 pub const POD_LIMIT: Duration = Duration::from_mins(2);
 
@@ -161,10 +164,16 @@ impl Namespace {
         println!("{}: {figure}", self.name);
     }
 
-    /// The pods and the events, for failures.
+    /// The pods, what they last said, the events, and what the agents say, for failures.
     pub fn last_words(&self) -> String {
-        let shown = self.kubectl(["get", "pods,events", "--output=wide"]).run();
-        shown.map_or_else(|error| format!("{error:#}"), |outcome| outcome.stdout + &outcome.stderr)
+        let shown = |words: &[&str]| {
+            let shown = self.kubectl(words.iter().copied()).run();
+            shown.map_or_else(|error| format!("{error:#}"), |outcome| outcome.stdout + &outcome.stderr)
+        };
+        let pods = shown(&["get", "pods,events", "--output=wide"]);
+        let said = shown(&["logs", "--selector=app", "--prefix", "--tail=2", "--max-log-requests=100"]);
+        let agents = NODES.map(weft::last_words).join("\n");
+        [pods, said, agents].join("\n")
     }
 }
 

@@ -26,6 +26,8 @@ pub const EFFECT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Lines of an access log that are looked at: what loads write between two looks, and some more.
 const LOG_TAIL: u32 = 5000;
+/// Warnings of an agent that a failure shows.
+const COMPLAINTS: usize = 20;
 
 /// Gateway API's definitions of what Weft reads.
 const GATEWAY_KINDS: [&str; 4] = ["httproutes", "grpcroutes", "tlsroutes", "tcproutes"];
@@ -118,6 +120,19 @@ pub fn status(node: &str) -> Result<Value> {
     let told: Value =
         serde_json::from_str(&outcome.stdout).with_context(|| format!("{}{}", outcome.stdout, outcome.stderr))?;
     Ok(told["agents"][0]["status"].clone())
+}
+
+/// What the agent of a node says of itself and what it has complained about, for failures.
+pub fn last_words(node: &str) -> String {
+    let told = agent(node).and_then(|agent| {
+        let status = kubectl(["--namespace", NAMESPACE, "exec", &agent, "--", "/weft", "status"]).run()?;
+        let log = kubectl(["--namespace", NAMESPACE, "logs", &agent, &format!("--tail={LOG_TAIL}")]).run()?;
+        let complaint = |line: &&str| line.contains("WARN") || line.contains("ERROR");
+        let complaints: Vec<&str> = log.stdout.lines().filter(complaint).collect();
+        let last = &complaints[complaints.len().saturating_sub(COMPLAINTS)..];
+        Ok(format!("{}{}\n{}", status.stdout, status.stderr, last.join("\n")))
+    });
+    format!("the agent of {node}:\n{}", told.unwrap_or_else(|error| format!("{error:#}")))
 }
 
 /// Waits until the agents have captured these pods, and no others of the namespace.
