@@ -34,6 +34,8 @@ pub struct Terms<'a> {
     pub balancing: Balancing,
     /// None: no endpoint is ejected.
     pub ejection: Option<Ejection>,
+    /// The place of the endpoint that the request's session has; it is chosen if it may be.
+    pub session: Option<usize>,
     /// None: each choice is a new one.
     pub affinity: Option<Affinity<'a>>,
 }
@@ -42,7 +44,7 @@ impl<'a> Terms<'a> {
     /// For a connection whose requests nobody sees.
     #[must_use]
     pub const fn connection(endpoints: &'a [Endpoint]) -> Self {
-        Self { endpoints, balancing: Balancing::PeakEwma, ejection: None, affinity: None }
+        Self { endpoints, balancing: Balancing::PeakEwma, ejection: None, session: None, affinity: None }
     }
 }
 
@@ -157,6 +159,9 @@ impl Balancer {
     fn choice(&self, now: Instant, terms: Terms<'_>, tried: &[Endpoint], random: &mut impl Rng) -> Option<usize> {
         let left = |index: &usize| terms.endpoints.get(*index).is_some_and(|endpoint| !tried.contains(endpoint));
         let healthy = |index: &usize| left(index) && !self.is_ejected(now, terms, *index);
+        if let Some(kept) = terms.session.filter(healthy) {
+            return Some(kept);
+        }
         if let Some(affinity) = terms.affinity {
             let kept =
                 |eligible: &dyn Fn(&usize) -> bool| self.affinities.choose(now, affinity, terms.endpoints, eligible);
@@ -164,6 +169,9 @@ impl Balancer {
         }
         let mut candidates = eligible(terms, healthy, random);
         if candidates.is_empty() && terms.ejection.is_some() {
+            if let Some(kept) = terms.session.filter(left) {
+                return Some(kept);
+            }
             candidates = eligible(terms, left, random);
         }
         match terms.balancing {

@@ -296,6 +296,10 @@ pub const RETRY_BACKOFF_MAXIMUM: Duration = Duration::from_secs(1);
 /// Compiled size of one regular expression of a route, in bytes: some hundred characters' worth, so that a tenant's routes
 /// cannot take the node's memory.
 pub const ROUTE_PATTERN_SIZE: usize = 64 * 1024;
+/// Backends whose endpoints one token of a session names: Gateway API permits a rule as many. A token is 266 characters then.
+pub const SESSION_BACKENDS: usize = 16;
+/// How much the clocks of two nodes may differ: a session that begins later than that was made up by its client.
+pub const SESSION_CLOCK_AHEAD: Duration = Duration::from_mins(1);
 /// Nested groups of one regular expression: more than a person writes.
 pub const ROUTE_PATTERN_DEPTH: u32 = 32;
 /// Regular expressions of one Service port, which are tried one after the other: at most 8 MiB, and twice what controllers send.

@@ -16,5 +16,13 @@ pub mod v1 {
 pub const PROTOCOL_VERSION: u32 = 1;
 
 /// Features that this build has. A resource or a preamble that requires another one is refused and read safely.
-pub const FEATURES: &[&str] =
-    &["opaque", "authorization.l4", "authorization.l7", "authentication.ports", "routes.http", "routes.l4", "traffic"];
+pub const FEATURES: &[&str] = &[
+    "opaque",
+    "authorization.l4",
+    "authorization.l7",
+    "authentication.ports",
+    "routes.http",
+    "routes.l4",
+    "routes.sessions",
+    "traffic",
+];

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::limits;
 use crate::model::{
-    Backend, BackendTarget, ConnectionRoutes, Filter, PathMatch, RetryBudget, RetryPolicy, RouteMatch, RouteRule,
-    Routes, ValueMatch,
+    Backend, BackendTarget, Carrier, ConnectionRoutes, Filter, PathMatch, RetryBudget, RetryPolicy, RouteMatch,
+    RouteRule, Routes, SessionPersistence, ValueMatch,
 };
 
 /// What one match wants.
@@ -99,6 +99,16 @@ pub(super) fn share(rule: &RouteRule, backend: &Backend) -> String {
 pub(super) fn percent(rule: &RouteRule, backend: &Backend) -> Option<u64> {
     let sum: u64 = rule.backends.iter().map(|backend| u64::from(backend.weight)).sum();
     (u64::from(backend.weight) * 100).checked_div(sum)
+}
+
+/// How a rule's requests stay with their endpoint.
+pub(super) fn sessions(session: &SessionPersistence) -> String {
+    let by = match &session.carrier {
+        Carrier::Cookie(cookie) => format!("the cookie {}", cookie.name),
+        Carrier::Header(name) => format!("the header {name}"),
+    };
+    let ends = session.absolute_timeout.map(|timeout| format!(", for {timeout:?}")).unwrap_or_default();
+    format!("At each backend a session has one endpoint, by {by}{ends}.")
 }
 
 /// How long requests may take and how often they are sent again.

@@ -14,6 +14,7 @@ use super::tell::party;
 use super::why::{end_of, no_endpoint, span};
 use crate::error::{Reason, Side};
 use crate::http::retry::Outcome;
+use crate::http::session::Stay;
 use crate::model::{Routes, Snapshot, Traffic};
 use crate::telemetry::{Direction, Ejected, FailedAttempt, RequestRecord, Security, Verdict};
 
@@ -186,6 +187,7 @@ impl Story<'_> {
         told.extend(route(record));
         told.extend(record.failed_attempts.iter().map(attempt));
         told.extend(choice(record));
+        told.extend(record.session.map(|stay| session(stay).to_owned()));
         told.extend(decision(record));
         told.extend(
             record.noted.iter().map(|rule| format!("Rule {rule} matched too, without effect (audit or dry run).")),
@@ -259,6 +261,14 @@ fn choice(record: &RequestRecord) -> Option<String> {
     let attempts =
         if record.attempts == 1 { "attempt".to_owned() } else { format!("last of {} attempts", record.attempts) };
     Some(format!("The {attempts}{paid} went to {} {how}.", party(&record.destination)))
+}
+
+fn session(stay: Stay) -> &'static str {
+    match stay {
+        Stay::Begun => "It began a session there, for it showed none that holds.",
+        Stay::Kept => "Its session decided: the endpoint that it has was asked first.",
+        Stay::Moved => "Its session has moved there: the endpoint that it had is gone, was ejected or failed.",
+    }
 }
 
 /// Nobody has judged it on the source's side.

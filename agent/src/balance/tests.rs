@@ -166,7 +166,7 @@ proptest! {
 }
 
 fn by(endpoints: &[Endpoint], balancing: Balancing) -> Terms<'_> {
-    Terms { endpoints, balancing, ejection: None, affinity: None }
+    Terms { endpoints, balancing, ejection: None, session: None, affinity: None }
 }
 
 #[test]
@@ -198,15 +198,18 @@ fn the_least_busy_one_is_chosen_however_slow() {
     assert_eq!(chosen, endpoints[1]);
 }
 
-#[test]
-fn an_ejected_endpoint_gets_nothing_unless_all_are_ejected() {
-    let (now, endpoints) = (Instant::now(), endpoints(2));
-    let ejection = Ejection {
-        consecutive_failures: 2,
+fn after(consecutive_failures: u32) -> Ejection {
+    Ejection {
+        consecutive_failures,
         base_time: Duration::from_secs(10),
         maximum_time: Duration::from_mins(1),
         maximum_percent: 100,
-    };
+    }
+}
+
+#[test]
+fn an_ejected_endpoint_gets_nothing_unless_all_are_ejected() {
+    let (now, endpoints, ejection) = (Instant::now(), endpoints(2), after(2));
     let terms = Terms { ejection: Some(ejection), ..by(&endpoints, Balancing::RoundRobin) };
     let mut balancer = Balancer::default();
     let mut random = random();
@@ -226,4 +229,26 @@ fn an_ejected_endpoint_gets_nothing_unless_all_are_ejected() {
         }
     }
     assert_eq!(picks(&mut balancer, now), 5, "where nothing is left, everything is tried");
+}
+
+#[test]
+fn a_session_has_its_endpoint_unless_that_was_tried_or_is_ejected() {
+    let (now, endpoints) = (Instant::now(), endpoints(3));
+    for balancing in [Balancing::PeakEwma, Balancing::LeastRequest, Balancing::RoundRobin] {
+        let terms = Terms { session: Some(1), ejection: Some(after(1)), ..by(&endpoints, balancing) };
+        let mut balancer = Balancer::default();
+        let mut random = random();
+        let mut picks = |balancer: &mut Balancer, tried: &[Endpoint]| {
+            let picked = |_| balancer.pick_at(now, terms, tried, &mut random).map(|(endpoint, _)| endpoint);
+            (0..9).filter_map(picked).filter(|endpoint| *endpoint == endpoints[1]).count()
+        };
+        assert_eq!(picks(&mut balancer, &[]), 9);
+        assert_eq!(picks(&mut balancer, &endpoints[1..2]), 0);
+        balancer.judged_at(now, terms, &endpoints[1], false);
+        assert_eq!(picks(&mut balancer, &[]), 0);
+        for other in [&endpoints[0], &endpoints[2]] {
+            balancer.judged_at(now, terms, other, false);
+        }
+        assert_eq!(picks(&mut balancer, &[]), 9, "where all are ejected, it stays");
+    }
 }

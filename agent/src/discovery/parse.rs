@@ -9,6 +9,7 @@ mod fields;
 mod filter;
 mod routes;
 mod service;
+mod session;
 mod settings;
 mod traffic;
 mod workload;

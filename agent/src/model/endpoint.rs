@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use weft_proto::names::{NamespacedName, WorkloadUid};
 
+use super::{Alias, Aliases};
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Service {
     pub name: NamespacedName,
@@ -30,6 +32,9 @@ pub struct ServicePort {
     /// What one client asks for goes to one endpoint until it has not asked for so long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Duration>,
+    /// Of what [`Self::nearest`] gives.
+    #[serde(skip)]
+    pub aliases: Aliases,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -61,6 +66,14 @@ impl ServicePort {
     pub fn instead_of(&self, address: IpAddr) -> &[Endpoint] {
         let same = of_family(self.nearest(), address);
         if same.is_empty() { self.nearest() } else { same }
+    }
+
+    /// The place among `endpoints`, some of this port's nearest, of the one with this alias.
+    #[must_use]
+    pub fn place_of(&self, alias: Alias, endpoints: &[Endpoint]) -> Option<usize> {
+        let nearest = self.nearest();
+        let called = nearest.iter().zip(self.aliases.of(nearest)).filter(|(_, own)| **own == alias);
+        called.map(|(endpoint, _)| endpoint).find_map(|called| endpoints.iter().position(|other| other == called))
     }
 
     /// Those that clients of this node are led to.

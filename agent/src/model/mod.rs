@@ -9,6 +9,7 @@ mod cors;
 mod endpoint;
 mod matches;
 mod routes;
+mod session;
 mod snapshot;
 mod traffic;
 mod workload;
@@ -22,6 +23,7 @@ pub use routes::{
     PortRoutes, QueryMatch, Redirect, RetryPolicy, Rewrite, RouteKind, RouteMatch, RouteRule, Routes, Scheme,
     ValueMatch,
 };
+pub use session::{Alias, Aliases, Carrier, Cookie, SessionPersistence, backend_alias};
 pub(crate) use snapshot::default_trust_domain;
 pub use snapshot::{Destination, Parts, Snapshot, SnapshotVersion};
 pub use traffic::{Balancing, Ejection, RetryBudget, Traffic, TrafficScope};

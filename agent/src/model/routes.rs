@@ -12,7 +12,7 @@ use regex::{Regex, RegexBuilder};
 use weft_policy::PathPattern;
 use weft_proto::names::{Namespace, NamespacedName};
 
-use super::{ConnectionRoutes, Cors, Matches};
+use super::{ConnectionRoutes, Cors, Matches, SessionPersistence};
 use crate::limits;
 
 /// Routes of one kind alone speak of a port to an audience.
@@ -126,6 +126,8 @@ pub struct RouteRule {
     pub backend_timeout: Option<Duration>,
     /// None: requests are sent again only where that is safe without being asked for.
     pub retry: Option<RetryPolicy>,
+    /// None: each request may go to another endpoint.
+    pub session: Option<SessionPersistence>,
 }
 
 #[cfg(test)]
@@ -142,6 +144,7 @@ impl RouteRule {
             request_timeout: None,
             backend_timeout: None,
             retry: None,
+            session: None,
         }
     }
 }

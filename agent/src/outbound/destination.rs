@@ -155,7 +155,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Authentication, FailureMode, MtlsMode, Parts, Service, ServicePort, SnapshotVersion, Workload};
+    use crate::model::{
+        Aliases, Authentication, FailureMode, MtlsMode, Parts, Service, ServicePort, SnapshotVersion, Workload,
+    };
 
     fn pod(uid: &str, address: &str) -> Arc<Workload> {
         Arc::new(Workload {
@@ -177,7 +179,15 @@ mod tests {
     fn port(port: u16, app_protocol: &str, endpoints: &[&str]) -> ServicePort {
         let endpoint = |address: &&str| Endpoint { address: address.parse().unwrap(), workload: None };
         let endpoints = endpoints.iter().map(endpoint).collect();
-        ServicePort { port, name: "".into(), app_protocol: app_protocol.into(), endpoints, local: None, affinity: None }
+        ServicePort {
+            port,
+            name: "".into(),
+            app_protocol: app_protocol.into(),
+            endpoints,
+            local: None,
+            affinity: None,
+            aliases: Aliases::default(),
+        }
     }
 
     fn source() -> Enrolment {

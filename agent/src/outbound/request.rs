@@ -1,14 +1,16 @@
 //! The journey of one request of a pod of this node.
 //!
 //! canonical (what does it say, in one form?) → route (which rule, which backend?) → cors (a preflight ends here) → filter →
-//! mirror (copies, beside it) → send (to one endpoint, again where that is safe) → the answer's filters, or a tunnel
-//! (`http/upgrade`). It is decided on one snapshot; the next request of the connection may be decided on another one.
-//! However it ends, the client gets an answer with a reason and one record is written.
+//! mirror (copies, beside it) → send (to one endpoint, its session's if it has one, again where that is safe) → the answer's
+//! filters and token, or a tunnel (`http/upgrade`). It is decided on one snapshot; the next request of the connection may be
+//! decided on another one. However it ends, the client gets an answer with a reason and one record is written.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::HeaderMap;
 use http::request::Parts;
+use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::error::{ConnectionError, Reason, Side};
@@ -16,15 +18,16 @@ use crate::http::answer::{self, Asker, REQUEST_ID};
 use crate::http::canonical::{self, Canonical};
 use crate::http::cors::Sharing;
 use crate::http::engine::{self, Finished};
+use crate::http::session::{Session, Stay};
 use crate::http::upgrade::Upgrade;
 use crate::http::{Body, Request, Response, filter};
 use crate::limits;
-use crate::model::Snapshot;
+use crate::model::{Endpoint, Snapshot};
 use crate::telemetry::Account;
 
 use super::conversation::Conversation;
 use super::route::{self, Route};
-use super::send;
+use super::send::{self, Plan};
 use super::{line, mirror};
 
 /// What is done when an answer's body has ended.
@@ -88,6 +91,7 @@ async fn journey<'a>(
     let led = route.lead(snapshot, conversation.namespace.as_ref());
     account.note(|record| route.describe(record));
     led?;
+    let session = route.session(&head.headers, Timestamp::now);
     if let Some(redirect) = filter_request(&route, conversation, &mut canonical, &mut head)? {
         account.note(|record| record.reason = Reason::Redirected);
         return Ok((filter_answer(&route, redirect), None));
@@ -103,13 +107,22 @@ async fn journey<'a>(
     let mut request = Request::from_parts(head, body);
     let tunnel = upgrade.hold(&mut request);
     mirror::begin(conversation, snapshot, mirrors, (&canonical, &request), account);
-    let plan = route.plan(snapshot, account.started());
+    let plan = Plan {
+        session: session.as_ref().and_then(|session| route.place_of(session)),
+        ..route.plan(snapshot, account.started())
+    };
+    if plan.session.is_some() {
+        account.note(|record| record.session = Some(Stay::Kept));
+    }
     let mut answered = in_time(&route, Box::pin(send::send(conversation, &plan, request, account))).await?;
+    let session = session.map(|session| (session, answered.by));
     if let Some(ends) = upgrade.finish(&mut answered.response, tunnel)? {
+        tell_session(session, answered.response.headers_mut(), account);
         ends.spawn(&conversation.worker, &conversation.pod, (Rc::clone(conversation), answered.rest));
         return Ok((answered.response, None));
     }
-    let response = filter_answer(&route, answered.response);
+    let mut response = filter_answer(&route, answered.response);
+    tell_session(session, response.headers_mut(), account);
     Ok((response, Some(and_then(conversation, answered.rest))))
 }
 
@@ -140,6 +153,18 @@ fn filter_answer(route: &Route<'_>, response: Response) -> Response {
         filter::apply_response(filters, &mut head);
     }
     Response::from_parts(head, body)
+}
+
+/// The client learns who has its session now. After the filters: they speak of what the application says.
+fn tell_session(session: Option<(Session<'_>, Endpoint)>, headers: &mut HeaderMap, account: &mut Account) {
+    let Some((session, by)) = session else { return };
+    account.note(|record| {
+        record.session = Some(session.stay(&by));
+        // An agent that answers for its application has no session to keep.
+        if record.told.is_none() {
+            session.tell(&by, headers);
+        }
+    });
 }
 
 /// A body that mirrors need too, in memory where it is short. A longer one is sent once.

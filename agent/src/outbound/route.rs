@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::request::Parts;
+use jiff::Timestamp;
 use weft_proto::names::{Namespace, NamespacedName, WorkloadUid};
 
 use crate::balance::Affinity;
@@ -16,6 +17,7 @@ use crate::http::answer::is_grpc;
 use crate::http::canonical::Canonical;
 use crate::http::cors::Sharing;
 use crate::http::matching::Chosen;
+use crate::http::session::Session;
 use crate::http::{Version, split};
 use crate::model::{
     Backend, BackendTarget, Destination, Endpoint, Enrolment, Filter, RetryPolicy, RouteKind, RouteRule, Routes,
@@ -35,7 +37,7 @@ pub struct Route<'a> {
     destination: Destination<'a>,
     backend: Option<&'a Backend>,
     /// The Service and port that the endpoints are of; None for an address without one.
-    of: Option<(&'a NamespacedName, u16)>,
+    of: Option<(&'a NamespacedName, &'a ServicePort)>,
     endpoints: Cow<'a, [Endpoint]>,
     /// The client keeps its endpoint for so long.
     affinity: Option<Duration>,
@@ -154,7 +156,7 @@ impl<'a> Route<'a> {
         port: &'a ServicePort,
         endpoints: &'a [Endpoint],
     ) -> Result<(), ConnectionError> {
-        self.of = Some((service, port.port));
+        self.of = Some((service, port));
         self.affinity = port.affinity;
         if endpoints.is_empty() {
             return Err(no_endpoint(service, port.port));
@@ -190,7 +192,7 @@ impl<'a> Route<'a> {
 
     /// The Service and port that the endpoints are of.
     pub fn backend_port(&self) -> Option<(NamespacedName, u16)> {
-        self.of.map(|(service, port)| (service.clone(), port))
+        self.of.map(|(service, port)| (service.clone(), port.port))
     }
 
     pub fn filters(&self) -> impl Iterator<Item = &'a [Filter]> + use<'a> {
@@ -206,6 +208,19 @@ impl<'a> Route<'a> {
         self.rule().and_then(|rule| rule.retry.as_ref()).or(self.traffic.retry.as_ref())
     }
 
+    /// What the request's client has shown of its session, if the rule keeps any.
+    pub fn session(&self, headers: &HeaderMap, now: impl FnOnce() -> Timestamp) -> Option<Session<'a>> {
+        let persistence = self.rule()?.session.as_ref()?;
+        let (service, port) = self.of?;
+        Some(Session::of(persistence, (service, port.port), headers, now()))
+    }
+
+    /// The place of its endpoint, if that is still one.
+    pub fn place_of(&self, session: &Session<'_>) -> Option<usize> {
+        let (_, port) = self.of?;
+        port.place_of(session.endpoint()?, &self.endpoints)
+    }
+
     /// For the whole request.
     pub fn request_timeout(&self) -> Option<Duration> {
         self.rule().and_then(|rule| rule.request_timeout).or(self.traffic.request_timeout)
@@ -216,16 +231,17 @@ impl<'a> Route<'a> {
             snapshot,
             target: Target {
                 service: self.of.map(|(service, _)| service.clone()),
-                port: self.of.map_or(self.asked.port(), |(_, port)| port),
+                port: self.of.map_or(self.asked.port(), |(_, port)| port.port),
                 protocol: self.version.into(),
                 require_mesh_tls: self.source.require_mesh_tls,
                 outlives_certificate: self.source.outlives_its_certificate(),
             },
             endpoints: &self.endpoints,
+            session: None,
             affinity: self.of.zip(self.affinity).map(|((service, port), timeout)| Affinity {
                 client: &self.client,
                 service,
-                port,
+                port: port.port,
                 timeout,
             }),
             version: self.version,

@@ -32,6 +32,8 @@ pub struct Plan<'a> {
     pub snapshot: &'a Snapshot,
     pub target: Target,
     pub endpoints: &'a [Endpoint],
+    /// The place among `endpoints` of the one that the request's session has.
+    pub session: Option<usize>,
     pub affinity: Option<Affinity<'a>>,
     pub version: Version,
     pub traffic: &'a Traffic,
@@ -47,6 +49,7 @@ impl Plan<'_> {
             endpoints: self.endpoints,
             balancing: self.traffic.balancing,
             ejection: self.traffic.ejection,
+            session: self.session,
             affinity: self.affinity,
         }
     }
@@ -66,6 +69,7 @@ impl Plan<'_> {
 /// An answer, and what has to live until its body has ended.
 pub struct Answered {
     pub response: Response,
+    pub by: Endpoint,
     pub rest: Rest,
 }
 
@@ -312,8 +316,8 @@ impl Progress {
                 record.fail(&unpaid("its answer asked for a retry"));
             }
         });
-        let Reached { outstanding, key, line, .. } = reached;
-        Ok(Answered { response, rest: Rest { outstanding, key, line } })
+        let Reached { endpoint: by, outstanding, key, line } = reached;
+        Ok(Answered { response, by, rest: Rest { outstanding, key, line } })
     }
 
     fn unpaid_or(&self, error: ConnectionError) -> ConnectionError {
@@ -429,7 +433,10 @@ fn seed(conversation: &Conversation, plan: &Plan<'_>) -> Option<Seed> {
         let (worker, pod) = (&conversation.worker, &conversation.pod);
         let intended = dial::intended(worker, pod, &plan.target, &seed.endpoint, workload);
         seed.key.version == plan.version
-            && plan.endpoints.contains(&seed.endpoint)
+            && match plan.session {
+                Some(place) => plan.endpoints.get(place) == Some(&seed.endpoint),
+                None => plan.endpoints.contains(&seed.endpoint),
+            }
             && intended.is_ok_and(|security| security == seed.key.security)
     })
 }

@@ -18,6 +18,7 @@ use crate::error::{ConnectionError, Reason, Side};
 use crate::http::Request;
 use crate::http::canonical::Canonical;
 use crate::http::retry::Outcome;
+use crate::http::session::Stay;
 use crate::limits;
 use crate::model::SnapshotVersion;
 
@@ -75,6 +76,8 @@ pub struct RequestRecord {
     pub failed_attempts: Vec<FailedAttempt>,
     /// Endpoints that were passed over, because they have failed too often lately.
     pub ejected: Vec<SocketAddr>,
+    /// Where the rule keeps sessions: whether this one decided the endpoint.
+    pub session: Option<Stay>,
     /// Why the destination's agent answered in the place of its application, as it says.
     pub told: Option<Reason>,
     pub snapshot: SnapshotVersion,
@@ -115,6 +118,7 @@ impl RequestRecord {
             retries: 0,
             failed_attempts: Vec::new(),
             ejected: Vec::new(),
+            session: None,
             told: None,
             snapshot,
         })
@@ -192,7 +196,7 @@ impl RequestRecord {
 /// The line of the access log: field names are stable, and those of connections where they mean the same.
 impl Serialize for RequestRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("RequestRecord", 33)?;
+        let mut fields = serializer.serialize_struct("RequestRecord", 34)?;
         fields.serialize_field("time", &self.started)?;
         fields.serialize_field("request", &self.id)?;
         fields.serialize_field("id", &self.connection)?;
@@ -224,6 +228,7 @@ impl Serialize for RequestRecord {
         fields.serialize_field("retries", &self.retries)?;
         fields.serialize_field("failed_attempts", &self.failed_attempts)?;
         fields.serialize_field("ejected", &self.ejected)?;
+        fields.serialize_field("session", &self.session)?;
         fields.serialize_field("told", &self.told)?;
         fields.serialize_field("snapshot", &self.snapshot)?;
         fields.end()

@@ -89,6 +89,43 @@ pub struct RouteRule {
     /// Absent: requests are sent again only where that is safe without being asked for.
     #[prost(message, optional, tag = "8")]
     pub retry: ::core::option::Option<RetryPolicy>,
+    /// Absent: each request may go to another endpoint. Requires the feature "routes.sessions".
+    #[prost(message, optional, tag = "9")]
+    pub session_persistence: ::core::option::Option<SessionPersistence>,
+}
+/// A client's requests to one backend go to the endpoint that has answered its first one, as long as it is among the endpoints
+/// (GEP-1619). Which backend a request goes to is not its business.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionPersistence {
+    /// After its beginning; 0: never.
+    #[prost(uint64, tag = "3")]
+    pub absolute_timeout_ms: u64,
+    /// By what the client shows its session: a token that agents give it.
+    #[prost(oneof = "session_persistence::Carrier", tags = "1, 2")]
+    pub carrier: ::core::option::Option<session_persistence::Carrier>,
+}
+/// Nested message and enum types in `SessionPersistence`.
+pub mod session_persistence {
+    /// By what the client shows its session: a token that agents give it.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Carrier {
+        #[prost(message, tag = "1")]
+        Cookie(super::SessionCookie),
+        /// The name of a header, in lower case.
+        #[prost(string, tag = "2")]
+        Header(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionCookie {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Begins with '/'.
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
+    /// The client keeps it until the session's absolute timeout, which there must be, and not until it ends itself.
+    #[prost(bool, tag = "3")]
+    pub permanent: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RouteBackend {

@@ -195,6 +195,9 @@ impl<'a> Way<'a> {
             ));
             return;
         }
+        if let Some(session) = &rule.session {
+            told.fact(End::Path, describe::sessions(session));
+        }
         if let Some(traffic) = self.traffic {
             let request = rule.request_timeout.or(traffic.request_timeout);
             let retry = rule.retry.as_ref().or(traffic.retry.as_ref());

@@ -19,8 +19,8 @@ use crate::admin::question::Question;
 use crate::admin::status::{CertificateStatus, NodeStatus, NodeView, PodCounters, PodStatus, WorkerStatus};
 use crate::error::{ConnectionError, Reason, Side};
 use crate::model::{
-    Authentication, Endpoint, Enrolment, FailureMode, MtlsMode, Parts, Service, ServicePort, Snapshot, SnapshotVersion,
-    Workload,
+    Aliases, Authentication, Endpoint, Enrolment, FailureMode, MtlsMode, Parts, Service, ServicePort, Snapshot,
+    SnapshotVersion, Workload,
 };
 use crate::telemetry::{ConnectionRecord, Direction, Security};
 
@@ -135,6 +135,7 @@ impl World {
             endpoints: self.endpoints.clone(),
             local: None,
             affinity: None,
+            aliases: Aliases::default(),
         };
         Parts {
             version: SnapshotVersion("v7".into()),

@@ -14,6 +14,7 @@ use weft_proto::v1;
 
 use super::fields::{name, port, problem};
 use super::filter;
+use super::session;
 use crate::http::canonical::canonical_path;
 use crate::limits;
 use crate::model::{
@@ -192,6 +193,8 @@ fn read_rule(field: &str, written: &v1::RouteRule) -> Result<RouteRule, ReadErro
     bounded(&format!("{field}.filters"), written.filters.len(), limits::ROUTE_LIST)?;
     bounded(&format!("{field}.backends"), written.backends.len(), limits::ROUTE_LIST)?;
     let retry = written.retry.as_ref().map(|retry| read_retry(&format!("{field}.retry"), retry)).transpose()?;
+    let session = written.session_persistence.as_ref();
+    let session = session.map(|session| session::read(&format!("{field}.session_persistence"), session));
     Ok(RouteRule {
         route: Arc::from(text(field, &written.route)?),
         index: written.index,
@@ -201,6 +204,7 @@ fn read_rule(field: &str, written: &v1::RouteRule) -> Result<RouteRule, ReadErro
         request_timeout: milliseconds(written.request_timeout_ms),
         backend_timeout: milliseconds(written.backend_timeout_ms),
         retry,
+        session: session.transpose()?,
     })
 }
 

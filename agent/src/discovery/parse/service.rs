@@ -10,7 +10,7 @@ use weft_proto::names::{NamespacedName, NodeName};
 use weft_proto::v1;
 
 use super::fields::{address, addresses, name, port, problem, same};
-use crate::model::{Endpoint, Service, ServicePort};
+use crate::model::{Aliases, Endpoint, Service, ServicePort};
 
 /// Where this agent is, as far as the controller has said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,7 @@ pub fn safe(resource: &str, row: &v1::Service) -> Option<EverywhereService> {
             endpoints: Vec::new(),
             local: None,
             affinity: None,
+            aliases: Aliases::default(),
         })
     });
     let readable = |list: &[Vec<u8>]| list.iter().filter_map(|bytes| address("addresses", bytes).ok()).collect();
@@ -123,6 +124,7 @@ fn read_port(written: &v1::ServicePort, affinity: Option<Duration>) -> Result<(S
         endpoints: all,
         local: None,
         affinity,
+        aliases: Aliases::default(),
     };
     Ok((row, view))
 }

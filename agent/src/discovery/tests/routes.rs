@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, Request};
 use weft_proto::resource::versioned;
-use weft_proto::v1::{self, path_rewrite, resource::Body, route_filter};
+use weft_proto::v1::{self, path_rewrite, resource::Body, route_filter, session_persistence::Carrier as Carried};
 
 use super::super::apply::{Change, Resources};
 use super::super::parse::{Features, Read, Reading, read};
@@ -10,8 +10,8 @@ use super::*;
 use crate::http::canonical::canonical;
 use crate::limits;
 use crate::model::{
-    BackendTarget, Balancing, ConnectionRules, Filter, Names, Origin, OriginHost, Origins, PathMatch, PathRewrite,
-    PortRoutes, RouteKind, Routes, Scheme, Snapshot, Traffic,
+    BackendTarget, Balancing, Carrier, ConnectionRules, Cookie, Filter, Names, Origin, OriginHost, Origins, PathMatch,
+    PathRewrite, PortRoutes, RouteKind, Routes, Scheme, SessionPersistence, Snapshot, Traffic,
 };
 
 fn own(resource: &v1::Resource) -> Read {
@@ -159,13 +159,17 @@ fn a_match_that_cannot_be_read_refuses_every_request() {
         ),
     ];
     for (field, spoilt) in spoilt {
-        // The name says "for everybody", whatever the body says.
-        let unread = versioned("routes/shop/web/80".to_owned(), Vec::new(), Body::Routes(spoilt));
-        let Read { reading: Reading::Routes(read), nack: Some(nack) } = own(&unread) else { panic!("{field}") };
-        assert!(nack.starts_with(field), "{nack:?} does not begin with {field:?}");
-        let read = of_requests(&read);
-        assert_eq!((read.matches.all().len(), read.port), (0, 80), "{field}");
+        check_spoilt(field, spoilt);
     }
+}
+
+fn check_spoilt(field: &str, spoilt: v1::Routes) {
+    // The name says "for everybody", whatever the body says.
+    let unread = versioned("routes/shop/web/80".to_owned(), Vec::new(), Body::Routes(spoilt));
+    let Read { reading: Reading::Routes(read), nack: Some(nack) } = own(&unread) else { panic!("{field}") };
+    assert!(nack.starts_with(field), "{nack:?} does not begin with {field:?}");
+    let read = of_requests(&read);
+    assert_eq!((read.matches.all().len(), read.port), (0, 80), "{field}");
 }
 
 #[test]
@@ -265,6 +269,37 @@ fn a_cors_filter_is_read_with_its_wildcards() {
     assert_eq!((&read.exposed, read.max_age.as_bytes()), (&None, &b"60"[..]));
     let any = v1::Cors { any_origin: true, ..found_cors() };
     assert!(matches!(filtered(route_filter::Kind::Cors(any)), Filter::Cors(read) if read.origins == Origins::Any));
+}
+
+#[test]
+fn a_session_is_read_whole_or_refuses_every_request() {
+    let session = |carrier, absolute_timeout_ms| v1::SessionPersistence { carrier, absolute_timeout_ms };
+    let with = |session| with_rule(v1::RouteRule { session_persistence: Some(session), ..rule("web") });
+    let found = v1::SessionCookie { name: "sid".to_owned(), path: "/".to_owned(), permanent: false };
+    let cookie = |cookie| Some(Carried::Cookie(cookie));
+    let read = as_written(with(session(cookie(found.clone()), 1500)));
+    let expected = SessionPersistence {
+        carrier: Carrier::Cookie(Cookie { name: "sid".into(), path: "/".into(), permanent: false }),
+        absolute_timeout: Some(std::time::Duration::from_millis(1500)),
+    };
+    assert_eq!(read.matches.all()[0].rule.session, Some(expected));
+    let read = as_written(with(session(Some(Carried::Header("x-session".to_owned())), 0)));
+    let expected = Carrier::Header(http::HeaderName::from_static("x-session"));
+    assert_eq!(
+        read.matches.all()[0].rule.session,
+        Some(SessionPersistence { carrier: expected, absolute_timeout: None })
+    );
+    for (bad, field) in [
+        (session(None, 0), ""),
+        (session(Some(Carried::Header("x y".to_owned())), 0), ".header"),
+        (session(cookie(v1::SessionCookie { name: "a;b".to_owned(), ..found.clone() }), 0), ".cookie.name"),
+        (session(cookie(v1::SessionCookie { name: String::new(), ..found.clone() }), 0), ".cookie.name"),
+        (session(cookie(v1::SessionCookie { path: "/; Secure".to_owned(), ..found.clone() }), 0), ".cookie.path"),
+        (session(cookie(v1::SessionCookie { path: "cart".to_owned(), ..found.clone() }), 0), ".cookie.path"),
+        (session(cookie(v1::SessionCookie { permanent: true, ..found }), 0), ".absolute_timeout_ms"),
+    ] {
+        check_spoilt(&format!("rules[0].session_persistence{field}"), with(bad));
+    }
 }
 
 #[test]

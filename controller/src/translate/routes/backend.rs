@@ -29,6 +29,7 @@ pub fn rules<'a>(world: &World<'_>, route: &'a Route) -> (Vec<(&'a Rule, v1::Rou
             request_timeout_ms: 0,
             backend_timeout_ms: rule.backend_timeout_ms,
             retry: rule.retry.clone(),
+            session_persistence: None,
         };
         rules.push((rule, body));
     }

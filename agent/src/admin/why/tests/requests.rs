@@ -68,6 +68,7 @@ fn snapshot(world: &World, node: &str) -> Snapshot {
             endpoints: vec![],
             local: None,
             affinity: None,
+            aliases: Aliases::default(),
         }],
     };
     let whole = world.parts(node);
