@@ -93,9 +93,13 @@ pub(super) fn comma_separated<T>(
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| parse(path, part)).collect()
 }
 
-/// Gateway API's durations (GEP-2257), such as `1h30m`, `2s` or `500ms`: up to four parts that add up. One that is longer
-/// than 49 days counts as that long.
+/// [`duration`], where one that is longer than 49 days counts as that long.
 pub(super) fn milliseconds(path: &str, text: &str) -> Result<u32, FieldError> {
+    Ok(u32::try_from(duration(path, text)?).unwrap_or(u32::MAX))
+}
+
+/// Gateway API's durations (GEP-2257), such as `1h30m`, `2s` or `500ms`, in milliseconds: up to four parts that add up.
+pub(super) fn duration(path: &str, text: &str) -> Result<u64, FieldError> {
     let wrong = || FieldError::new(path, format!("{text:?} is not a duration"), "write one such as 1h30m, 2s or 500ms");
     let (mut rest, mut parts, mut sum) = (text, 0, 0_u64);
     while !rest.is_empty() {
@@ -118,7 +122,7 @@ pub(super) fn milliseconds(path: &str, text: &str) -> Result<u32, FieldError> {
     if parts == 0 {
         return Err(wrong());
     }
-    Ok(u32::try_from(sum).unwrap_or(u32::MAX))
+    Ok(sum)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod matching;
 mod path;
 mod raw;
 mod reference;
+mod session;
 mod specificity;
 
 use weft_proto::v1;
@@ -78,6 +79,8 @@ pub struct Rule {
     /// 0: no limit.
     pub backend_timeout_ms: u32,
     pub retry: Option<v1::RetryPolicy>,
+    /// A cookie may be without its name.
+    pub session: Option<v1::SessionPersistence>,
     /// What the rule itself asks for and Weft cannot do. Its requests are answered with an error rather than without that.
     pub refusals: Vec<Refusal>,
 }

@@ -6,6 +6,7 @@
 mod backend;
 mod bind;
 mod merge;
+mod session;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,9 +23,11 @@ use crate::store::Name;
 use backend::Problems;
 use merge::{Age, Resolved, Shadow, Silent};
 
-/// Agents without it refuse every request, or every connection, to the port.
-fn feature(kind: RouteKind) -> &'static str {
-    if kind.is_of_requests() { "routes.http" } else { "routes.l4" }
+/// Agents without them refuse every request, or every connection, to the port.
+fn features(body: &v1::Routes, kind: RouteKind) -> Vec<String> {
+    let kind = if kind.is_of_requests() { "routes.http" } else { "routes.l4" };
+    let keeps = body.rules.iter().any(|rule| rule.session_persistence.is_some());
+    [kind].into_iter().chain(keeps.then_some("routes.sessions")).map(str::to_owned).collect()
 }
 
 /// What one resource is about.
@@ -79,7 +82,7 @@ pub fn share(world: &World<'_>, own: Elected<'_>, out: &mut Draft) {
             losses.add(shadow.route, place, (Reason::Accepted, overtaken(&shadow, place)));
         }
         let name = resource::routes(&place.service.0, &place.service.1, place.port, place.audience.as_deref());
-        out.share(name, vec![feature(kind).to_owned()], Body::Routes(body));
+        out.share(name, features(&body, kind), Body::Routes(body));
     }
     for one in &attached {
         let conditions = verdict::conditions(one, &losses);
@@ -112,7 +115,11 @@ fn places<'a, 'b>(attached: &'b [Attached<'a>], losses: &mut Losses) -> BTreeMap
 fn attach<'a>(world: &World<'_>, route: &'a Route) -> Attached<'a> {
     let (rules, problems) = backend::rules(world, route);
     let own = &route.metadata.namespace;
+    let conflict = session::conflict(world, route);
     let bound = route.parents.iter().map(|parent| {
+        if let Some(why) = &conflict {
+            return Err(why.clone());
+        }
         let namespace = parent.namespace.as_ref().unwrap_or(own);
         let audience = (namespace != own).then(|| own.clone());
         let place =

@@ -8,6 +8,7 @@ mod places;
 mod policies;
 mod routes;
 mod services;
+mod sessions;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -24,6 +24,7 @@ pub fn rule(path: &str, raw: RawConnectionRule, kind: RouteKind, matches: Vec<Ma
         request_timeout_ms: None,
         backend_timeout_ms: 0,
         retry: None,
+        session: None,
         refusals: Vec::new(),
     })
 }

@@ -41,7 +41,7 @@ pub struct Place {
 }
 
 /// Header fields that frame a message or name its destination; agents write them (RFC 9110, 7.6.1; RFC 9112).
-const FRAMING: [&str; 10] = [
+pub const FRAMING: [&str; 10] = [
     "connection",
     "content-length",
     "host",

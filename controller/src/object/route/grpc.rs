@@ -6,7 +6,7 @@ use super::filter::{self, Place};
 use super::matching::{self, Comparison};
 use super::raw::{RawGrpcMatch, RawGrpcMethod, RawGrpcRule};
 use super::specificity::{Part, Specificity};
-use super::{Match, Refusal, RouteKind, Rule, at_most, reference};
+use super::{Match, Refusal, RouteKind, Rule, at_most, reference, session};
 use crate::limits;
 use crate::object::FieldError;
 
@@ -16,9 +16,7 @@ pub fn rule(path: &str, raw: RawGrpcRule) -> Result<Rule, FieldError> {
     let matches = matches(path, &raw.matches.unwrap_or_default(), &mut refusals)?;
     let filters = filter::filters(path, raw.filters, place, &mut refusals)?;
     let backends = reference::backends(path, raw.backend_refs, place)?;
-    if raw.session_persistence.is_some() {
-        refusals.push(Refusal::unsupported(format!("{path}.sessionPersistence"), "Weft does not support it"));
-    }
+    let session = session::session(path, raw.session_persistence, &mut refusals)?;
     let name = super::rule_name(path, raw.name)?;
     Ok(Rule {
         name,
@@ -28,6 +26,7 @@ pub fn rule(path: &str, raw: RawGrpcRule) -> Result<Rule, FieldError> {
         request_timeout_ms: None,
         backend_timeout_ms: 0,
         retry: None,
+        session,
         refusals,
     })
 }

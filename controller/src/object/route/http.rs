@@ -5,7 +5,7 @@ use weft_proto::v1::{self, PathMatchKind};
 use super::filter::{self, Place};
 use super::raw::{RawHttpMatch, RawHttpRule, RawPath, RawRetry, RawTimeouts};
 use super::specificity::Specificity;
-use super::{Filter, Match, Refusal, RouteKind, Rule, at_most, matching, path, reference};
+use super::{Filter, Match, Refusal, RouteKind, Rule, at_most, matching, path, reference, session};
 use crate::limits;
 use crate::object::FieldError;
 use crate::object::field::milliseconds;
@@ -27,13 +27,11 @@ pub fn rule(path: &str, raw: RawHttpRule) -> Result<Rule, FieldError> {
         ));
     }
     let backends = reference::backends(path, raw.backend_refs, place)?;
-    if raw.session_persistence.is_some() {
-        refusals.push(Refusal::unsupported(format!("{path}.sessionPersistence"), "Weft does not support it"));
-    }
+    let session = session::session(path, raw.session_persistence, &mut refusals)?;
     let (request_timeout_ms, backend_timeout_ms) = timeouts(&format!("{path}.timeouts"), &raw.timeouts)?;
     let retry = raw.retry.map(|raw| retry(&format!("{path}.retry"), &raw)).transpose()?;
     let name = super::rule_name(path, raw.name)?;
-    Ok(Rule { name, matches, filters, backends, request_timeout_ms, backend_timeout_ms, retry, refusals })
+    Ok(Rule { name, matches, filters, backends, request_timeout_ms, backend_timeout_ms, retry, session, refusals })
 }
 
 /// Of the CRD's default too.

@@ -41,7 +41,7 @@ pub struct RawHttpRule {
     pub timeouts: RawTimeouts,
     pub retry: Option<RawRetry>,
     /// Experimental.
-    pub session_persistence: Option<Json>,
+    pub session_persistence: Option<RawSessionPersistence>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -52,7 +52,7 @@ pub struct RawGrpcRule {
     pub filters: Vec<RawFilter>,
     pub backend_refs: Vec<RawBackend>,
     /// Experimental.
-    pub session_persistence: Option<Json>,
+    pub session_persistence: Option<RawSessionPersistence>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -93,6 +93,34 @@ pub struct RawGrpcMethod {
     pub kind: Option<String>,
     pub service: Option<String>,
     pub method: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawSessionPersistence {
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub absolute_timeout: Option<String>,
+    pub cookie: Option<RawSessionCookie>,
+    pub header: Option<RawSessionHeader>,
+    /// This and what follows: of definitions before Gateway API 1.7, which may still be in a cluster.
+    pub session_name: Option<Json>,
+    pub idle_timeout: Option<Json>,
+    pub cookie_config: Option<Json>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawSessionCookie {
+    pub name: Option<String>,
+    pub path: Option<String>,
+    pub lifetime_type: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawSessionHeader {
+    pub name: String,
 }
 
 /// Of a header or a query parameter.

@@ -43,6 +43,13 @@ pub struct Backend {
     pub refusals: Vec<Refusal>,
 }
 
+impl BackendReference {
+    #[must_use]
+    pub fn is_service(&self) -> bool {
+        is_of_core_group(&self.group) && self.kind == "Service"
+    }
+}
+
 /// The group of kind Service; documentation writes both.
 #[must_use]
 pub fn is_of_core_group(group: &str) -> bool {

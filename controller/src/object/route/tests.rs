@@ -36,6 +36,10 @@ fn headers(count: usize) -> Json {
     (0..count).map(|index| header(&format!("h{index}"))).collect()
 }
 
+fn session(session: &Json) -> Json {
+    json!([{ "sessionPersistence": session }])
+}
+
 #[test]
 fn a_rule_that_an_api_server_would_refuse_names_its_field() {
     for (rules, path, part) in [
@@ -65,6 +69,33 @@ fn a_rule_that_an_api_server_would_refuse_names_its_field() {
         (json!([{ "retry": { "codes": [200] } }]), "spec.rules[0].retry.codes[0]", "400 to 599"),
         (json!([{ "retry": { "attempts": -1 } }]), "spec.rules[0].retry.attempts", "0 to 10"),
         (json!([{ "retry": { "attempts": 11 } }]), "spec.rules[0].retry.attempts", "0 to 10"),
+        (session(&json!({})), "spec.rules[0].sessionPersistence.cookie", "missing"),
+        (session(&json!({ "type": "Header" })), "spec.rules[0].sessionPersistence.header", "missing"),
+        (
+            session(&json!({ "type": "Header", "header": { "name": "a" }, "cookie": {} })),
+            "spec.rules[0].sessionPersistence.cookie",
+            "another",
+        ),
+        (
+            session(&json!({ "cookie": {}, "header": { "name": "a" } })),
+            "spec.rules[0].sessionPersistence.header",
+            "another",
+        ),
+        (
+            session(&json!({ "cookie": { "lifetimeType": "Permanent" } })),
+            "spec.rules[0].sessionPersistence.absoluteTimeout",
+            "missing",
+        ),
+        (
+            session(&json!({ "cookie": { "name": "a b" } })),
+            "spec.rules[0].sessionPersistence.cookie.name",
+            "not a name",
+        ),
+        (
+            session(&json!({ "cookie": {}, "absoluteTimeout": "1 h" })),
+            "spec.rules[0].sessionPersistence.absoluteTimeout",
+            "not a duration",
+        ),
     ] {
         check_refused(http(&rules), path, part);
     }

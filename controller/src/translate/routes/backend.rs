@@ -5,6 +5,7 @@ use weft_proto::v1::{self, route_filter};
 
 use super::super::protocol::Protocol;
 use super::super::world::World;
+use super::session;
 use super::verdict::told;
 use crate::limits;
 use crate::object::{Backend, BackendReference, Filter, Refusal, Route, RouteKind, Rule};
@@ -29,7 +30,7 @@ pub fn rules<'a>(world: &World<'_>, route: &'a Route) -> (Vec<(&'a Rule, v1::Rou
             request_timeout_ms: 0,
             backend_timeout_ms: rule.backend_timeout_ms,
             retry: rule.retry.clone(),
-            session_persistence: None,
+            session_persistence: session::of(route, index, rule),
         };
         rules.push((rule, body));
     }
@@ -91,7 +92,7 @@ fn usable(
     reference: &BackendReference,
 ) -> Result<(), (Reason, String)> {
     let BackendReference { group, kind, name, .. } = reference;
-    if !crate::object::is_of_core_group(group) || kind != "Service" {
+    if !reference.is_service() {
         let written = if group.is_empty() { kind.clone() } else { format!("{kind} of {group}") };
         return Err((Reason::InvalidKind, format!("a backend of kind {written} is not supported; name a Service")));
     }

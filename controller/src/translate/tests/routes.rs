@@ -52,7 +52,10 @@ impl Translation {
         match found.body.clone() {
             Some(Body::Routes(routes)) => {
                 let of_requests = matches!(routes.kind(), v1::RouteKind::Http | v1::RouteKind::Grpc);
-                assert_eq!(found.requires, [if of_requests { "routes.http" } else { "routes.l4" }]);
+                let kind = if of_requests { "routes.http" } else { "routes.l4" };
+                let keeps = routes.rules.iter().any(|rule| rule.session_persistence.is_some());
+                let features = [kind].into_iter().chain(keeps.then_some("routes.sessions"));
+                assert!(found.requires.iter().eq(features), "{:?}", found.requires);
                 routes
             }
             other => panic!("{name} is {other:?}"),
@@ -271,7 +274,7 @@ fn what_weft_cannot_do_is_answered_with_an_error_and_told() {
             "spec.rules[0].filters[0].requestRedirect.statusCode",
             false,
         ),
-        ("{sessionPersistence: {sessionName: x}}", "spec.rules[0].sessionPersistence", false),
+        ("{sessionPersistence: {type: Url}}", "spec.rules[0].sessionPersistence.type", false),
         ("{matches: [{path: {type: Fuzzy, value: /x}}, {}]}", "spec.rules[0].matches[0].path.type", true),
         ("{matches: [{method: PURGE}]}", "spec.rules[0].matches[0].method", true),
         (
