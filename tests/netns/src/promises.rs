@@ -23,6 +23,7 @@ mod resets;
 mod rotation;
 mod seeing;
 mod services;
+mod sessions;
 mod upgrade;
 mod upheaval;
 
@@ -54,6 +55,7 @@ pub fn all() -> Vec<Promise> {
         upheaval::promises(),
         seeing::promises(),
         services::promises(),
+        sessions::promises(),
         requests_seen::promises(),
         load::promises(),
     ]
