@@ -49,6 +49,8 @@ pub const HEADER_NAME_BYTES: usize = 256;
 pub const HEADER_VALUE_BYTES: usize = 4_096;
 pub const QUERY_VALUE_BYTES: usize = 1_024;
 pub const PATH_BYTES: usize = 1_024;
+/// Entries of each list of a `ReferenceGrant`, by its schema as well.
+pub const GRANT_ENTRIES: usize = 16;
 /// Statuses of one retry, which agents read: more than a person writes.
 pub const RETRY_CODES: usize = 64;
 /// Retries of one request: the agents' own bound.

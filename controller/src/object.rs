@@ -6,6 +6,7 @@
 mod caller;
 mod endpoint_slice;
 mod field;
+mod grant;
 mod kind;
 mod metadata;
 mod namespace;
@@ -23,6 +24,7 @@ use weft_proto::names::NamespacedName;
 pub use caller::{Called, Caller};
 pub use endpoint_slice::{EndpointSlice, Hints, SliceEndpoint, SlicePod, SlicePort};
 pub use field::FieldError;
+pub use grant::ReferenceGrant;
 pub use kind::{Kind, Origin};
 pub use metadata::{Metadata, RawMetadata};
 pub use namespace::{Capture, Namespace};
@@ -40,6 +42,7 @@ pub use service::{ClusterAddress, Nearness, Service, ServicePort, TargetPort};
 
 pub use caller::RawCaller;
 pub use endpoint_slice::RawEndpointSlice;
+pub use grant::RawReferenceGrant;
 pub use namespace::RawNamespace;
 pub use node::RawNode;
 pub use route::{RawConnectionRoute, RawGrpcRoute, RawHttpRoute};
@@ -99,6 +102,7 @@ pub enum Object {
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     TrafficPolicy(Arc<TrafficPolicy>),
     Route(Arc<Route>),
+    ReferenceGrant(Arc<ReferenceGrant>),
     Caller(Arc<Caller>),
 }
 
@@ -116,6 +120,7 @@ impl Object {
             Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
             Self::TrafficPolicy(_) => Kind::TrafficPolicy,
             Self::Route(object) => object.kind.object(),
+            Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::Caller(object) => object.kind,
         }
     }
@@ -133,6 +138,7 @@ impl Object {
             Self::AuthorizationPolicy(object) => &object.metadata,
             Self::TrafficPolicy(object) => &object.metadata,
             Self::Route(object) => &object.metadata,
+            Self::ReferenceGrant(object) => &object.metadata,
             Self::Caller(object) => &object.metadata,
         }
     }

@@ -10,7 +10,7 @@ use weft_proto::names::WorkloadUid;
 
 use crate::object::{
     AuthenticationPolicy, AuthorizationPolicy, Caller, EndpointSlice, Key, Kind, MeshConfig, Namespace, Node, Object,
-    Pod, Route, Service, TrafficPolicy,
+    Pod, ReferenceGrant, Route, Service, TrafficPolicy,
 };
 
 /// `(namespace, name)`.
@@ -117,6 +117,7 @@ shelves! {
     grpc_routes: Kind::GrpcRoute, Object::Route(Route);
     tls_routes: Kind::TlsRoute, Object::Route(Route);
     tcp_routes: Kind::TcpRoute, Object::Route(Route);
+    grants: Kind::ReferenceGrant, Object::ReferenceGrant(ReferenceGrant);
 }
 
 impl Objects {

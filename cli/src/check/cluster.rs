@@ -38,13 +38,14 @@ pub struct Pod {
 const MINOR_MINIMUM: u32 = 30;
 
 /// Kinds of Gateway API that Weft reads, and where the release with them is.
-const ROUTES: [&str; 4] = [
+const KINDS: [&str; 5] = [
     "httproutes.gateway.networking.k8s.io",
     "grpcroutes.gateway.networking.k8s.io",
     "tlsroutes.gateway.networking.k8s.io",
     "tcproutes.gateway.networking.k8s.io",
+    "referencegrants.gateway.networking.k8s.io",
 ];
-const INSTALL_ROUTES: &str = "Install them: kubectl apply --server-side -f \
+const INSTALL_KINDS: &str = "Install them: kubectl apply --server-side -f \
      https://github.com/kubernetes-sigs/gateway-api/releases/latest/download/standard-install.yaml";
 
 /// Pods that are asked at the same time: each is a connection through the API server.
@@ -62,7 +63,7 @@ pub fn look(cluster: Cluster<'_>) -> Checks {
     let mut checks = Checks::default();
     let Some(known) = know(cluster, &mut checks) else { return checks };
     nodes::look(&known.nodes, &mut checks);
-    routes(&known, &mut checks);
+    kinds(&known, &mut checks);
     let webhooks = names(cluster, "mutatingwebhookconfigurations,validatingwebhookconfigurations");
     meshes::look(&known.definitions, &known.namespaces, &webhooks, &mut checks);
     own::look(cluster, &known, &mut checks);
@@ -128,14 +129,14 @@ fn server(version: &str, checks: &mut Checks) {
     }
 }
 
-fn routes(known: &Known, checks: &mut Checks) {
+fn kinds(known: &Known, checks: &mut Checks) {
     const GROUP: &str = "Gateway API";
-    for kind in ROUTES {
+    for kind in KINDS {
         if known.definitions.iter().any(|(name, _)| name == kind) {
             checks.fine(GROUP, format!("{kind} is there"));
         } else {
-            let cause = "Weft reads routes of this kind, and nobody can write one. All else works without.";
-            checks.warning(GROUP, format!("{kind} is there"), cause, INSTALL_ROUTES);
+            let cause = "Weft reads objects of this kind, and nobody can write one. All else works without.";
+            checks.warning(GROUP, format!("{kind} is there"), cause, INSTALL_KINDS);
         }
     }
 }
@@ -248,12 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn missing_routes_come_with_the_command_that_installs_them() {
-        let definitions = vec![(ROUTES[0].to_owned(), String::new())];
+    fn missing_kinds_come_with_the_command_that_installs_them() {
+        let definitions = vec![(KINDS[0].to_owned(), String::new())];
         let mut checks = Checks::default();
-        routes(&Known { nodes: Value::Null, namespaces: Value::Null, definitions }, &mut checks);
+        kinds(&Known { nodes: Value::Null, namespaces: Value::Null, definitions }, &mut checks);
         let (there, missing) = checks.made.split_first().unwrap();
-        assert_eq!((there.verdict, missing.len()), (Verdict::Fine, ROUTES.len() - 1));
+        assert_eq!((there.verdict, missing.len()), (Verdict::Fine, KINDS.len() - 1));
         for missing in missing {
             assert_eq!(missing.verdict, Verdict::Warning);
             assert!(missing.fix.as_ref().is_some_and(|fix| fix.contains("kubectl apply --server-side -f https://")));

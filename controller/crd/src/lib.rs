@@ -27,8 +27,8 @@ pub use labels::{
     CAPTURE, EXCLUDE_INBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_OUTBOUND_PORTS, NETNS, ON_AGENT_FAILURE,
 };
 pub use mesh_config::{
-    Defaults, Enforced, EnforcedAction, EnforcedRule, Exclusion, FailureMode, MeshConfig, MeshConfigSpec,
-    MeshConfigStatus, MeshState, Networks, RootRotation, RotationPhase, TrustedRoot,
+    CrossNamespaceBackends, Defaults, Enforced, EnforcedAction, EnforcedRule, Exclusion, FailureMode, MeshConfig,
+    MeshConfigSpec, MeshConfigStatus, MeshState, Networks, RootRotation, RotationPhase, TrustedRoot,
 };
 pub use status::{Ancestor, AncestorReference, Condition, ConditionStatus, PolicyStatus};
 pub use target::{MatchLabels, TargetKind, TargetReference};

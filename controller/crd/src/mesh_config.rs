@@ -192,6 +192,9 @@ pub struct Enforced {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     pub allowed_exclusions: Vec<Exclusion>,
+    /// May a route name a backend of another namespace? Omitted: Allowed, as GEP-1294 has it for meshes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross_namespace_backends: Option<CrossNamespaceBackends>,
     /// Comes before all other authorization, for every captured pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -205,6 +208,13 @@ pub enum Exclusion {
     OutboundCidrs,
     /// Exemptions of an `AuthenticationPolicy`, while `minimumMtls` is Strict.
     MtlsExemptions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CrossNamespaceBackends {
+    Allowed,
+    /// Only where a `ReferenceGrant` of the backend's namespace permits it.
+    GrantRequired,
 }
 
 /// A rule that an operator sets above all namespaces.

@@ -16,6 +16,7 @@ pub enum Kind {
     GrpcRoute,
     TlsRoute,
     TcpRoute,
+    ReferenceGrant,
     ValidatingWebhooks,
     MutatingWebhooks,
     ApiService,
@@ -47,11 +48,11 @@ struct Facts {
     status: &'static str,
 }
 
-/// Kinds of the API itself, of ours, and routes of Gateway API.
+/// Kinds of the API itself, of ours, and of Gateway API.
 const CORE: Facts =
     Facts { name: "", plural: "", group: "", versions: &["v1"], namespaced: true, origin: Origin::Core, status: "" };
 const OURS: Facts = Facts { group: weft_crd::GROUP, versions: &[weft_crd::VERSION], origin: Origin::Weft, ..CORE };
-const ROUTE: Facts = Facts { group: "gateway.networking.k8s.io", origin: Origin::GatewayApi, ..CORE };
+const GATEWAY: Facts = Facts { group: "gateway.networking.k8s.io", origin: Origin::GatewayApi, ..CORE };
 
 const MESH_CONFIG: Facts =
     Facts { name: "MeshConfig", plural: "meshconfigs", status: "meshconfigs/status", namespaced: false, ..OURS };
@@ -80,11 +81,13 @@ const HTTP_ROUTE: Facts = Facts {
     plural: "httproutes",
     versions: &["v1", "v1beta1"],
     status: "httproutes/status",
-    ..ROUTE
+    ..GATEWAY
 };
-const GRPC_ROUTE: Facts = Facts { name: "GRPCRoute", plural: "grpcroutes", status: "grpcroutes/status", ..ROUTE };
-const TLS_ROUTE: Facts = Facts { name: "TLSRoute", plural: "tlsroutes", status: "tlsroutes/status", ..ROUTE };
-const TCP_ROUTE: Facts = Facts { name: "TCPRoute", plural: "tcproutes", status: "tcproutes/status", ..ROUTE };
+const GRPC_ROUTE: Facts = Facts { name: "GRPCRoute", plural: "grpcroutes", status: "grpcroutes/status", ..GATEWAY };
+const TLS_ROUTE: Facts = Facts { name: "TLSRoute", plural: "tlsroutes", status: "tlsroutes/status", ..GATEWAY };
+const TCP_ROUTE: Facts = Facts { name: "TCPRoute", plural: "tcproutes", status: "tcproutes/status", ..GATEWAY };
+const REFERENCE_GRANT: Facts =
+    Facts { name: "ReferenceGrant", plural: "referencegrants", versions: &["v1", "v1beta1"], ..GATEWAY };
 /// Who has the API server call a Service.
 const CALLER: Facts = Facts { group: "admissionregistration.k8s.io", namespaced: false, ..CORE };
 const VALIDATING_WEBHOOKS: Facts =
@@ -101,7 +104,7 @@ const DEFINITION: Facts = Facts {
 };
 
 impl Kind {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::MeshConfig,
         Self::Namespace,
         Self::Node,
@@ -115,6 +118,7 @@ impl Kind {
         Self::GrpcRoute,
         Self::TlsRoute,
         Self::TcpRoute,
+        Self::ReferenceGrant,
         Self::ValidatingWebhooks,
         Self::MutatingWebhooks,
         Self::ApiService,
@@ -136,6 +140,7 @@ impl Kind {
             Self::GrpcRoute => &GRPC_ROUTE,
             Self::TlsRoute => &TLS_ROUTE,
             Self::TcpRoute => &TCP_ROUTE,
+            Self::ReferenceGrant => &REFERENCE_GRANT,
             Self::ValidatingWebhooks => &VALIDATING_WEBHOOKS,
             Self::MutatingWebhooks => &MUTATING_WEBHOOKS,
             Self::ApiService => &API_SERVICE,
@@ -185,6 +190,12 @@ impl Kind {
         self.facts().origin
     }
 
+    /// It may be missing, and come and go.
+    #[must_use]
+    pub fn is_of_gateway_api(self) -> bool {
+        self.origin() == Origin::GatewayApi
+    }
+
     /// Kinds whose status tells whether they are in force.
     #[must_use]
     pub fn has_status(self) -> bool {
@@ -205,7 +216,7 @@ impl Kind {
     /// Its answers are for parents, as Gateway API has them.
     #[must_use]
     pub fn is_route(self) -> bool {
-        self.origin() == Origin::GatewayApi
+        matches!(self, Self::HttpRoute | Self::GrpcRoute | Self::TlsRoute | Self::TcpRoute)
     }
 }
 
@@ -222,6 +233,7 @@ mod tests {
             (Kind::HttpRoute, "gateway.networking.k8s.io/v1"),
             (Kind::GrpcRoute, "gateway.networking.k8s.io/v1"),
             (Kind::TcpRoute, "gateway.networking.k8s.io/v1"),
+            (Kind::ReferenceGrant, "gateway.networking.k8s.io/v1"),
         ] {
             assert!(kind.api_version() == written && kind.is_written_as(written), "{written}");
         }

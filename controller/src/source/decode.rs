@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::{schema, yaml};
 use crate::object::{
     AuthenticationPolicy, AuthorizationPolicy, Caller, EndpointSlice, FieldError, Kind, MeshConfig, Metadata,
-    Namespace, Node, Object, Pod, RawMetadata, Route, Service, TrafficPolicy,
+    Namespace, Node, Object, Pod, RawMetadata, ReferenceGrant, Route, Service, TrafficPolicy,
 };
 
 pub fn object(kind: Kind, node: &yaml::Node) -> Result<Object, Vec<FieldError>> {
@@ -56,6 +56,10 @@ fn typed(kind: Kind, json: Json) -> Result<Object, FieldError> {
         Kind::GrpcRoute => route(kind, json, Route::grpc)?,
         Kind::TlsRoute => route(kind, json, Route::tls)?,
         Kind::TcpRoute => route(kind, json, Route::tcp)?,
+        Kind::ReferenceGrant => {
+            let (metadata, spec) = parts(kind, json)?;
+            Object::ReferenceGrant(Arc::new(ReferenceGrant::parse(metadata, parse("spec", spec)?)?))
+        }
     })
 }
 

@@ -91,8 +91,8 @@ impl Subject<'_> {
             return Ok(known);
         }
         let group = version.split_once('/').map_or("", |(group, _)| group);
-        let mut routes = Kind::ALL.into_iter().filter(|kind| kind.is_route());
-        if let Some(kind) = routes.find(|kind| kind.as_str() == name && kind.group() == group) {
+        let mut optional = Kind::ALL.into_iter().filter(|kind| kind.is_of_gateway_api());
+        if let Some(kind) = optional.find(|kind| kind.as_str() == name && kind.group() == group) {
             let problem = format!("Weft does not read version {version:?} of it");
             return Err(FieldError::new("apiVersion", problem, format!("write {}", kind.api_version())));
         }

@@ -15,7 +15,7 @@ static DEFINITIONS: LazyLock<Vec<Json>> = LazyLock::new(|| {
 });
 
 /// What is wrong in `spec`, at most [`limits::DEFECTS_PER_OBJECT`] things. Of kinds that are not Weft's own,
-/// routes alone are looked at, from outside.
+/// those of Gateway API alone are looked at, from outside.
 #[must_use]
 pub fn check(kind: Kind, document: &Node) -> Vec<FieldError> {
     let definition = DEFINITIONS.iter().find(|definition| definition["spec"]["names"]["kind"] == kind.as_str());
@@ -31,10 +31,10 @@ pub fn check(kind: Kind, document: &Node) -> Vec<FieldError> {
     errors
 }
 
-/// Routes have types of their own that refuse unknown fields; core kinds have many that Weft does not know.
+/// Those of Gateway API have types of their own that refuse unknown fields; core kinds have many that Weft does not know.
 fn foreign(kind: Kind, document: &Node) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    if kind.is_route() {
+    if kind.is_of_gateway_api() {
         others(document, &mut errors);
         if document.field("spec").is_none() {
             errors.push(FieldError::new("spec", "it is missing", "add it"));

@@ -23,6 +23,7 @@ pub enum Reason {
     ResolvedRefs,
     InvalidKind,
     BackendNotFound,
+    RefNotPermitted,
     UnsupportedProtocol,
     RefusedByAgent,
 }
@@ -41,6 +42,7 @@ impl Reason {
             Self::ResolvedRefs => "ResolvedRefs",
             Self::InvalidKind => "InvalidKind",
             Self::BackendNotFound => "BackendNotFound",
+            Self::RefNotPermitted => "RefNotPermitted",
             Self::UnsupportedProtocol => "UnsupportedProtocol",
             Self::RefusedByAgent => "RefusedByAgent",
         }

@@ -3,6 +3,7 @@
 mod calls;
 mod cluster;
 mod connections;
+mod grants;
 mod parts;
 mod places;
 mod policies;

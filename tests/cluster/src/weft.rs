@@ -30,7 +30,7 @@ const LOG_TAIL: u32 = 5000;
 const COMPLAINTS: usize = 20;
 
 /// Gateway API's definitions of what Weft reads.
-const GATEWAY_KINDS: [&str; 4] = ["httproutes", "grpcroutes", "tlsroutes", "tcproutes"];
+const GATEWAY_KINDS: [&str; 5] = ["httproutes", "grpcroutes", "tlsroutes", "tcproutes", "referencegrants"];
 
 /// The cluster's networks, and an access log for the tests to read.
 const VALUES: [&str; 3] = [

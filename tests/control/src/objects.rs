@@ -36,6 +36,7 @@ pub fn resource(kind: &str) -> Result<ApiResource> {
         "GRPCRoute" => ("gateway.networking.k8s.io/v1", "grpcroutes"),
         "TLSRoute" => ("gateway.networking.k8s.io/v1", "tlsroutes"),
         "TCPRoute" => ("gateway.networking.k8s.io/v1", "tcproutes"),
+        "ReferenceGrant" => ("gateway.networking.k8s.io/v1", "referencegrants"),
         "MeshConfig" => (weft_crd::API_VERSION, "meshconfigs"),
         "AuthenticationPolicy" => (weft_crd::API_VERSION, "authenticationpolicies"),
         "TrafficPolicy" => (weft_crd::API_VERSION, "trafficpolicies"),

@@ -12,6 +12,7 @@ mod failure;
 mod faults;
 mod fidelity;
 mod floods;
+mod grants;
 mod h2spec;
 mod hostile;
 mod http;
@@ -45,6 +46,7 @@ pub fn all() -> Vec<Promise> {
         http::promises(),
         cors::promises(),
         connections::promises(),
+        grants::promises(),
         differential::promises(),
         h2spec::promises(),
         fidelity::promises(),

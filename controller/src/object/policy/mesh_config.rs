@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use weft_crd::{Exclusion, FailureMode, MeshConfigSpec, MeshState, MtlsMode};
+use weft_crd::{CrossNamespaceBackends, Exclusion, FailureMode, MeshConfigSpec, MeshState, MtlsMode};
 use weft_proto::names::TrustDomain;
 use weft_proto::v1;
 
@@ -38,6 +38,8 @@ pub struct MeshConfig {
     /// None: only where the pod is not strict.
     pub pods_may_opt_out: Option<bool>,
     pub allowed_exclusions: Vec<Exclusion>,
+    /// None: any route may name a backend of another namespace.
+    pub cross_namespace_backends: Option<CrossNamespaceBackends>,
     /// Deny, before everything else.
     pub denied: Vec<v1::AuthorizationRule>,
 }
@@ -86,6 +88,7 @@ impl MeshConfig {
             minimum_failure_mode: spec.enforced.minimum_failure_mode,
             pods_may_opt_out: spec.enforced.pods_may_opt_out,
             allowed_exclusions: spec.enforced.allowed_exclusions,
+            cross_namespace_backends: spec.enforced.cross_namespace_backends,
             denied,
         })
     }
@@ -93,6 +96,12 @@ impl MeshConfig {
     #[must_use]
     pub fn allows(&self, exclusion: Exclusion) -> bool {
         self.allowed_exclusions.contains(&exclusion)
+    }
+
+    /// A backend of another namespace than its route's needs that namespace's word.
+    #[must_use]
+    pub fn requires_grants(&self) -> bool {
+        self.cross_namespace_backends == Some(CrossNamespaceBackends::GrantRequired)
     }
 }
 

@@ -83,8 +83,10 @@ impl Collection {
 
     /// Kinds of Gateway API that everything else waits for: all others are settled.
     pub fn awaited(&self) -> Vec<Kind> {
-        let (awaited, others): (Vec<Kind>, Vec<Kind>) =
-            Kind::ALL.into_iter().filter(|kind| !self.settled.contains(kind)).partition(|kind| kind.is_route());
+        let (awaited, others): (Vec<Kind>, Vec<Kind>) = Kind::ALL
+            .into_iter()
+            .filter(|kind| !self.settled.contains(kind))
+            .partition(|kind| kind.is_of_gateway_api());
         if others.is_empty() { awaited } else { Vec::new() }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::answer::{self, Digest};
 use crate::limits;
-use crate::object::{FieldError, Key, Kind, MIRROR_ANNOTATION, Object, Parent, is_of_core_group};
+use crate::object::{FieldError, Key, Kind, MIRROR_ANNOTATION, Object, Origin, Parent, is_of_core_group};
 use crate::source::reading::Broken;
 use crate::source::{Defect, decode, yaml};
 
@@ -20,7 +20,7 @@ pub struct Found {
     /// In force where no last good version is known.
     pub fallback: Option<Object>,
     pub defects: Vec<Defect>,
-    /// Of kinds that are answered, if it cannot be read.
+    /// Of custom kinds, if it cannot be read.
     pub broken: Option<Broken>,
     /// Of kinds whose last good version is kept over a restart.
     pub text: Option<Arc<str>>,
@@ -39,13 +39,15 @@ pub fn found(kind: Kind, mut object: DynamicObject) -> Found {
     let metadata = slim(&mut object);
     let mut found =
         Found { key, object: None, fallback: None, defects: vec![], broken: None, text: None, answer: None };
-    let errors = if kind.has_status() {
+    if kind.has_status() {
         found.answer = answer::digest(&answer::divide(kind, &object.data["status"]).0);
-        answered(kind, metadata, object.data, &mut found)
-    } else {
+    }
+    let errors = if kind.origin() == Origin::Core {
         let mut whole = object.data;
         whole["metadata"] = metadata;
         core(kind, whole, &mut found)
+    } else {
+        custom(kind, metadata, object.data, &mut found)
     };
     let errors = errors.into_iter().take(limits::DEFECTS_PER_OBJECT);
     found.defects = errors.map(|error| defect(&found.key, error)).collect();
@@ -55,8 +57,8 @@ pub fn found(kind: Kind, mut object: DynamicObject) -> Found {
     found
 }
 
-/// Of kinds that are answered in their status, and checked as strictly as a file. What is wrong with it.
-fn answered(kind: Kind, metadata: Json, mut data: Json, found: &mut Found) -> Vec<FieldError> {
+/// Of custom kinds, which are checked as strictly as a file. What is wrong with it.
+fn custom(kind: Kind, metadata: Json, mut data: Json, found: &mut Found) -> Vec<FieldError> {
     let route = kind.is_route();
     let parents = if route { service_parents(&data["spec"]) } else { Vec::new() };
     let mut json = Map::from_iter([("metadata".to_owned(), metadata)]);

@@ -45,8 +45,8 @@ async fn answer(mood: Mood, core_is_there: Arc<AtomicBool>, uri: String) -> Answ
         return (200, json!({"metadata": {"name": name, "uid": name}, "spec": {"versions": versions}}));
     }
     if path.starts_with("/apis/") && path.split('/').count() == 4 {
-        let served: &[&str] =
-            if now == Routes::NotEstablished { &[] } else { &["httproutes", "grpcroutes", "tlsroutes", "tcproutes"] };
+        let all = ["httproutes", "grpcroutes", "tlsroutes", "tcproutes", "referencegrants"];
+        let served: &[&str] = if now == Routes::NotEstablished { &[] } else { &all };
         let ours = ["meshconfigs", "authenticationpolicies", "authorizationpolicies", "trafficpolicies"];
         let resource =
             |name: &&str| json!({"name": name, "singularName": "", "namespaced": true, "kind": "", "verbs": []});

@@ -8,7 +8,7 @@ use super::super::world::World;
 use super::session;
 use super::verdict::told;
 use crate::limits;
-use crate::object::{Backend, BackendReference, Filter, Refusal, Route, RouteKind, Rule};
+use crate::object::{Backend, BackendReference, Filter, Refusal, Route, Rule};
 use crate::status::Reason;
 
 /// What is wrong with the route's references, in order.
@@ -77,17 +77,17 @@ fn found(world: &World<'_>, route: &Route, reference: &BackendReference, problem
         port: reference.port.map_or(0, u32::from),
         ..v1::RouteBackend::default()
     };
-    if let Err((reason, problem)) = usable(world, route.kind, namespace, reference) {
+    if let Err((reason, problem)) = usable(world, route, namespace, reference) {
         problems.push((reason, format!("{}: {problem}", reference.path)));
         backend.invalid = problem;
     }
     backend
 }
 
-/// Gateway API's reasons for `ResolvedRefs`. A mesh route may name a backend of another namespace (GEP-1294).
+/// Gateway API's reasons for `ResolvedRefs`.
 fn usable(
     world: &World<'_>,
-    kind_of_route: RouteKind,
+    route: &Route,
     namespace: &str,
     reference: &BackendReference,
 ) -> Result<(), (Reason, String)> {
@@ -97,6 +97,11 @@ fn usable(
         return Err((Reason::InvalidKind, format!("a backend of kind {written} is not supported; name a Service")));
     }
     let title = format!("Service {namespace}/{name}");
+    if !is_permitted(world, route, namespace, name) {
+        let (kind, own) = (route.kind.object().as_str(), &route.metadata.namespace);
+        let message = format!("no ReferenceGrant of {namespace} lets a {kind} of {own} name {title}");
+        return Err((Reason::RefNotPermitted, message));
+    }
     let Some(service) = world.service(namespace, name) else {
         return Err((Reason::BackendNotFound, format!("there is no {title}")));
     };
@@ -109,11 +114,22 @@ fn usable(
     let Some(port) = service.ports.iter().take(limits::PORTS_PER_SERVICE).find(|port| port.port == number) else {
         return Err((Reason::BackendNotFound, format!("{title} has no TCP port {number}")));
     };
-    if !Protocol::of(port).may_be_routed(kind_of_route) {
+    if !Protocol::of(port).may_be_routed(route.kind) {
         let declared = Protocol::of(port).word();
-        let what = if kind_of_route.is_of_requests() { "requests of a route" } else { "TLS of a route" };
+        let what = if route.kind.is_of_requests() { "requests of a route" } else { "TLS of a route" };
         let message = format!("port {number} of {title} is declared as {declared}, which takes no {what}");
         return Err((Reason::UnsupportedProtocol, message));
     }
     Ok(())
+}
+
+/// A mesh route may name a backend of any namespace (GEP-1294), unless the operator demands that namespace's word. Asked
+/// before the Service is looked for: without a grant nobody learns what there is.
+fn is_permitted(world: &World<'_>, route: &Route, namespace: &str, service: &str) -> bool {
+    let own = &route.metadata.namespace;
+    if namespace == own || !world.mesh.requires_grants() {
+        return true;
+    }
+    let mut grants = world.contents(namespace).into_iter().flat_map(|contents| contents.grants.values());
+    grants.any(|grant| grant.permits(route.kind.object(), own, service))
 }

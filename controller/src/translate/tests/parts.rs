@@ -7,7 +7,7 @@ use crate::store::Contents;
 /// One object, as several people would write it.
 type Versions = Vec<Object>;
 
-fn only(text: &str) -> Object {
+pub fn only(text: &str) -> Object {
     let all = objects(text);
     let within = all.namespaces.values().next().map(|contents| Contents::clone(contents)).unwrap_or_default();
     let route = within.routes().next().cloned().map(Object::Route);
@@ -23,6 +23,7 @@ fn only(text: &str) -> Object {
         within.authentication.values().next().cloned().map(Object::AuthenticationPolicy),
         within.authorization.values().next().cloned().map(Object::AuthorizationPolicy),
         within.traffic.values().next().cloned().map(Object::TrafficPolicy),
+        within.grants.values().next().cloned().map(Object::ReferenceGrant),
     ];
     kinds.into_iter().flatten().next().expect("the text is of one object")
 }
@@ -67,7 +68,13 @@ fn places() -> Vec<Vec<String>> {
     };
     vec![
         vec![webhook("namespace: shop, name: web"), webhook("namespace: bank, name: till")],
-        vec![mesh(""), by_node, mesh("  defaults: {mtls: Strict}"), mesh("  enforced: {minimumMtls: Strict}")],
+        vec![
+            mesh(""),
+            by_node,
+            mesh("  defaults: {mtls: Strict}"),
+            mesh("  enforced: {minimumMtls: Strict}"),
+            mesh("  enforced: {crossNamespaceBackends: GrantRequired}"),
+        ],
         vec![node("10.1.0.0/24"), node("10.1.1.0/24"), in_zone],
         vec![
             namespace("shop", "weft.dev/capture: enabled"),
@@ -142,6 +149,8 @@ fn policies() -> Vec<Vec<String>> {
         vec![in_bank(&route("HTTPRoute", "theirs", "name: till", "name: web, namespace: shop"))],
         vec![in_bank(&route("GRPCRoute", "calls", "name: till", "name: till"))],
         vec![in_bank(&route("TCPRoute", "lines", "name: till", "name: web, namespace: shop"))],
+        vec![grants::grant("shop", "TCPRoute", "bank", ""), grants::grant("shop", "HTTPRoute", "bank", "name: web")],
+        vec![grants::grant("bank", "HTTPRoute", "shop", "name: till")],
     ]
 }
 

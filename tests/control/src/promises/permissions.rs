@@ -86,7 +86,7 @@ impl Permission {
 }
 
 fn every_permission_is_needed_and_named(cluster: &mut Cluster) -> Result<()> {
-    for plural in ["httproutes", "grpcroutes", "tlsroutes", "tcproutes"] {
+    for plural in ["httproutes", "grpcroutes", "tlsroutes", "tcproutes", "referencegrants"] {
         cluster.define(&cluster.gateway_definition(plural)?)?;
     }
     cluster.put(&objects::mesh(&["10.1.0.0/16"]))?;

@@ -20,6 +20,7 @@ pub fn promises() -> Vec<Promise> {
             "routes_of_connections_are_answered_by_their_kinds_strength",
             routes_of_connections_are_answered_by_their_kinds_strength,
         ),
+        promise("backends_of_another_namespace_are_answered_by_its_grants", backends_are_answered_by_grants),
         promise("a_mesh_at_rest_writes_nothing", a_mesh_at_rest_writes_nothing),
         promise("one_leads_and_another_takes_over", one_leads_and_another_takes_over),
     ]
@@ -144,6 +145,38 @@ fn routes_of_connections_are_answered_by_their_kinds_strength(cluster: &mut Clus
     cluster.delete("HTTPRoute", "shop", "httproute")?;
     await_conditions(cluster, "TLSRoute", "tlsroute", &good)?;
     await_conditions(cluster, "TCPRoute", "tcproute", &lost)?;
+    controller.stop()
+}
+
+/// The kind of grants comes late, as definitions may.
+fn backends_are_answered_by_grants(cluster: &mut Cluster) -> Result<()> {
+    furnish(cluster)?;
+    cluster.put(&objects::namespace("far", "enabled"))?;
+    cluster.put(&objects::service("far", "till"))?;
+    let mut route = objects::route("shop", "web", "web");
+    route["spec"]["rules"][0]["backendRefs"] = json!([{"name": "till", "namespace": "far", "port": 80}]);
+    cluster.put(&route)?;
+    let mut controller = Controller::launch(cluster, "controller", 15010)?;
+    controller.await_generation()?;
+    let good = ["Accepted=True/Accepted", "ResolvedRefs=True/ResolvedRefs"];
+    let refused = ["Accepted=True/Accepted", "ResolvedRefs=False/RefNotPermitted"];
+    await_conditions(cluster, "HTTPRoute", "web", &good)?;
+    let mut mesh = objects::mesh(&["10.1.0.0/16"]);
+    mesh["spec"]["enforced"] = json!({"crossNamespaceBackends": "GrantRequired"});
+    cluster.put(&mesh)?;
+    await_conditions(cluster, "HTTPRoute", "web", &refused)?;
+    cluster.define(&cluster.gateway_definition("referencegrants")?)?;
+    cluster.put(&json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "ReferenceGrant",
+        "metadata": {"namespace": "far", "name": "shop"},
+        "spec": {
+            "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "shop"}],
+            "to": [{"group": "", "kind": "Service", "name": "till"}],
+        },
+    }))?;
+    await_conditions(cluster, "HTTPRoute", "web", &good)?;
+    cluster.delete("ReferenceGrant", "far", "shop")?;
+    await_conditions(cluster, "HTTPRoute", "web", &refused)?;
     controller.stop()
 }
 

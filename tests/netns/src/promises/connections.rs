@@ -49,7 +49,7 @@ fn tls(name: &str, hostnames: &[&str], service: &str) -> Value {
 }
 
 /// So many connections with one request each.
-fn connections(mesh: &Mesh, pod: &str, count: u64) -> Result<(bool, Value)> {
+pub fn connections(mesh: &Mesh, pod: &str, count: u64) -> Result<(bool, Value)> {
     ask_from(mesh, pod, &["--count", &count.to_string(), "--connections", "4", "--header", "Connection: close"])
 }
 

@@ -85,7 +85,7 @@ fn expect(mesh: &Mesh, arguments: &[&str], status: &str, reason: &str) -> Result
     expect_from(mesh, "shop/client", arguments, status, reason)
 }
 
-fn expect_from(mesh: &Mesh, pod: &str, arguments: &[&str], status: &str, reason: &str) -> Result<()> {
+pub fn expect_from(mesh: &Mesh, pod: &str, arguments: &[&str], status: &str, reason: &str) -> Result<()> {
     wait::until(&format!("{arguments:?} from {pod} to be answered {status} {reason}"), EFFECT_LIMIT, || {
         let (seen, why) = one_from(mesh, pod, arguments)?;
         ensure!((seen.as_str(), why.as_str()) == (status, reason), "{seen} {why}");
