@@ -15,6 +15,7 @@ mod pod;
 mod policy;
 mod route;
 mod service;
+mod x_mesh;
 
 use std::fmt;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use route::{
     Specificity, is_of_core_group,
 };
 pub use service::{ClusterAddress, Nearness, Service, ServicePort, TargetPort};
+pub use x_mesh::XMesh;
 
 pub use caller::RawCaller;
 pub use endpoint_slice::RawEndpointSlice;
@@ -47,6 +49,7 @@ pub use namespace::RawNamespace;
 pub use node::RawNode;
 pub use route::{RawConnectionRoute, RawGrpcRoute, RawHttpRoute};
 pub use service::RawService;
+pub use x_mesh::RawXMesh;
 
 /// One object of all. Written `Kind namespace/name`, or `Kind name` where there is no namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,6 +106,7 @@ pub enum Object {
     TrafficPolicy(Arc<TrafficPolicy>),
     Route(Arc<Route>),
     ReferenceGrant(Arc<ReferenceGrant>),
+    XMesh(Arc<XMesh>),
     Caller(Arc<Caller>),
 }
 
@@ -121,6 +125,7 @@ impl Object {
             Self::TrafficPolicy(_) => Kind::TrafficPolicy,
             Self::Route(object) => object.kind.object(),
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
+            Self::XMesh(_) => Kind::XMesh,
             Self::Caller(object) => object.kind,
         }
     }
@@ -139,6 +144,7 @@ impl Object {
             Self::TrafficPolicy(object) => &object.metadata,
             Self::Route(object) => &object.metadata,
             Self::ReferenceGrant(object) => &object.metadata,
+            Self::XMesh(object) => &object.metadata,
             Self::Caller(object) => &object.metadata,
         }
     }

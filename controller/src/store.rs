@@ -10,7 +10,7 @@ use weft_proto::names::WorkloadUid;
 
 use crate::object::{
     AuthenticationPolicy, AuthorizationPolicy, Caller, EndpointSlice, Key, Kind, MeshConfig, Namespace, Node, Object,
-    Pod, ReferenceGrant, Route, Service, TrafficPolicy,
+    Pod, ReferenceGrant, Route, Service, TrafficPolicy, XMesh,
 };
 
 /// `(namespace, name)`.
@@ -26,6 +26,7 @@ pub struct Objects {
     /// By name; also namespaces that have no object of their own.
     pub namespaces: Arc<BTreeMap<Arc<str>, Arc<Contents>>>,
     pub callers: Arc<BTreeMap<(Kind, String), Arc<Caller>>>,
+    pub meshes: Arc<BTreeMap<String, Arc<XMesh>>>,
     by_uid: Arc<HashMap<WorkloadUid, Name>>,
 }
 
@@ -34,6 +35,7 @@ enum Room {
     Mesh,
     Nodes,
     Callers,
+    Meshes,
     Namespaces,
 }
 
@@ -45,6 +47,8 @@ impl Room {
             Self::Mesh
         } else if kind == Kind::Node {
             Self::Nodes
+        } else if kind == Kind::XMesh {
+            Self::Meshes
         } else {
             Self::Callers
         }
@@ -145,6 +149,9 @@ impl Objects {
         if let Object::Caller(object) = object {
             return put(&mut self.callers, (key.kind, key.name), object);
         }
+        if let Object::XMesh(object) = object {
+            return put(&mut self.meshes, key.name, object);
+        }
         let place = place_of(&key).to_owned();
         let name = (key.namespace, key.name);
         // What is there already must not make its namespace another one.
@@ -185,6 +192,7 @@ impl Objects {
         match Room::of(key.kind) {
             Room::Mesh => return self.mesh_config.take_if(|known| known.metadata.name == key.name).is_some(),
             Room::Nodes => return take(&mut self.nodes, &key.name).is_some(),
+            Room::Meshes => return take(&mut self.meshes, &key.name).is_some(),
             Room::Callers => return take(&mut self.callers, &(key.kind, key.name.clone())).is_some(),
             Room::Namespaces => {}
         }
@@ -209,6 +217,7 @@ impl Objects {
         match Room::of(kind) {
             Room::Mesh => self.mesh_config.iter().map(|mesh| alone(&mesh.metadata.name)).collect(),
             Room::Nodes => self.nodes.keys().map(|name| alone(name)).collect(),
+            Room::Meshes => self.meshes.keys().map(|name| alone(name)).collect(),
             Room::Callers => {
                 let own = self.callers.keys().filter(|(of, _)| *of == kind);
                 own.map(|(_, name)| alone(name)).collect()
@@ -251,7 +260,8 @@ impl Objects {
     #[must_use]
     pub fn len(&self) -> usize {
         let within: usize = self.namespaces.values().map(|contents| contents.len()).sum();
-        usize::from(self.mesh_config.is_some()) + self.nodes.len() + self.callers.len() + within
+        let alone = self.nodes.len() + self.callers.len() + self.meshes.len();
+        usize::from(self.mesh_config.is_some()) + alone + within
     }
 
     #[must_use]

@@ -10,6 +10,7 @@ mod authorization;
 mod calls;
 mod encoded;
 mod enrolment;
+mod meshes;
 mod namespace;
 mod part;
 mod protocol;

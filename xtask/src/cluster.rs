@@ -39,7 +39,7 @@ use super::{run, setup, step};
 
 pub use self::borrowed::Borrowed;
 pub use self::cache::{appear, cached};
-pub use self::definitions::{GATEWAY_API, PROMETHEUS_OPERATOR};
+pub use self::definitions::{GATEWAY_API, GATEWAY_API_EXPERIMENTS, PROMETHEUS_OPERATOR};
 pub use self::module::{BUILD, Call, Module, STRIPPED, TEST, fetched};
 pub use self::options::Choice;
 pub use self::programs::kubernetes;

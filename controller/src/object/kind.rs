@@ -17,6 +17,7 @@ pub enum Kind {
     TlsRoute,
     TcpRoute,
     ReferenceGrant,
+    XMesh,
     ValidatingWebhooks,
     MutatingWebhooks,
     ApiService,
@@ -54,6 +55,9 @@ const CORE: Facts =
 const OURS: Facts = Facts { group: weft_crd::GROUP, versions: &[weft_crd::VERSION], origin: Origin::Weft, ..CORE };
 const GATEWAY: Facts = Facts { group: "gateway.networking.k8s.io", origin: Origin::GatewayApi, ..CORE };
 
+/// Of Gateway API's experimental channel alone.
+const EXPERIMENT: Facts = Facts { group: "gateway.networking.x-k8s.io", ..GATEWAY };
+
 const MESH_CONFIG: Facts =
     Facts { name: "MeshConfig", plural: "meshconfigs", status: "meshconfigs/status", namespaced: false, ..OURS };
 const NAMESPACE: Facts = Facts { name: "Namespace", plural: "namespaces", namespaced: false, ..CORE };
@@ -88,6 +92,14 @@ const TLS_ROUTE: Facts = Facts { name: "TLSRoute", plural: "tlsroutes", status: 
 const TCP_ROUTE: Facts = Facts { name: "TCPRoute", plural: "tcproutes", status: "tcproutes/status", ..GATEWAY };
 const REFERENCE_GRANT: Facts =
     Facts { name: "ReferenceGrant", plural: "referencegrants", versions: &["v1", "v1beta1"], ..GATEWAY };
+const X_MESH: Facts = Facts {
+    name: "XMesh",
+    plural: "xmeshes",
+    versions: &["v1alpha1"],
+    namespaced: false,
+    status: "xmeshes/status",
+    ..EXPERIMENT
+};
 /// Who has the API server call a Service.
 const CALLER: Facts = Facts { group: "admissionregistration.k8s.io", namespaced: false, ..CORE };
 const VALIDATING_WEBHOOKS: Facts =
@@ -104,7 +116,7 @@ const DEFINITION: Facts = Facts {
 };
 
 impl Kind {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::MeshConfig,
         Self::Namespace,
         Self::Node,
@@ -119,6 +131,7 @@ impl Kind {
         Self::TlsRoute,
         Self::TcpRoute,
         Self::ReferenceGrant,
+        Self::XMesh,
         Self::ValidatingWebhooks,
         Self::MutatingWebhooks,
         Self::ApiService,
@@ -141,6 +154,7 @@ impl Kind {
             Self::TlsRoute => &TLS_ROUTE,
             Self::TcpRoute => &TCP_ROUTE,
             Self::ReferenceGrant => &REFERENCE_GRANT,
+            Self::XMesh => &X_MESH,
             Self::ValidatingWebhooks => &VALIDATING_WEBHOOKS,
             Self::MutatingWebhooks => &MUTATING_WEBHOOKS,
             Self::ApiService => &API_SERVICE,
@@ -196,6 +210,12 @@ impl Kind {
         self.origin() == Origin::GatewayApi
     }
 
+    /// Of a definition that is gone, what there was stays in force. Of an `XMesh` nothing is.
+    #[must_use]
+    pub fn outlives_its_definition(self) -> bool {
+        self != Self::XMesh
+    }
+
     /// Kinds whose status tells whether they are in force.
     #[must_use]
     pub fn has_status(self) -> bool {
@@ -234,6 +254,7 @@ mod tests {
             (Kind::GrpcRoute, "gateway.networking.k8s.io/v1"),
             (Kind::TcpRoute, "gateway.networking.k8s.io/v1"),
             (Kind::ReferenceGrant, "gateway.networking.k8s.io/v1"),
+            (Kind::XMesh, "gateway.networking.x-k8s.io/v1alpha1"),
         ] {
             assert!(kind.api_version() == written && kind.is_written_as(written), "{written}");
         }

@@ -27,7 +27,7 @@ use crate::object::Kind;
 use crate::pause;
 use crate::trouble::Troubles;
 
-pub use answer::{Answers, Digest, digest, divide, list};
+pub use answer::{Answers, Digest, digest, divide, united};
 use collection::{Change, Collection};
 use follow::Follower;
 pub use resource::of as resource;

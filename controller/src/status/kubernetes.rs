@@ -26,7 +26,7 @@ use crate::limits;
 use crate::mesh::Told;
 use crate::object::{Key, Kind};
 use crate::pause;
-use crate::source::kubernetes::{Answers, Digest, digest, divide, list, resource};
+use crate::source::kubernetes::{Answers, Digest, digest, divide, resource, united};
 use crate::trouble::Troubles;
 use wishes::{Turn, Wishes};
 
@@ -197,7 +197,7 @@ impl Writer {
         let read = Access { verb: "get", group, resource: key.kind.plural() };
         let found = api.get_opt(&key.name).await.map_err(|error| (read, error))?;
         let Some(object) = found else { return Ok(Outcome::Gone) };
-        let (known, others) = divide(key.kind, &object.data["status"]);
+        let (known, others) = divide(key.kind, &object.data);
         let mut entries = entries(reports, &known, whole_second());
         // Others' entries are never pushed out.
         entries.truncate(limit(key).saturating_sub(others.len()));
@@ -207,7 +207,7 @@ impl Writer {
         let all = [others, entries].concat();
         let patch = json!({
             "metadata": {"resourceVersion": object.metadata.resource_version},
-            "status": {list(key.kind): all},
+            "status": united(key.kind, all),
         });
         let patched = api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await;
         match patched {

@@ -1,4 +1,4 @@
-//! Conditions of policies (GEP-713), per target, and of routes (Gateway API), per parent.
+//! Conditions of policies (GEP-713), per target, of routes (Gateway API), per parent, and of an `XMesh`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +24,7 @@ pub enum Reason {
     InvalidKind,
     BackendNotFound,
     RefNotPermitted,
+    InvalidParameters,
     UnsupportedProtocol,
     RefusedByAgent,
 }
@@ -43,6 +44,7 @@ impl Reason {
             Self::InvalidKind => "InvalidKind",
             Self::BackendNotFound => "BackendNotFound",
             Self::RefNotPermitted => "RefNotPermitted",
+            Self::InvalidParameters => "InvalidParameters",
             Self::UnsupportedProtocol => "UnsupportedProtocol",
             Self::RefusedByAgent => "RefusedByAgent",
         }
@@ -80,6 +82,8 @@ pub enum Subject {
     Target(Target),
     /// Of a route.
     Parent(Parent),
+    /// Of an `XMesh`.
+    Itself,
 }
 
 /// A condition of one target or parent.
@@ -98,6 +102,8 @@ pub struct PolicyCondition {
 pub enum Reference {
     Ancestor(AncestorReference),
     Parent(ParentReference),
+    /// The status is about nothing else.
+    Itself,
 }
 
 /// One line about a policy or route, for people and for files.
@@ -207,6 +213,9 @@ fn object_of(defect: &Defect) -> Option<Key> {
 
 /// A broken object's targets are unknown: it stands for them.
 fn itself(key: &Key) -> Reference {
+    if key.kind == Kind::XMesh {
+        return Reference::Itself;
+    }
     let namespace = Some(key.namespace.clone()).filter(|namespace| !namespace.is_empty());
     let (group, kind, name) = (key.kind.group().to_owned(), key.kind.as_str().to_owned(), key.name.clone());
     if key.kind.is_route() {
@@ -220,6 +229,7 @@ fn reference(namespace: &str, subject: &Subject) -> Reference {
     let target = match subject {
         Subject::Target(target) => target,
         Subject::Parent(parent) => return Reference::Parent(ParentReference::of(parent)),
+        Subject::Itself => return Reference::Itself,
     };
     let (kind, name, section_name) = match target {
         Target::Pods(labels) if labels.is_empty() => ("Pod", "*".to_owned(), None),
@@ -245,6 +255,7 @@ fn describe(namespace: &str, subject: &Subject) -> String {
         Subject::Target(Target::Pods(labels)) if labels.is_empty() => return format!("Pods of {namespace}"),
         Subject::Target(Target::Pods(labels)) => return format!("Pods of {namespace} with {}", written(labels)),
         Subject::Target(Target::Service { name, section }) => (namespace, name, None, section),
+        Subject::Itself => return "itself".to_owned(),
         Subject::Parent(parent) => {
             let namespace = parent.namespace.as_deref().unwrap_or(namespace);
             (namespace, &parent.name, parent.port, &parent.section)

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value as Json;
 use weft_crd::{Ancestor, Condition, ConditionStatus, PolicyStatus};
 
+use super::mesh::MeshStatus;
 use super::route::{RouteParent, RouteStatus};
 use super::{PolicyReport, Reference};
 use crate::limits;
@@ -15,6 +16,7 @@ use crate::limits;
 pub enum Status {
     Policy(PolicyStatus),
     Route(RouteStatus),
+    Mesh(MeshStatus),
 }
 
 impl Status {
@@ -24,6 +26,7 @@ impl Status {
         let entries = match self {
             Self::Policy(status) => serde_json::to_value(&status.ancestors),
             Self::Route(status) => serde_json::to_value(&status.parents),
+            Self::Mesh(status) => serde_json::to_value([status]),
         };
         entries.and_then(serde_json::from_value).unwrap_or_default()
     }
@@ -34,6 +37,7 @@ impl Status {
 pub fn status(reports: &[PolicyReport], known: &[Json], now: Timestamp) -> Status {
     let mut ancestors: Vec<Ancestor> = Vec::new();
     let mut parents: Vec<RouteParent> = Vec::new();
+    let mut own: Vec<Condition> = Vec::new();
     for report in reports {
         let condition = condition(report, since(report, known).unwrap_or_else(|| now.to_string()));
         match &report.reference {
@@ -49,33 +53,43 @@ pub fn status(reports: &[PolicyReport], known: &[Json], now: Timestamp) -> Statu
                 }),
             },
             Reference::Parent(reference) => match parents.last_mut().filter(|last| last.parent_ref == *reference) {
-                Some(last) => match last.conditions.iter_mut().find(|known| known.type_ == condition.type_) {
-                    // One condition of a type is all that the API takes.
-                    Some(known) => known.message = bounded(&format!("{}; {}", known.message, condition.message)),
-                    None => last.conditions.push(condition),
-                },
+                Some(last) => add(&mut last.conditions, condition),
                 None => parents.push(RouteParent {
                     parent_ref: reference.clone(),
                     controller_name: weft_crd::CONTROLLER_NAME,
                     conditions: vec![condition],
                 }),
             },
+            Reference::Itself => add(&mut own, condition),
         }
     }
     ancestors.truncate(limits::ANCESTORS);
     parents.truncate(limits::PARENTS_PER_ROUTE);
+    if !own.is_empty() {
+        return Status::Mesh(MeshStatus::of(own));
+    }
     if parents.is_empty() { Status::Policy(PolicyStatus { ancestors }) } else { Status::Route(RouteStatus { parents }) }
+}
+
+/// One condition of a type is all that the API takes.
+fn add(conditions: &mut Vec<Condition>, condition: Condition) {
+    match conditions.iter_mut().find(|known| known.type_ == condition.type_) {
+        Some(known) => known.message = bounded(&format!("{}; {}", known.message, condition.message)),
+        None => conditions.push(condition),
+    }
 }
 
 /// Since when an object says that. None: it does not.
 #[must_use]
 pub fn since(report: &PolicyReport, known: &[Json]) -> Option<String> {
-    let reference = match &report.reference {
-        Reference::Ancestor(reference) => serde_json::to_value(reference),
-        Reference::Parent(reference) => serde_json::to_value(reference),
+    let (field, reference) = match &report.reference {
+        Reference::Ancestor(reference) => ("ancestorRef", serde_json::to_value(reference)),
+        Reference::Parent(reference) => ("parentRef", serde_json::to_value(reference)),
+        // An index that is not there is null.
+        Reference::Itself => ("itself", Ok(Json::Null)),
     };
     let reference = reference.ok()?;
-    let of_it = known.iter().filter(|entry| entry["parentRef"] == reference || entry["ancestorRef"] == reference);
+    let of_it = known.iter().filter(|entry| entry[field] == reference);
     let mut conditions = of_it.filter_map(|entry| entry["conditions"].as_array()).flatten();
     let (aspect, reason) = (report.aspect.as_str(), report.reason.as_str());
     let status = if report.holds() { "True" } else { "False" };

@@ -12,8 +12,8 @@ use super::enrolment::{self, Guarded};
 use super::workload;
 use super::world::{Mesh, World};
 use super::{
-    Encoded, Facts, Finding, Part, Portion, Resources, authentication, authorization, namespace, routes, service,
-    settings, traffic,
+    Encoded, Facts, Finding, Part, Portion, Resources, authentication, authorization, meshes, namespace, routes,
+    service, settings, traffic,
 };
 use crate::limits;
 use crate::object::{Capture, Pod};
@@ -70,6 +70,7 @@ pub fn of_mesh(objects: &Objects, facts: &Facts, mesh: &Mesh) -> Part {
         out.shared.insert(Arc::from(enforced.name.as_str()), Arc::clone(enforced));
     }
     out.findings.extend(mesh.findings.iter().cloned());
+    meshes::answer(objects, facts, &mut out);
     out.into_part()
 }
 

@@ -31,6 +31,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 const KUBE: &str = "WEFT_KUBE";
 /// The folder of Gateway API's own definitions.
 const GATEWAY_API: &str = "WEFT_GATEWAY_API";
+/// The folder of those that may still change.
+const GATEWAY_API_EXPERIMENTS: &str = "WEFT_GATEWAY_API_EXPERIMENTS";
 /// Requests of a test that are under way together: as many as an API server of two processors works on.
 const REQUESTS_AT_ONCE: usize = 16;
 /// Where Weft lives.
@@ -44,6 +46,7 @@ const AUDIT: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [Req
 pub struct Cluster {
     folder: PathBuf,
     gateway_api: PathBuf,
+    gateway_api_experiments: PathBuf,
     etcd: Option<Process>,
     api: Option<Process>,
     runtime: Runtime,
@@ -68,7 +71,9 @@ impl Cluster {
             anyhow::Ok(Client::try_from(config)?)
         })?;
         let gateway_api = path(GATEWAY_API)?.into();
-        let mut cluster = Self { folder, gateway_api, etcd: None, api: None, runtime, client, scale };
+        let gateway_api_experiments = path(GATEWAY_API_EXPERIMENTS)?.into();
+        let (etcd, api) = (None, None);
+        let mut cluster = Self { folder, gateway_api, gateway_api_experiments, etcd, api, runtime, client, scale };
         cluster.start_etcd()?;
         cluster.start_api(&[])?;
         cluster.furnish()?;
@@ -178,9 +183,12 @@ impl Cluster {
 
     /// One of Gateway API's own.
     pub fn gateway_definition(&self, plural: &str) -> Result<Value> {
-        let file = self.gateway_api.join(format!("gateway.networking.k8s.io_{plural}.yaml"));
-        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        documents(&text)?.into_iter().next().with_context(|| format!("{} is empty", file.display()))
+        definition(&self.gateway_api.join(format!("gateway.networking.k8s.io_{plural}.yaml")))
+    }
+
+    /// One that only the experimental channel has, and its group.
+    pub fn gateway_experiment(&self, plural: &str) -> Result<Value> {
+        definition(&self.gateway_api_experiments.join(format!("gateway.networking.x-k8s.io_{plural}.yaml")))
     }
 
     pub fn api(&self, kind: &str, namespace: &str) -> Result<Api<DynamicObject>> {
@@ -317,6 +325,11 @@ impl Cluster {
         let own = events.filter(|event| event["user"]["username"] == *user);
         Ok(own.map(|event| format!("{} {}", event["verb"], event["requestURI"]).replace('"', "")).collect())
     }
+}
+
+fn definition(file: &Path) -> Result<Value> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    documents(&text)?.into_iter().next().with_context(|| format!("{} is empty", file.display()))
 }
 
 fn kube(folder: &Path, program: &str) -> Launch {

@@ -37,6 +37,7 @@ pub fn resource(kind: &str) -> Result<ApiResource> {
         "TLSRoute" => ("gateway.networking.k8s.io/v1", "tlsroutes"),
         "TCPRoute" => ("gateway.networking.k8s.io/v1", "tcproutes"),
         "ReferenceGrant" => ("gateway.networking.k8s.io/v1", "referencegrants"),
+        "XMesh" => ("gateway.networking.x-k8s.io/v1alpha1", "xmeshes"),
         "MeshConfig" => (weft_crd::API_VERSION, "meshconfigs"),
         "AuthenticationPolicy" => (weft_crd::API_VERSION, "authenticationpolicies"),
         "TrafficPolicy" => (weft_crd::API_VERSION, "trafficpolicies"),

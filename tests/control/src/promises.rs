@@ -5,6 +5,7 @@ mod agents;
 mod callers;
 mod conformance;
 mod identity;
+mod meshes;
 mod permissions;
 mod rotation;
 mod scale;
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Promise> {
         agents::promises(),
         status::promises(),
         conformance::promises(),
+        meshes::promises(),
         identity::promises(),
         rotation::promises(),
         permissions::promises(),

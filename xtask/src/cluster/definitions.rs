@@ -30,6 +30,9 @@ pub const GATEWAY_API: Definitions = Definitions {
     folder: "config/crd/standard",
 };
 
+/// Those that may still change, of which some have a group of their own.
+pub const GATEWAY_API_EXPERIMENTS: Definitions = Definitions { folder: "config/crd/experimental", ..GATEWAY_API };
+
 pub const PROMETHEUS_OPERATOR: Definitions = Definitions {
     project: "the Prometheus operator",
     name: "prometheus-operator",
@@ -39,7 +42,7 @@ pub const PROMETHEUS_OPERATOR: Definitions = Definitions {
 
 /// Fetches what is not in the cache.
 pub fn ensure() -> Result<()> {
-    [GATEWAY_API, PROMETHEUS_OPERATOR].iter().try_for_each(Definitions::ensure)
+    [GATEWAY_API, GATEWAY_API_EXPERIMENTS, PROMETHEUS_OPERATOR].iter().try_for_each(Definitions::ensure)
 }
 
 impl Definitions {

@@ -33,26 +33,8 @@ const ECHO: Module = Module {
 };
 
 /// The core features of the two profiles, all extended ones of meshes, and those of `HTTPRoute` that some of the suite's
-/// tests for meshes need.
-const FEATURES: [&str; 17] = [
-    "Mesh",
-    "HTTPRoute",
-    "GRPCRoute",
-    "MeshClusterIPMatching",
-    "MeshConsumerRoute",
-    "MeshHTTPRouteBackendRequestHeaderModification",
-    "MeshHTTPRouteNamedRouteRule",
-    "MeshHTTPRouteQueryParamMatching",
-    "MeshHTTPRouteRedirectPath",
-    "MeshHTTPRouteRedirectPort",
-    "MeshHTTPRouteRewritePath",
-    "MeshHTTPRouteSchemeRedirect",
-    "HTTPRouteParentRefPort",
-    "HTTPRouteResponseHeaderModification",
-    "HTTPRoute303RedirectStatusCode",
-    "HTTPRoute307RedirectStatusCode",
-    "HTTPRoute308RedirectStatusCode",
-];
+/// tests for meshes need: what the controller writes into an `XMesh`, one on each line.
+const FEATURES: &str = include_str!("../../../controller/supported-features.txt");
 
 /// The application's archive.
 const IMAGE: &str = "echo.tar";
@@ -80,7 +62,7 @@ pub fn options() -> Value {
         // No Gateway is tested.
         "gatewayClassName": "",
         "conformanceProfiles": ["MESH-HTTP", "MESH-GRPC"],
-        "supportedFeatures": FEATURES,
+        "supportedFeatures": FEATURES.lines().collect::<Vec<_>>(),
         "cleanupBaseResources": true,
         "cleanupTestResources": true,
         "mode": "default",

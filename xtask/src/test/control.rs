@@ -24,5 +24,6 @@ pub fn prepare() -> Result<()> {
 pub fn program() -> Result<Command> {
     let mut program = Command::new(workspace::program(Tier::Control.program()));
     program.env("WEFT_KUBE", cluster::kubernetes()?).env("WEFT_GATEWAY_API", cluster::GATEWAY_API.place()?);
+    program.env("WEFT_GATEWAY_API_EXPERIMENTS", cluster::GATEWAY_API_EXPERIMENTS.place()?);
     Ok(program)
 }

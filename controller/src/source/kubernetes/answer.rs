@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
@@ -58,22 +58,38 @@ impl Answers {
         self.locked().versions.insert(kind, version);
     }
 
+    /// The kind is not served any more.
+    pub fn withdraw(&self, kind: Kind) {
+        self.locked().versions.remove(&kind);
+    }
+
     fn locked(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The list of a status that has an entry per target or parent.
-#[must_use]
-pub fn list(kind: Kind) -> &'static str {
+fn list(kind: Kind) -> &'static str {
     if kind.is_route() { "parents" } else { "ancestors" }
 }
 
-/// Our entries and everybody else's.
+/// Our entries of an object's status, and everybody else's. That of an `XMesh` is one entry, and its controller's.
 #[must_use]
-pub fn divide(kind: Kind, status: &Json) -> (Vec<Json>, Vec<Json>) {
+pub fn divide(kind: Kind, object: &Json) -> (Vec<Json>, Vec<Json>) {
+    let (spec, status) = (&object["spec"], &object["status"]);
+    let is_ours = |of: &Json| of["controllerName"] == weft_crd::CONTROLLER_NAME;
+    if kind == Kind::XMesh {
+        let ours = is_ours(spec) && status.is_object();
+        return (ours.then(|| status.clone()).into_iter().collect(), Vec::new());
+    }
     let entries = status[list(kind)].as_array().cloned().unwrap_or_default();
-    entries.into_iter().partition(|entry| entry["controllerName"] == weft_crd::CONTROLLER_NAME)
+    entries.into_iter().partition(is_ours)
+}
+
+/// All entries as a status has them.
+#[must_use]
+pub fn united(kind: Kind, entries: Vec<Json>) -> Json {
+    if kind == Kind::XMesh { entries.into_iter().next().unwrap_or_default() } else { json!({ list(kind): entries }) }
 }
 
 /// None: there are none.
@@ -112,8 +128,6 @@ fn canonical(value: &Json) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn entry(controller: &str, reason: &str, time: &str) -> Json {
@@ -139,8 +153,14 @@ mod tests {
     fn entries_of_others_are_told_apart() {
         let (ours, theirs) =
             (entry("weft.dev/controller", "Accepted", ""), entry("example.com/gateway", "Accepted", ""));
-        let status = json!({"parents": [theirs, ours]});
-        assert_eq!(divide(Kind::HttpRoute, &status), (vec![ours], vec![theirs]));
+        let object = json!({"status": {"parents": [theirs, ours]}});
+        assert_eq!(divide(Kind::HttpRoute, &object), (vec![ours.clone()], vec![theirs.clone()]));
         assert_eq!(divide(Kind::HttpRoute, &Json::Null), (vec![], vec![]));
+        assert_eq!(united(Kind::HttpRoute, vec![theirs, ours]), object["status"]);
+        let mesh = |controller: &str| json!({"spec": {"controllerName": controller}, "status": {"conditions": []}});
+        let whole = mesh("weft.dev/controller");
+        let (ours, others) = divide(Kind::XMesh, &whole);
+        assert_eq!((united(Kind::XMesh, ours), others), (whole["status"].clone(), vec![]));
+        assert_eq!(divide(Kind::XMesh, &mesh("example.com/mesh")), (vec![], vec![]));
     }
 }

@@ -40,7 +40,7 @@ pub fn found(kind: Kind, mut object: DynamicObject) -> Found {
     let mut found =
         Found { key, object: None, fallback: None, defects: vec![], broken: None, text: None, answer: None };
     if kind.has_status() {
-        found.answer = answer::digest(&answer::divide(kind, &object.data["status"]).0);
+        found.answer = answer::digest(&answer::divide(kind, &object.data).0);
     }
     let errors = if kind.origin() == Origin::Core {
         let mut whole = object.data;
@@ -61,6 +61,8 @@ pub fn found(kind: Kind, mut object: DynamicObject) -> Found {
 fn custom(kind: Kind, metadata: Json, mut data: Json, found: &mut Found) -> Vec<FieldError> {
     let route = kind.is_route();
     let parents = if route { service_parents(&data["spec"]) } else { Vec::new() };
+    let is_foreign = (route && parents.is_empty())
+        || (kind == Kind::XMesh && data["spec"]["controllerName"] != weft_crd::CONTROLLER_NAME);
     let mut json = Map::from_iter([("metadata".to_owned(), metadata)]);
     let fields = data.as_object_mut().into_iter().flatten().filter(|(name, _)| *name != "status");
     json.extend(fields.map(|(name, value)| (name.clone(), value.take())));
@@ -72,7 +74,7 @@ fn custom(kind: Kind, metadata: Json, mut data: Json, found: &mut Found) -> Vec<
             Vec::new()
         }
         // Another controller's: what we cannot read of it is no fault.
-        Err(_) if route && parents.is_empty() => Vec::new(),
+        Err(_) if is_foreign => Vec::new(),
         Err(errors) => {
             found.broken = Some(Broken { generation: None, parents });
             errors

@@ -198,6 +198,10 @@ impl Follower {
     /// The kind cannot be read. What was there stays; that nothing was ever there is worth knowing too.
     async fn miss(&mut self, why: Missing) -> Result<(), mpsc::error::SendError<Change>> {
         self.patience.reset();
+        self.answers.withdraw(self.kind);
+        if !self.kind.outlives_its_definition() && !std::mem::take(&mut self.known).is_empty() {
+            self.changes.send(Change::Listed(self.kind, Vec::new(), BTreeSet::new())).await?;
+        }
         let (kind, count) = (self.kind.as_str(), self.known.len() + self.orphans.len());
         let own = self.kind.origin() == Origin::Weft;
         let told = if count > 0 {
@@ -302,7 +306,8 @@ impl Follower {
 
     /// All objects that there are under a definition. What there was under another one has not been deleted by anybody.
     fn take_in(&mut self, listed: BTreeSet<Key>, definition: String) {
-        if self.definition.as_ref().is_some_and(|known| *known != definition) {
+        let is_another = self.definition.as_ref().is_some_and(|known| *known != definition);
+        if is_another && self.kind.outlives_its_definition() {
             self.orphans.append(&mut self.known);
         }
         self.orphans.retain(|key| !listed.contains(key));

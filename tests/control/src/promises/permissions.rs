@@ -89,6 +89,7 @@ fn every_permission_is_needed_and_named(cluster: &mut Cluster) -> Result<()> {
     for plural in ["httproutes", "grpcroutes", "tlsroutes", "tcproutes", "referencegrants"] {
         cluster.define(&cluster.gateway_definition(plural)?)?;
     }
+    cluster.define(&cluster.gateway_experiment("xmeshes")?)?;
     cluster.put(&objects::mesh(&["10.1.0.0/16"]))?;
     cluster.put(&objects::namespace("shop", "enabled"))?;
     cluster.put(&objects::service("shop", "web"))?;
@@ -125,8 +126,10 @@ fn begin_anew(cluster: &Cluster) -> Result<()> {
     for (kind, name) in [("Secret", "weft-ca"), ("ConfigMap", "weft-trust"), ("Lease", "weft-controller")] {
         cluster.delete(kind, NAMESPACE, name)?;
     }
-    // Its status says that a root existed.
-    cluster.delete("MeshConfig", "", "default")?;
+    // The one says that a root existed, and the other is made where there is none.
+    for (kind, name) in [("MeshConfig", "default"), ("XMesh", "weft")] {
+        cluster.delete(kind, "", name)?;
+    }
     // The root is made in a moment, and another a moment later.
     cluster.put(&objects::mesh_with_a_root_of(Timestamp::now() + Duration::from_secs(3)))?;
     cluster.put(&objects::denial("shop", "deny", &json!({"namespaces": ["guest"]})))?;

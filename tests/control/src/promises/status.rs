@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use weft_rig::wait;
 
-use super::{our_conditions, promise, told};
+use super::{meshes, our_conditions, promise, told};
 use crate::Promise;
 use crate::agent::Agent;
 use crate::cluster::{Cluster, PATIENCE};
@@ -203,7 +203,9 @@ fn put_route_of_the_future(cluster: &Cluster) -> Result<Value> {
 /// Between two renewals of the Lease nothing else is written, over a restart and by heartbeats of pods and nodes neither.
 fn a_mesh_at_rest_writes_nothing(cluster: &mut Cluster) -> Result<()> {
     furnish(cluster)?;
+    cluster.define(&cluster.gateway_experiment("xmeshes")?)?;
     let controller = Controller::start(cluster, "controller", 15010)?;
+    meshes::await_accepted(cluster, "weft")?;
     let route =
         await_conditions(cluster, "HTTPRoute", "web", &["Accepted=True/Accepted", "ResolvedRefs=True/ResolvedRefs"])?;
     let policy = await_conditions(cluster, "AuthorizationPolicy", "deny", &["Accepted=True/Accepted"])?;
