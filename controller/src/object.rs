@@ -32,8 +32,8 @@ pub use namespace::{Capture, Namespace};
 pub use node::Node;
 pub use pod::{Exclusions, MIRROR_ANNOTATION, Pod, PodPort, RawPod};
 pub use policy::{
-    Authentication, AuthenticationPolicy, AuthorizationPolicy, Exemption, MeshConfig, Target, TrafficPolicy,
-    TrafficSettings,
+    Authentication, AuthenticationPolicy, AuthorizationPolicy, BackendTrafficPolicy, Exemption, MeshConfig, Target,
+    TrafficPolicy, TrafficSettings,
 };
 pub use route::{
     Backend, BackendReference, Filter, Match, Mirror, Parent, Refusal, RefusalReason, Route, RouteKind, Rule,
@@ -47,6 +47,7 @@ pub use endpoint_slice::RawEndpointSlice;
 pub use grant::RawReferenceGrant;
 pub use namespace::RawNamespace;
 pub use node::RawNode;
+pub use policy::RawBackendTrafficPolicy;
 pub use route::{RawConnectionRoute, RawGrpcRoute, RawHttpRoute};
 pub use service::RawService;
 pub use x_mesh::RawXMesh;
@@ -106,6 +107,7 @@ pub enum Object {
     TrafficPolicy(Arc<TrafficPolicy>),
     Route(Arc<Route>),
     ReferenceGrant(Arc<ReferenceGrant>),
+    BackendTrafficPolicy(Arc<BackendTrafficPolicy>),
     XMesh(Arc<XMesh>),
     Caller(Arc<Caller>),
 }
@@ -125,6 +127,7 @@ impl Object {
             Self::TrafficPolicy(_) => Kind::TrafficPolicy,
             Self::Route(object) => object.kind.object(),
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
+            Self::BackendTrafficPolicy(_) => Kind::BackendTrafficPolicy,
             Self::XMesh(_) => Kind::XMesh,
             Self::Caller(object) => object.kind,
         }
@@ -144,6 +147,7 @@ impl Object {
             Self::TrafficPolicy(object) => &object.metadata,
             Self::Route(object) => &object.metadata,
             Self::ReferenceGrant(object) => &object.metadata,
+            Self::BackendTrafficPolicy(object) => &object.metadata,
             Self::XMesh(object) => &object.metadata,
             Self::Caller(object) => &object.metadata,
         }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use weft_proto::names::WorkloadUid;
 
 use crate::object::{
-    AuthenticationPolicy, AuthorizationPolicy, Caller, EndpointSlice, Key, Kind, MeshConfig, Namespace, Node, Object,
-    Pod, ReferenceGrant, Route, Service, TrafficPolicy, XMesh,
+    AuthenticationPolicy, AuthorizationPolicy, BackendTrafficPolicy, Caller, EndpointSlice, Key, Kind, MeshConfig,
+    Namespace, Node, Object, Pod, ReferenceGrant, Route, Service, TrafficPolicy, XMesh,
 };
 
 /// `(namespace, name)`.
@@ -122,6 +122,7 @@ shelves! {
     tls_routes: Kind::TlsRoute, Object::Route(Route);
     tcp_routes: Kind::TcpRoute, Object::Route(Route);
     grants: Kind::ReferenceGrant, Object::ReferenceGrant(ReferenceGrant);
+    backend_traffic: Kind::BackendTrafficPolicy, Object::BackendTrafficPolicy(BackendTrafficPolicy);
 }
 
 impl Objects {

@@ -25,4 +25,5 @@ pub const FEATURES: &[&str] = &[
     "routes.l4",
     "routes.sessions",
     "traffic",
+    "traffic.constraint",
 ];

@@ -142,5 +142,8 @@ fn on(policy: &RetryPolicy) -> String {
 }
 
 pub(super) fn terms(budget: RetryBudget) -> String {
-    format!("{} % of the requests, or {} a second on each worker", budget.percent, budget.minimum_per_second)
+    let RetryBudget { percent, windows, minimum, refuses } = budget;
+    let (share, least) = (windows.share, windows.minimum);
+    let refused = if refuses { "; what it does not pay for is answered 503" } else { "" };
+    format!("{percent} % of the requests of {share:?}, or {minimum} in {least:?} on each worker{refused}")
 }

@@ -15,7 +15,7 @@ use super::why::{end_of, no_endpoint, span};
 use crate::error::{Reason, Side};
 use crate::http::retry::Outcome;
 use crate::http::session::Stay;
-use crate::model::{Routes, Snapshot, Traffic};
+use crate::model::{RetryBudget, Routes, Snapshot, Traffic};
 use crate::telemetry::{Direction, Ejected, FailedAttempt, RequestRecord, Security, Verdict};
 
 /// What a record is told with.
@@ -96,7 +96,7 @@ impl Story<'_> {
             let fix = format!("Look why {destination} is slow, or allow more time{place}.");
             Finding { evidence: self.patience(record).into_iter().collect(), fix, ..finding }
         } else if reason == Reason::RetryBudgetSpent {
-            let budget = self.traffic(record).map(|traffic| describe::terms(traffic.retry_budget));
+            let budget = self.retry_budget(record).map(describe::terms);
             let budget = budget.map(|terms| format!("The budget is {terms}."));
             Finding { evidence: budget.into_iter().chain(self.patience(record)).collect(), ..finding }
         } else if matches!(reason, Reason::DeniedByRule | Reason::NoAllowMatched) {
@@ -134,6 +134,12 @@ impl Story<'_> {
         Some(self.snapshot.traffic(&service, port, &client))
     }
 
+    fn retry_budget(&self, record: &RequestRecord) -> Option<RetryBudget> {
+        let client = record.source.workload.as_deref()?.namespace()?;
+        let backend = record.backend.as_ref().map(|(service, port)| (service, *port));
+        Some(self.snapshot.retry_budget(self.traffic(record)?, backend, &client))
+    }
+
     /// What the rule and the policy allow, as they are now.
     fn patience(&self, record: &RequestRecord) -> Option<String> {
         let traffic = self.traffic(record)?;
@@ -144,7 +150,7 @@ impl Story<'_> {
         let request = rule.and_then(|rule| rule.request_timeout).or(traffic.request_timeout);
         let retry = rule.and_then(|rule| rule.retry.as_ref()).or(traffic.retry.as_ref());
         let attempt = rule.and_then(|rule| rule.backend_timeout);
-        Some(describe::patience(request, attempt, retry, traffic.retry_budget))
+        Some(describe::patience(request, attempt, retry, self.retry_budget(record)?))
     }
 
     /// Endpoints that this request made be passed over, or that were passed over for it.

@@ -169,55 +169,70 @@ pub fn backoff(policy: &RetryPolicy, number: u32, random: &mut impl Rng) -> Dura
     pause.saturating_add(pause.mul_f64(random.random_range(0.0..0.5)))
 }
 
-/// What the requests to one Service port pay for.
+/// What the requests to one Service port pay for. Its windows are the same in all terms that it is given.
 #[derive(Debug, Default)]
 pub struct Budget {
     /// When it was first used.
     begun: Option<Instant>,
-    /// Of the last seconds, each in the place of its number modulo their count.
-    seconds: [Second; SECONDS],
+    /// Of the window of the share, each in the place of its number modulo their count.
+    parts: [Part; PARTS],
+    /// The window of the least number that was counted last.
+    least: Part,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Second {
+struct Part {
     number: u64,
     /// In hundredths of a retry.
     earned: u64,
     retries: u64,
 }
 
-/// The window in which shares are counted: short enough to follow a change of load, long enough for a rare caller.
-const SECONDS: usize = 10;
+/// A window goes on by so many parts: what counts, counts for its whole length or a tenth less.
+const PARTS_OF_A_WINDOW: u32 = 10;
+const PARTS: usize = PARTS_OF_A_WINDOW as usize;
 
 impl Budget {
     /// A request (not a retry) begins: it earns its share of one.
     pub fn earned(&mut self, terms: RetryBudget, now: Instant) {
-        let second = self.second(now);
-        second.earned = second.earned.saturating_add(terms.percent.into());
+        let part = self.part(terms, now);
+        part.earned = part.earned.saturating_add(terms.percent.into());
     }
 
-    /// Whether one more retry is within the budget; it is counted if so. The least number is counted by whole seconds.
+    /// Whether one more retry is within the budget; it is counted if so. The least number is counted by whole windows.
     pub fn pays(&mut self, terms: RetryBudget, now: Instant) -> bool {
-        let current = *self.second(now);
-        let lately = self.seconds.iter().filter(|second| second.number + SECONDS as u64 > current.number);
-        let (earned, retries) = lately.fold((0_u64, 0_u64), |sums, second| {
-            (sums.0.saturating_add(second.earned), sums.1.saturating_add(second.retries))
+        let current = self.part(terms, now).number;
+        let lately = self.parts.iter().filter(|part| part.number + PARTS as u64 > current);
+        let (earned, retries) = lately.fold((0_u64, 0_u64), |sums, part| {
+            (sums.0.saturating_add(part.earned), sums.1.saturating_add(part.retries))
         });
-        let paid = current.retries < u64::from(terms.minimum_per_second) || retries < earned / 100;
+        let number = self.count(terms.windows.minimum, now);
+        let least = current_of(&mut self.least, number);
+        let paid = least.retries < u64::from(terms.minimum) || retries < earned / 100;
         if paid {
-            self.second(now).retries += 1;
+            least.retries += 1;
+            self.part(terms, now).retries += 1;
         }
         paid
     }
 
-    fn second(&mut self, now: Instant) -> &mut Second {
-        let begun = *self.begun.get_or_insert(now);
-        let number = now.saturating_duration_since(begun).as_secs();
-        let place = usize::try_from(number % SECONDS as u64).unwrap_or_default();
-        let second = &mut self.seconds[place];
-        if second.number != number {
-            *second = Second { number, ..Second::default() };
-        }
-        second
+    fn part(&mut self, terms: RetryBudget, now: Instant) -> &mut Part {
+        let number = self.count(terms.windows.share / PARTS_OF_A_WINDOW, now);
+        let place = usize::try_from(number % PARTS as u64).unwrap_or_default();
+        current_of(&mut self.parts[place], number)
     }
+
+    /// How many whole times of this length have passed.
+    fn count(&mut self, length: Duration, now: Instant) -> u64 {
+        let passed = now.saturating_duration_since(*self.begun.get_or_insert(now));
+        u64::try_from(passed.as_nanos() / length.as_nanos().max(1)).unwrap_or(u64::MAX)
+    }
+}
+
+/// What was counted in an earlier turn of the same place is over.
+fn current_of(part: &mut Part, number: u64) -> &mut Part {
+    if part.number != number {
+        *part = Part { number, ..Part::default() };
+    }
+    part
 }

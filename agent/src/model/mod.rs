@@ -26,5 +26,5 @@ pub use routes::{
 pub use session::{Alias, Aliases, Carrier, Cookie, SessionPersistence, backend_alias};
 pub(crate) use snapshot::default_trust_domain;
 pub use snapshot::{Destination, Parts, Snapshot, SnapshotVersion};
-pub use traffic::{Balancing, Ejection, RetryBudget, Traffic, TrafficScope};
+pub use traffic::{Balancing, Ejection, RetryBudget, RetryWindows, Traffic, TrafficScope};
 pub use workload::{Authentication, Beginning, Enrolment, Exemption, FailureMode, MtlsMode, Workload};

@@ -9,7 +9,9 @@ use serde::Serialize;
 use weft_proto::names::{Identity, Namespace, NamespacedName, TrustDomain, WorkloadUid};
 
 use super::audience::PerPort;
-use super::{Endpoint, Enrolment, FailureMode, PortRoutes, Routes, Service, ServicePort, Traffic, Workload};
+use super::{
+    Endpoint, Enrolment, FailureMode, PortRoutes, RetryBudget, Routes, Service, ServicePort, Traffic, Workload,
+};
 
 /// Names the set of resources that a snapshot was made of (`weft_proto::resource::snapshot_version`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -207,6 +209,19 @@ impl Snapshot {
     #[must_use]
     pub fn traffic(&self, service: &NamespacedName, port: u16, client: &Namespace) -> &Arc<Traffic> {
         self.traffic.of(service, port, client).unwrap_or_else(|| Traffic::unsaid())
+    }
+
+    /// What pays for retries of requests that were asked of a port: what their backend's own policy constrains them to, else
+    /// the budget of what was asked for.
+    #[must_use]
+    pub fn retry_budget(
+        &self,
+        asked: &Traffic,
+        backend: Option<(&NamespacedName, u16)>,
+        client: &Namespace,
+    ) -> RetryBudget {
+        let own = backend.map(|(service, port)| self.traffic(service, port, client).retry_budget);
+        own.filter(|budget| budget.refuses).unwrap_or(asked.retry_budget)
     }
 
     /// Whose address this is now. A hint for telemetry and routing, never an identity.

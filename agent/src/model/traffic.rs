@@ -39,17 +39,28 @@ pub enum Balancing {
     RoundRobin,
 }
 
-/// Retries that all routes to a port may make: this share of its requests, and in any case this many a second.
+/// Retries that all routes to a port may make: this share of its requests of late, and in any case so many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryBudget {
     pub percent: u32,
-    pub minimum_per_second: u32,
+    pub windows: RetryWindows,
+    pub minimum: u32,
+    /// What it does not pay for is answered 503, whatever the last attempt came to (GEP-3388).
+    pub refuses: bool,
+}
+
+/// How long what counts, counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RetryWindows {
+    pub share: Duration,
+    pub minimum: Duration,
 }
 
 impl Default for RetryBudget {
     /// Gateway API's share (GEP-3388), and fewer in any case: each worker has a budget of its own.
     fn default() -> Self {
-        Self { percent: 20, minimum_per_second: 3 }
+        let windows = RetryWindows { share: Duration::from_secs(10), minimum: Duration::from_secs(1) };
+        Self { percent: 20, windows, minimum: 3, refuses: false }
     }
 }
 

@@ -20,8 +20,8 @@ use crate::http::matching::Chosen;
 use crate::http::session::Session;
 use crate::http::{Version, split};
 use crate::model::{
-    Backend, BackendTarget, Destination, Endpoint, Enrolment, Filter, RetryPolicy, RouteKind, RouteRule, Routes,
-    ServicePort, Snapshot, Traffic,
+    Backend, BackendTarget, Destination, Endpoint, Enrolment, Filter, RetryBudget, RetryPolicy, RouteKind, RouteRule,
+    Routes, ServicePort, Snapshot, Traffic,
 };
 use crate::telemetry::RequestRecord;
 use crate::wire::Protocol;
@@ -43,6 +43,7 @@ pub struct Route<'a> {
     affinity: Option<Duration>,
     client: WorkloadUid,
     traffic: &'a Traffic,
+    retry_budget: RetryBudget,
     pub version: Version,
     grpc: bool,
     source: Arc<Enrolment>,
@@ -113,6 +114,7 @@ impl<'a> Route<'a> {
             affinity: None,
             client: conversation.pod.uid.clone(),
             traffic: Traffic::unsaid(),
+            retry_budget: RetryBudget::default(),
             version: if grpc { Version::Http2 } else { conversation.version },
             grpc,
             source: conversation.pod.enrolment(snapshot),
@@ -133,9 +135,13 @@ impl<'a> Route<'a> {
                     self.traffic = snapshot.traffic(&service.name, port.port, client);
                 }
                 match chosen {
-                    Some(chosen) => self.follow(snapshot, chosen),
-                    None => self.lead_to(&service.name, port, endpoints),
+                    Some(chosen) => self.follow(snapshot, chosen)?,
+                    None => self.lead_to(&service.name, port, endpoints)?,
                 }
+                if let Some(client) = client {
+                    self.retry_budget = snapshot.retry_budget(self.traffic, self.of, client);
+                }
+                Ok(())
             }
             (Destination::UnknownPort { service }, _) => Err(no_endpoint(&service.name, self.asked.port())),
             (Destination::Workload(workload), _) => {
@@ -247,6 +253,7 @@ impl<'a> Route<'a> {
             version: self.version,
             traffic: self.traffic,
             retry: self.retry(),
+            retry_budget: self.retry_budget,
             deadline: self.request_timeout().and_then(|limit| started.checked_add(limit)),
             attempt_timeout: self.rule().and_then(|rule| rule.backend_timeout),
         }

@@ -19,7 +19,7 @@ use crate::http::pool::{LineKey, OpenLine};
 use crate::http::retry::{self, Asked, Outcome};
 use crate::http::{Request, Response, Version};
 use crate::limits;
-use crate::model::{Endpoint, RetryPolicy, Snapshot, Traffic};
+use crate::model::{Endpoint, RetryBudget, RetryPolicy, Snapshot, Traffic};
 use crate::telemetry::{Account, Ejected, FailedAttempt, Security};
 
 use super::conversation::{Conversation, Seed};
@@ -38,6 +38,7 @@ pub struct Plan<'a> {
     pub version: Version,
     pub traffic: &'a Traffic,
     pub retry: Option<&'a RetryPolicy>,
+    pub retry_budget: RetryBudget,
     /// When the whole request must be answered.
     pub deadline: Option<Instant>,
     pub attempt_timeout: Option<Duration>,
@@ -123,8 +124,8 @@ pub async fn send(
     mut request: Request,
     account: &mut Account,
 ) -> Result<Answered, ConnectionError> {
-    if plan.retry.is_some() {
-        conversation.worker.budgets.borrow_mut().earned(plan.port(), plan.traffic.retry_budget, Instant::now());
+    if plan.retry.is_some() || plan.retry_budget.refuses {
+        conversation.worker.budgets.borrow_mut().earned(plan.port(), plan.retry_budget, Instant::now());
     }
     let mut progress = Progress::of(plan, Asked::of(&request));
     if progress.repeats {
@@ -165,7 +166,7 @@ pub async fn send(
             request.body().claim();
             Some((request, next))
         }) else {
-            return progress.end(result, reached, account);
+            return progress.end(plan, result, reached, account);
         };
         drop(result);
         request = another;
@@ -305,11 +306,15 @@ impl Progress {
 
     fn end(
         &self,
+        plan: &Plan<'_>,
         result: Result<Response, ConnectionError>,
         reached: Reached,
         account: &mut Account,
     ) -> Result<Answered, ConnectionError> {
         let response = result.map_err(|error| self.unpaid_or(error))?;
+        if self.unpaid && plan.retry_budget.refuses {
+            return Err(unpaid(format!("it was answered {}", response.status())));
+        }
         account.note(|record| {
             record.told = told(&reached.line, &response);
             if self.unpaid {
@@ -343,8 +348,7 @@ impl Progress {
         if self.retries >= attempts || !retry::may_retry(policy, &self.asked, outcome) {
             return None;
         }
-        let budget = plan.traffic.retry_budget;
-        if !conversation.worker.budgets.borrow_mut().pays(plan.port(), budget, Instant::now()) {
+        if !conversation.worker.budgets.borrow_mut().pays(plan.port(), plan.retry_budget, Instant::now()) {
             self.unpaid = true;
             return None;
         }

@@ -17,6 +17,7 @@ pub enum Kind {
     TlsRoute,
     TcpRoute,
     ReferenceGrant,
+    BackendTrafficPolicy,
     XMesh,
     ValidatingWebhooks,
     MutatingWebhooks,
@@ -92,6 +93,13 @@ const TLS_ROUTE: Facts = Facts { name: "TLSRoute", plural: "tlsroutes", status: 
 const TCP_ROUTE: Facts = Facts { name: "TCPRoute", plural: "tcproutes", status: "tcproutes/status", ..GATEWAY };
 const REFERENCE_GRANT: Facts =
     Facts { name: "ReferenceGrant", plural: "referencegrants", versions: &["v1", "v1beta1"], ..GATEWAY };
+const BACKEND_TRAFFIC: Facts = Facts {
+    name: "XBackendTrafficPolicy",
+    plural: "xbackendtrafficpolicies",
+    versions: &["v1alpha1"],
+    status: "xbackendtrafficpolicies/status",
+    ..EXPERIMENT
+};
 const X_MESH: Facts = Facts {
     name: "XMesh",
     plural: "xmeshes",
@@ -116,7 +124,7 @@ const DEFINITION: Facts = Facts {
 };
 
 impl Kind {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::MeshConfig,
         Self::Namespace,
         Self::Node,
@@ -131,6 +139,7 @@ impl Kind {
         Self::TlsRoute,
         Self::TcpRoute,
         Self::ReferenceGrant,
+        Self::BackendTrafficPolicy,
         Self::XMesh,
         Self::ValidatingWebhooks,
         Self::MutatingWebhooks,
@@ -154,6 +163,7 @@ impl Kind {
             Self::TlsRoute => &TLS_ROUTE,
             Self::TcpRoute => &TCP_ROUTE,
             Self::ReferenceGrant => &REFERENCE_GRANT,
+            Self::BackendTrafficPolicy => &BACKEND_TRAFFIC,
             Self::XMesh => &X_MESH,
             Self::ValidatingWebhooks => &VALIDATING_WEBHOOKS,
             Self::MutatingWebhooks => &MUTATING_WEBHOOKS,

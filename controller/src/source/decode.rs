@@ -9,8 +9,9 @@ use serde_json::Value as Json;
 
 use super::{schema, yaml};
 use crate::object::{
-    AuthenticationPolicy, AuthorizationPolicy, Caller, EndpointSlice, FieldError, Kind, MeshConfig, Metadata,
-    Namespace, Node, Object, Pod, RawMetadata, ReferenceGrant, Route, Service, TrafficPolicy, XMesh,
+    AuthenticationPolicy, AuthorizationPolicy, BackendTrafficPolicy, Caller, EndpointSlice, FieldError, Kind,
+    MeshConfig, Metadata, Namespace, Node, Object, Pod, RawMetadata, ReferenceGrant, Route, Service, TrafficPolicy,
+    XMesh,
 };
 
 pub fn object(kind: Kind, node: &yaml::Node) -> Result<Object, Vec<FieldError>> {
@@ -59,6 +60,10 @@ fn typed(kind: Kind, json: Json) -> Result<Object, FieldError> {
         Kind::ReferenceGrant => {
             let (metadata, spec) = parts(kind, json)?;
             Object::ReferenceGrant(Arc::new(ReferenceGrant::parse(metadata, parse("spec", spec)?)?))
+        }
+        Kind::BackendTrafficPolicy => {
+            let (metadata, spec) = parts(kind, json)?;
+            Object::BackendTrafficPolicy(Arc::new(BackendTrafficPolicy::parse(metadata, parse("spec", spec)?)?))
         }
         Kind::XMesh => {
             let (metadata, spec) = parts(kind, json)?;

@@ -54,7 +54,10 @@ fn made_of(resource: &Resource) -> BTreeSet<Key> {
         Some(Body::Authorization(policy)) => {
             Key::checked(Kind::AuthorizationPolicy, &policy.namespace, &policy.name).into_iter().collect()
         }
-        Some(Body::Traffic(traffic)) => key(&traffic.policy).into_iter().collect(),
+        Some(Body::Traffic(traffic)) => {
+            let constraint = traffic.retry_constraint.as_ref().and_then(|constraint| key(&constraint.policy));
+            key(&traffic.policy).into_iter().chain(constraint).collect()
+        }
         Some(Body::Routes(routes)) => routes.rules.iter().filter_map(|rule| key(&rule.route)).collect(),
         Some(
             Body::Workload(_)

@@ -16,7 +16,7 @@ use weft_proto::{resource, v1, v1::resource::Body};
 use super::part::Draft;
 use super::traffic::{self, Elected};
 use super::world::World;
-use crate::object::{Key, Route, RouteKind};
+use crate::object::{Key, Route, RouteKind, TrafficPolicy};
 use crate::status::Reason;
 use crate::store::Name;
 
@@ -52,7 +52,7 @@ struct Attached<'a> {
 pub struct Losses(BTreeMap<Key, BTreeMap<Place, (Reason, String)>>);
 
 /// A consumer's routes are made of another namespace's Services, and count there for its own clients alone.
-pub fn share(world: &World<'_>, own: Elected<'_>, out: &mut Draft) {
+pub fn share(world: &World<'_>, own: Elected<'_, TrafficPolicy>, out: &mut Draft) {
     let mut elected = BTreeMap::from([(world.namespace, own)]);
     let routes = world.own.routes().filter(|route| !route.parents.is_empty());
     let attached: Vec<Attached<'_>> = routes.map(|route| attach(world, route)).collect();

@@ -326,6 +326,29 @@ pub struct Traffic {
     /// For rules that say nothing of timeouts; 0: none.
     #[prost(uint32, tag = "11")]
     pub request_timeout_ms: u32,
+    /// In place of the budget above, where it is; the feature "traffic.constraint".
+    #[prost(message, optional, tag = "12")]
+    pub retry_constraint: ::core::option::Option<RetryConstraint>,
+}
+/// What retries towards a Service port may come to, by whatever route they come (GEP-3388). What is not within it is answered
+/// 503, or UNAVAILABLE.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetryConstraint {
+    /// "XBackendTrafficPolicy namespace/name", for people.
+    #[prost(string, tag = "1")]
+    pub policy: ::prost::alloc::string::String,
+    /// At most this share of the requests ...
+    #[prost(uint32, tag = "2")]
+    pub percent: u32,
+    /// ... of so long, at least 1000 ...
+    #[prost(uint32, tag = "3")]
+    pub interval_ms: u32,
+    /// ... and in any case this many ...
+    #[prost(uint32, tag = "4")]
+    pub minimum: u32,
+    /// ... in so long, at least 1.
+    #[prost(uint32, tag = "5")]
+    pub minimum_interval_ms: u32,
 }
 /// An endpoint that fails so often in a row gets nothing for a while.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -37,6 +37,7 @@ pub fn resource(kind: &str) -> Result<ApiResource> {
         "TLSRoute" => ("gateway.networking.k8s.io/v1", "tlsroutes"),
         "TCPRoute" => ("gateway.networking.k8s.io/v1", "tcproutes"),
         "ReferenceGrant" => ("gateway.networking.k8s.io/v1", "referencegrants"),
+        "XBackendTrafficPolicy" => ("gateway.networking.x-k8s.io/v1alpha1", "xbackendtrafficpolicies"),
         "XMesh" => ("gateway.networking.x-k8s.io/v1alpha1", "xmeshes"),
         "MeshConfig" => (weft_crd::API_VERSION, "meshconfigs"),
         "AuthenticationPolicy" => (weft_crd::API_VERSION, "authenticationpolicies"),
@@ -132,7 +133,7 @@ pub fn route(namespace: &str, name: &str, service: &str) -> Value {
 }
 
 /// Each is answered, because the Service is there or because what it asks for is not.
-pub fn of_each_answered_kind(namespace: &str, service: &str) -> [Value; 7] {
+pub fn of_each_answered_kind(namespace: &str, service: &str) -> [Value; 8] {
     let weft = |kind: &str, spec: Value| {
         json!({
             "apiVersion": weft_crd::API_VERSION, "kind": kind, "metadata": {"namespace": namespace, "name": "answered"},
@@ -155,7 +156,20 @@ pub fn of_each_answered_kind(namespace: &str, service: &str) -> [Value; 7] {
         of_kind("GRPCRoute"),
         tls,
         of_kind("TCPRoute"),
+        constraint(namespace, "answered", service),
     ]
+}
+
+/// Retries towards a Service are a tenth of the requests at most.
+pub fn constraint(namespace: &str, name: &str, service: &str) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.x-k8s.io/v1alpha1", "kind": "XBackendTrafficPolicy",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": service}],
+            "retryConstraint": {"budget": {"percent": 10}},
+        },
+    })
 }
 
 pub fn mesh(ranges: &[&str]) -> Value {

@@ -21,6 +21,7 @@ mod observe;
 mod probes;
 mod requests_seen;
 mod resets;
+mod retries;
 mod rotation;
 mod seeing;
 mod services;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Promise> {
         fidelity::promises(),
         floods::promises(),
         resets::promises(),
+        retries::promises(),
         rotation::promises(),
         balance::promises(),
         upheaval::promises(),

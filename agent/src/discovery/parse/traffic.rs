@@ -7,7 +7,7 @@ use weft_proto::v1;
 
 use super::fields::problem;
 use super::routes::{Scope, milliseconds, read_retry, text};
-use crate::model::{Balancing, Ejection, RetryBudget, Traffic, TrafficScope};
+use crate::model::{Balancing, Ejection, RetryBudget, RetryWindows, Traffic, TrafficScope};
 
 pub fn read(resource: &str, row: &v1::Traffic) -> Result<Traffic, ReadError> {
     let scope = Scope::of_name(resource)?;
@@ -20,9 +20,13 @@ pub fn read(resource: &str, row: &v1::Traffic) -> Result<Traffic, ReadError> {
         Err(_) => return Err(problem("balancing", format!("{} is not a known way of balancing", row.balancing))),
     };
     let unsaid = RetryBudget::default();
-    let retry_budget = RetryBudget {
-        percent: percent("retry_budget_percent", row.retry_budget_percent.unwrap_or(unsaid.percent))?,
-        minimum_per_second: row.retry_budget_minimum_per_second.unwrap_or(unsaid.minimum_per_second),
+    let retry_budget = match &row.retry_constraint {
+        Some(constraint) => read_constraint(constraint)?,
+        None => RetryBudget {
+            percent: percent("retry_budget_percent", row.retry_budget_percent.unwrap_or(unsaid.percent))?,
+            minimum: row.retry_budget_minimum_per_second.unwrap_or(unsaid.minimum),
+            ..unsaid
+        },
     };
     Ok(Traffic {
         policy: (!row.policy.is_empty()).then(|| text("policy", &row.policy).map(Arc::from)).transpose()?,
@@ -44,6 +48,19 @@ impl From<Scope> for TrafficScope {
     fn from(scope: Scope) -> Self {
         Self { service: scope.service, port: scope.port, audience: scope.audience }
     }
+}
+
+fn read_constraint(written: &v1::RetryConstraint) -> Result<RetryBudget, ReadError> {
+    let window = |field: &str, number: u32, least: u32| {
+        let missing = || problem(field, format!("it must be at least {least} milliseconds"));
+        milliseconds(number).filter(|_| number >= least).ok_or_else(missing)
+    };
+    let windows = RetryWindows {
+        share: window("retry_constraint.interval_ms", written.interval_ms, 1000)?,
+        minimum: window("retry_constraint.minimum_interval_ms", written.minimum_interval_ms, 1)?,
+    };
+    let percent = percent("retry_constraint.percent", written.percent)?;
+    Ok(RetryBudget { percent, windows, minimum: written.minimum, refuses: true })
 }
 
 fn read_ejection(written: &v1::Ejection) -> Result<Ejection, ReadError> {

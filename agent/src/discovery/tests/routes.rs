@@ -1,5 +1,7 @@
 //! Routes and traffic policies: as written, safely, and found by those who are meant.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue, Request};
 use weft_proto::resource::versioned;
 use weft_proto::v1::{self, path_rewrite, resource::Body, route_filter, session_persistence::Carrier as Carried};
@@ -11,7 +13,7 @@ use crate::http::canonical::canonical;
 use crate::limits;
 use crate::model::{
     BackendTarget, Balancing, Carrier, ConnectionRules, Cookie, Filter, Names, Origin, OriginHost, Origins, PathMatch,
-    PathRewrite, PortRoutes, RouteKind, Routes, Scheme, SessionPersistence, Snapshot, Traffic,
+    PathRewrite, PortRoutes, RetryBudget, RetryWindows, RouteKind, Routes, Scheme, SessionPersistence, Snapshot, Traffic,
 };
 
 fn own(resource: &v1::Resource) -> Read {
@@ -333,12 +335,33 @@ fn a_bad_traffic_policy_leaves_the_defaults() {
     let (row, nack) = read(good);
     assert_eq!((nack, row.balancing, row.retry_budget.percent), (None, Balancing::RoundRobin, 0));
     assert_eq!(row.request_timeout, Some(std::time::Duration::from_millis(1500)));
+    let constraint = v1::RetryConstraint {
+        percent: 10,
+        interval_ms: 60_000,
+        minimum: 7,
+        minimum_interval_ms: 2_000,
+        ..Default::default()
+    };
+    let constrained = |retry_constraint| v1::Traffic {
+        retry_constraint: Some(retry_constraint),
+        retry_budget_percent: Some(0),
+        ..traffic()
+    };
+    let (row, nack) = read(constrained(constraint.clone()));
+    let windows = RetryWindows { share: Duration::from_mins(1), minimum: Duration::from_secs(2) };
+    assert_eq!((nack, row.retry_budget), (None, RetryBudget { percent: 10, windows, minimum: 7, refuses: true }));
     let ejection = v1::Ejection { consecutive_failures: 5, base_time_ms: 100, maximum_percent: 10, maximum_time_ms: 0 };
     let said = v1::Traffic { balancing: v1::Balancing::RoundRobin.into(), ..traffic() };
     let ejecting = |ejection| v1::Traffic { ejection: Some(ejection), ..said.clone() };
     for (field, bad) in [
         ("balancing", v1::Traffic { balancing: 9, request_timeout_ms: 7, ..traffic() }),
         ("retry_budget_percent", v1::Traffic { retry_budget_percent: Some(101), ..said.clone() }),
+        ("retry_constraint.percent", constrained(v1::RetryConstraint { percent: 101, ..constraint.clone() })),
+        ("retry_constraint.interval_ms", constrained(v1::RetryConstraint { interval_ms: 999, ..constraint.clone() })),
+        (
+            "retry_constraint.minimum_interval_ms",
+            constrained(v1::RetryConstraint { minimum_interval_ms: 0, ..constraint }),
+        ),
         ("ejection.base_time_ms", ejecting(v1::Ejection { base_time_ms: 0, ..ejection })),
         ("ejection.consecutive_failures", ejecting(v1::Ejection { consecutive_failures: 0, ..ejection })),
         ("ejection.maximum_percent", ejecting(v1::Ejection { maximum_percent: 101, ..ejection })),

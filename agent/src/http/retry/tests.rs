@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use weft_policy::PathPattern;
 
 use super::*;
+use crate::model::RetryWindows;
 
 fn policy(backoff_milliseconds: u64) -> RetryPolicy {
     RetryPolicy {
@@ -63,12 +64,33 @@ fn calls_that_a_policy_names_are_tried_again_when_they_are_lost() {
     }
 }
 
+fn share(percent: u32, minimum: u32) -> RetryBudget {
+    RetryBudget { percent, minimum, ..RetryBudget::default() }
+}
+
+#[test]
+fn a_constraint_counts_over_its_own_times() {
+    let begin = Instant::now();
+    let at = |seconds: u64| begin + Duration::from_secs(seconds);
+    let paid = |budget: &mut Budget, terms, now| (0..1000).filter(|_| budget.pays(terms, now)).count();
+    let windows = RetryWindows { share: Duration::from_mins(10), minimum: Duration::from_mins(1) };
+    let terms = |percent, minimum| RetryBudget { percent, windows, minimum, refuses: true };
+    let mut budget = Budget::default();
+    (0..100).for_each(|_| budget.earned(terms(20, 0), at(0)));
+    assert_eq!(paid(&mut budget, terms(20, 0), at(599)), 20, "requests count for ten minutes");
+    let mut budget = Budget::default();
+    (0..100).for_each(|_| budget.earned(terms(20, 0), at(0)));
+    assert_eq!(paid(&mut budget, terms(20, 0), at(600)), 0, "and no longer");
+    let mut budget = Budget::default();
+    assert_eq!([0, 59, 60].map(|second| paid(&mut budget, terms(0, 2), at(second))), [2, 0, 2], "two a minute");
+}
+
 #[test]
 fn a_budget_pays_a_share_and_a_least_number() {
     let begin = Instant::now();
     let at = |seconds: u64| begin + Duration::from_secs(seconds);
     let paid = |budget: &mut Budget, terms, now| (0..1000).filter(|_| budget.pays(terms, now)).count();
-    let fifth = RetryBudget { percent: 20, minimum_per_second: 0 };
+    let fifth = share(20, 0);
     let mut budget = Budget::default();
     (0..100).for_each(|_| budget.earned(fifth, at(0)));
     assert_eq!(paid(&mut budget, fifth, at(9)), 20);
@@ -76,18 +98,18 @@ fn a_budget_pays_a_share_and_a_least_number() {
     (0..100).for_each(|_| budget.earned(fifth, at(10)));
     assert_eq!(paid(&mut budget, fifth, at(10)), 0);
     assert_eq!(paid(&mut budget, fifth, at(19)), 20);
-    let least = RetryBudget { percent: 0, minimum_per_second: 3 };
+    let least = share(0, 3);
     let mut budget = Budget::default();
     assert_eq!(paid(&mut budget, least, at(0)), 3);
     assert_eq!(paid(&mut budget, least, at(0)), 0);
     assert_eq!(paid(&mut budget, least, at(1)), 3);
-    assert_eq!(paid(&mut budget, RetryBudget { percent: 0, minimum_per_second: 0 }, at(2)), 0);
+    assert_eq!(paid(&mut budget, share(0, 0), at(2)), 0);
 }
 
 #[test]
 fn a_long_silence_leaves_nothing_behind() {
     let begin = Instant::now();
-    let terms = RetryBudget { percent: 100, minimum_per_second: 0 };
+    let terms = share(100, 0);
     let mut budget = Budget::default();
     budget.earned(terms, begin);
     assert!(!budget.pays(terms, begin + Duration::from_hours(100)));
@@ -100,7 +122,7 @@ proptest! {
         percent in 0_u32..=100,
         minimum in 0_u32..5,
     ) {
-        let terms = RetryBudget { percent, minimum_per_second: minimum };
+        let terms = share(percent, minimum);
         let begin = Instant::now();
         let mut budget = Budget::default();
         let (mut second, mut log) = (0, Vec::new());

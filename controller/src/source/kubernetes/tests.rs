@@ -45,7 +45,15 @@ async fn answer(mood: Mood, core_is_there: Arc<AtomicBool>, uri: String) -> Answ
         return (200, json!({"metadata": {"name": name, "uid": name}, "spec": {"versions": versions}}));
     }
     if path.starts_with("/apis/") && path.split('/').count() == 4 {
-        let all = ["httproutes", "grpcroutes", "tlsroutes", "tcproutes", "referencegrants", "xmeshes"];
+        let all = [
+            "httproutes",
+            "grpcroutes",
+            "tlsroutes",
+            "tcproutes",
+            "referencegrants",
+            "xmeshes",
+            "xbackendtrafficpolicies",
+        ];
         let served: &[&str] = if now == Routes::NotEstablished { &[] } else { &all };
         let ours = ["meshconfigs", "authenticationpolicies", "authorizationpolicies", "trafficpolicies"];
         let resource =

@@ -23,6 +23,7 @@ pub fn only(text: &str) -> Object {
         within.authentication.values().next().cloned().map(Object::AuthenticationPolicy),
         within.authorization.values().next().cloned().map(Object::AuthorizationPolicy),
         within.traffic.values().next().cloned().map(Object::TrafficPolicy),
+        within.backend_traffic.values().next().cloned().map(Object::BackendTrafficPolicy),
         within.grants.values().next().cloned().map(Object::ReferenceGrant),
     ];
     kinds.into_iter().flatten().next().expect("the text is of one object")
@@ -128,7 +129,7 @@ fn policies() -> Vec<Vec<String>> {
     let strict = |name: &str, created: &str| {
         policy("AuthenticationPolicy", name, created, "  targetRefs: [{kind: Pod}]\n  server: {mtls: Strict}")
     };
-    let traffic = |timeout: &str| {
+    let timed = |timeout: &str| {
         let spec = format!("  targetRefs: [{{kind: Service, name: till}}]\n  requestTimeout: {timeout}");
         in_bank(&policy("TrafficPolicy", "till", "", &spec))
     };
@@ -140,7 +141,11 @@ fn policies() -> Vec<Vec<String>> {
         vec![allow("{kind: Pod}"), allow("{kind: Service, name: web}")],
         vec![strict("strict", "")],
         vec![strict("older", ", creationTimestamp: '2020-01-01T00:00:00Z'")],
-        vec![traffic("1s"), traffic("2s")],
+        vec![timed("1s"), timed("2s")],
+        vec![
+            in_bank(&traffic::constraint("calm", "", "till", "")),
+            in_bank(&traffic::constraint("calm", "", "web", "")),
+        ],
         // A consumer's, a producer's, and one that is stronger.
         vec![
             route("HTTPRoute", "mine", "name: till, namespace: bank", "name: web"),

@@ -1,6 +1,7 @@
 //! Which traffic policy decides for a Service's ports, and what agents receive of it.
 
 use super::*;
+use crate::status::Aspect;
 
 /// Two ports, no selector: it is about those who connect.
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec:\n  \
@@ -8,6 +9,16 @@ const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web, name
 
 fn traffic(name: &str, created: &str, target: &str, spec: &str) -> String {
     policy("TrafficPolicy", name, created, &format!("  targetRefs: [{{kind: Service, name: {target}}}]\n{spec}"))
+}
+
+/// `more` is the rest of the spec.
+pub fn constraint(name: &str, created: &str, target: &str, more: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.x-k8s.io/v1alpha1\nkind: XBackendTrafficPolicy\n\
+         metadata: {{name: {name}, namespace: shop{created}}}\nspec:\n  \
+         targetRefs: [{{group: '', kind: Service, name: {target}}}]\n  \
+         retryConstraint: {{budget: {{percent: 10, interval: 1m}}, minRetryRate: {{count: 2, interval: 500ms}}}}\n{more}"
+    )
 }
 
 impl Translation {
@@ -62,6 +73,7 @@ fn agents_receive_what_the_policy_says() {
             grpc_calls: vec![v1::GrpcCall { service: "shop.Cart".into(), method: String::new() }],
         }),
         request_timeout_ms: 2_000,
+        retry_constraint: None,
     };
     assert_eq!(out.shared["traffic/shop/web/80"].body, Some(Body::Traffic(expected)));
     assert_eq!(out.deciding(), [named("full"), named("full")]);
@@ -129,4 +141,60 @@ fn a_rule_without_limit_is_not_a_silent_one() {
         [u32::MAX, 5_000, 0],
         "silent rules get the policy's at the agent"
     );
+}
+
+/// What port 80 requires of agents, whose policy balances it, and whose constrains its retries.
+fn check_constraint(parts: &[&str], expected: (&[&str], &str, Option<&str>)) -> Translation {
+    let out = all(parts);
+    let found = &out.shared["traffic/shop/web/80"];
+    let Some(Body::Traffic(body)) = &found.body else { panic!("no traffic") };
+    let constraint = body.retry_constraint.as_ref().map(|constraint| constraint.policy.as_str());
+    let requires: Vec<&str> = found.requires.iter().map(String::as_str).collect();
+    assert_eq!((requires.as_slice(), body.policy.as_str(), constraint), expected);
+    out
+}
+
+#[test]
+fn retries_are_constrained_with_and_without_a_traffic_policy() {
+    let calm = constraint("calm", "", "web", "");
+    let (both, policy) = (&["traffic", "traffic.constraint"][..], Some("XBackendTrafficPolicy shop/calm"));
+    let out = check_constraint(&[SERVICE, &calm], (both, "", policy));
+    assert_eq!(out.reasons("calm"), [Reason::Accepted]);
+    let Some(Body::Traffic(body)) = &out.shared["traffic/shop/web/81"].body else { panic!("not at every port") };
+    let constraint = body.retry_constraint.clone().unwrap();
+    assert_eq!(
+        (constraint.percent, constraint.interval_ms, constraint.minimum, constraint.minimum_interval_ms),
+        (10, 60_000, 2, 500)
+    );
+    // The weaker kind keeps what the other says nothing of, and its owner is told of the rest.
+    let weaker = |spec: &str| traffic("weaker", "", "web", spec);
+    let out = check_constraint(&[SERVICE, &calm, &weaker("  requestTimeout: 1s")], (both, &named("weaker"), policy));
+    assert_eq!(out.message("weaker", Aspect::Accepted), "the policy is in force");
+    let budget = weaker("  retryBudget: {percent: 50}");
+    let out = check_constraint(&[SERVICE, &calm, &budget], (both, &named("weaker"), policy));
+    let told = "the policy is in force, but for its retryBudget: XBackendTrafficPolicy shop/calm constrains retries";
+    assert_eq!(
+        (out.reasons("weaker"), out.message("weaker", Aspect::Accepted).as_str()),
+        (vec![Reason::Accepted], told)
+    );
+    check_constraint(&[SERVICE, &budget], (&["traffic"], &named("weaker"), None));
+}
+
+#[test]
+fn of_several_constraints_the_oldest_holds_and_what_is_not_supported_is_told() {
+    let old = constraint("z-old", ", creationTimestamp: 2026-01-01T00:00:00Z", "web", "");
+    let [young, younger] =
+        ["b", "a"].map(|name| constraint(name, ", creationTimestamp: 2026-01-02T00:00:00Z", "web", ""));
+    let both = &["traffic", "traffic.constraint"][..];
+    let out =
+        check_constraint(&[SERVICE, &young, &old, &younger], (both, "", Some("XBackendTrafficPolicy shop/z-old")));
+    for (name, reason) in [("z-old", Reason::Accepted), ("a", Reason::Conflicted), ("b", Reason::Conflicted)] {
+        assert_eq!(out.reasons(name), [reason], "{name}");
+    }
+    check_constraint(&[SERVICE, &young, &younger], (both, "", Some("XBackendTrafficPolicy shop/a")));
+    let sessions = constraint("calm", "", "web", "  sessionPersistence: {type: Cookie}\n");
+    let out = check_constraint(&[SERVICE, &sessions], (both, "", Some("XBackendTrafficPolicy shop/calm")));
+    assert_eq!(out.reasons("calm"), [Reason::Accepted, Reason::UnsupportedValue]);
+    let out = all(&[SERVICE, &constraint("calm", "", "absent", "")]);
+    assert_eq!(out.reasons("calm"), [Reason::TargetNotFound]);
 }

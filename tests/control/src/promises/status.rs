@@ -21,6 +21,7 @@ pub fn promises() -> Vec<Promise> {
             routes_of_connections_are_answered_by_their_kinds_strength,
         ),
         promise("backends_of_another_namespace_are_answered_by_its_grants", backends_are_answered_by_grants),
+        promise("constraints_of_retries_are_answered", constraints_are_answered),
         promise("a_mesh_at_rest_writes_nothing", a_mesh_at_rest_writes_nothing),
         promise("one_leads_and_another_takes_over", one_leads_and_another_takes_over),
     ]
@@ -145,6 +146,39 @@ fn routes_of_connections_are_answered_by_their_kinds_strength(cluster: &mut Clus
     cluster.delete("HTTPRoute", "shop", "httproute")?;
     await_conditions(cluster, "TLSRoute", "tlsroute", &good)?;
     await_conditions(cluster, "TCPRoute", "tcproute", &lost)?;
+    controller.stop()
+}
+
+fn constraints_are_answered(cluster: &mut Cluster) -> Result<()> {
+    furnish(cluster)?;
+    cluster.define(&cluster.gateway_experiment("xbackendtrafficpolicies")?)?;
+    let kind = "XBackendTrafficPolicy";
+    let mut older = objects::constraint("shop", "older", "web");
+    older["spec"]["sessionPersistence"] = json!({"type": "Header", "header": {"name": "x-session"}});
+    cluster.put(&older)?;
+    let mut controller = Controller::launch(cluster, "controller", 15010)?;
+    controller.await_generation()?;
+    let found = await_conditions(
+        cluster,
+        kind,
+        "older",
+        &["Accepted=True/Accepted", "PartiallyInvalid=True/UnsupportedValue"],
+    )?;
+    let told = found["status"]["ancestors"][0]["conditions"][1]["message"].to_string();
+    ensure!(told.contains("sessionPersistence") && told.contains("XBackend"), "{told}");
+    // Times of the API are whole seconds: by name it would be the first.
+    wait::until("a second that is younger", PATIENCE, || {
+        cluster.delete(kind, "shop", "a-younger")?;
+        cluster.put(&objects::constraint("shop", "a-younger", "web"))?;
+        let created =
+            |name: &str| anyhow::Ok(cluster.get(kind, "shop", name)?["metadata"]["creationTimestamp"].clone());
+        ensure!(created("a-younger")? != created("older")?, "they are as old");
+        Ok(())
+    })?;
+    await_conditions(cluster, kind, "a-younger", &["Accepted=False/Conflicted"])?;
+    cluster.delete(kind, "shop", "older")?;
+    await_conditions(cluster, kind, "a-younger", &["Accepted=True/Accepted"])?;
+    controller.await_no_error()?;
     controller.stop()
 }
 
