@@ -139,7 +139,8 @@ impl<'a> Route<'a> {
                     None => self.lead_to(&service.name, port, endpoints)?,
                 }
                 if let Some(client) = client {
-                    self.retry_budget = snapshot.retry_budget(self.traffic, self.of, client);
+                    let of = self.of.map(|(service, port)| (service, port.port));
+                    self.retry_budget = snapshot.retry_budget(self.traffic, of, client);
                 }
                 Ok(())
             }

@@ -13,7 +13,8 @@ use crate::http::canonical::canonical;
 use crate::limits;
 use crate::model::{
     BackendTarget, Balancing, Carrier, ConnectionRules, Cookie, Filter, Names, Origin, OriginHost, Origins, PathMatch,
-    PathRewrite, PortRoutes, RetryBudget, RetryWindows, RouteKind, Routes, Scheme, SessionPersistence, Snapshot, Traffic,
+    PathRewrite, PortRoutes, RetryBudget, RetryWindows, RouteKind, Routes, Scheme, SessionPersistence, Snapshot,
+    Traffic,
 };
 
 fn own(resource: &v1::Resource) -> Read {

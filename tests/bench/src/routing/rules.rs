@@ -121,6 +121,7 @@ fn one(kind: Kind, number: usize) -> Result<RouteMatch> {
         request_timeout: None,
         backend_timeout: None,
         retry: None,
+        session: None,
     };
     let user = HeaderMatch { name: USER, value: ValueMatch::Exact(format!("{number:05}").into()) };
     let headers = if kind == Kind::Header { vec![user] } else { Vec::new() };
