@@ -68,9 +68,28 @@ fn constrained(scene: &Scene) -> Result<()> {
     ensure!(told.contains("the policy is in force"), "{told}");
     mesh.directory().apply(constraint(0, 1))?;
     http::expect_from(&mesh, CLIENT, &["--path", PATH], "503", "retry_budget_spent")?;
-    http::expect_from(&mesh, CLIENT, &["--path", PATH, "--grpc"], "grpc 14", "retry_budget_spent")?;
     // What asks for no retry is answered as it was.
     http::expect_from(&mesh, CLIENT, &["--path", "/status/502"], "502", "")?;
+    expect_calls_constrained(&mut mesh)?;
     mesh.directory().remove("XBackendTrafficPolicy", "shop", "calm")?;
-    http::expect_from(&mesh, CLIENT, &["--path", PATH], "500", "")
+    http::expect_from(&mesh, CLIENT, &CALL, "grpc 14", "")
+}
+
+/// Its call is answered UNAVAILABLE by the application.
+const CALL: [&str; 5] = ["--grpc", "--path", "/shop.Cart/Get", "--header", "want-grpc-status: 14"];
+
+/// Calls have their statuses in trailers, which only a TrafficPolicy can name.
+fn expect_calls_constrained(mesh: &mut Mesh) -> Result<()> {
+    mesh.directory().apply(http::route(&json!([{"backendRefs": [backend("web-v1", 1)]}])))?;
+    mesh.directory().apply(json!({
+        "apiVersion": "weft.dev/v1alpha1", "kind": "TrafficPolicy", "metadata": {"name": "calls", "namespace": "shop"},
+        "spec": {
+            "targetRefs": [{"kind": "Service", "name": "web"}],
+            "retry": {
+                "attempts": 2, "backoff": "1ms", "grpcStatuses": ["UNAVAILABLE"],
+                "grpc": [{"service": "shop.Cart", "method": "Get"}],
+            },
+        },
+    }))?;
+    http::expect_from(mesh, CLIENT, &CALL, "grpc 14", "retry_budget_spent")
 }
