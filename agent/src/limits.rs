@@ -298,6 +298,8 @@ pub const RETRY_BACKOFF_MAXIMUM: Duration = Duration::from_secs(1);
 pub const ROUTE_PATTERN_SIZE: usize = 64 * 1024;
 /// Backends whose endpoints one token of a session names: Gateway API permits a rule as many. A token is 266 characters then.
 pub const SESSION_BACKENDS: usize = 16;
+/// Tokens of one name that a request may show: a browser has one for each path that the cookie ever had.
+pub const SESSION_TOKENS: usize = 8;
 /// How much the clocks of two nodes may differ: a session that begins later than that was made up by its client.
 pub const SESSION_CLOCK_AHEAD: Duration = Duration::from_mins(1);
 /// Nested groups of one regular expression: more than a person writes.

@@ -47,8 +47,8 @@ pub struct Session<'a> {
     persistence: &'a SessionPersistence,
     /// What tokens call the backend.
     backend: [u8; 4],
-    /// What the client has shown, if it holds.
-    shown: Option<Token>,
+    /// What the client has shown and holds: browsers show cookies of several paths, those of the longest first.
+    shown: Vec<Token>,
     /// Milliseconds since 1970.
     now: u64,
     /// The client is a browser that speaks HTTPS to whoever sent this request on.
@@ -94,11 +94,17 @@ impl<'a> Session<'a> {
         let held =
             |text: &[u8]| Token::read(text).filter(|token| !token.left(now, persistence.absolute_timeout).is_zero());
         let shown = match &persistence.carrier {
-            Carrier::Header(name) => headers.get_all(name).iter().find_map(|value| held(value.as_bytes())),
+            Carrier::Header(name) => {
+                let all = headers.get_all(name).iter().filter_map(|value| held(value.as_bytes()));
+                all.take(limits::SESSION_TOKENS).collect()
+            }
             // HTTP/2 permits a field for each of them.
             Carrier::Cookie(cookie) => {
                 let all = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-                all.filter_map(|pair| value_of(&cookie.name, pair)).find_map(held)
+                all.filter_map(|pair| value_of(&cookie.name, pair))
+                    .filter_map(held)
+                    .take(limits::SESSION_TOKENS)
+                    .collect()
             }
         };
         let over_https = headers.get(FORWARDED_PROTO).and_then(|value| value.to_str().ok());
@@ -114,29 +120,32 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The endpoint that has the session at this backend.
-    #[must_use]
-    pub fn endpoint(&self) -> Option<Alias> {
-        self.shown.as_ref()?.pins.iter().find(|pin| pin.backend == self.backend).map(|pin| pin.endpoint)
+    /// The endpoints that have the session at this backend: one for each token that names one.
+    pub fn endpoints(&self) -> impl Iterator<Item = Alias> + '_ {
+        let pin = |token: &Token| token.pins.iter().find(|pin| pin.backend == self.backend).map(|pin| pin.endpoint);
+        self.shown.iter().filter_map(pin)
     }
 
     /// What it means that this endpoint has answered.
     #[must_use]
     pub fn stay(&self, by: &Endpoint) -> Stay {
-        match self.endpoint() {
-            None => Stay::Begun,
-            Some(own) if own == Alias::of(by) => Stay::Kept,
-            Some(_) => Stay::Moved,
+        if self.endpoints().any(|own| own == Alias::of(by)) {
+            Stay::Kept
+        } else if self.endpoints().next().is_some() {
+            Stay::Moved
+        } else {
+            Stay::Begun
         }
     }
 
     /// Writes into the head of this endpoint's answer what the client has to show from now on, if it does not show that already.
+    /// Where the application itself sets the cookie, that is the client's: of two with one name it would keep the last.
     pub fn tell(&self, by: &Endpoint, headers: &mut HeaderMap) {
-        if self.stay(by) == Stay::Kept {
+        if !self.has_to_be_told(by, headers) {
             return;
         }
         let fresh = || Token { began: self.now, pins: Vec::new() };
-        let mut token = self.shown.clone().unwrap_or_else(fresh);
+        let mut token = self.shown.first().cloned().unwrap_or_else(fresh);
         token.pin(Pin { backend: self.backend, endpoint: Alias::of(by) });
         match &self.persistence.carrier {
             Carrier::Header(name) => {
@@ -149,6 +158,19 @@ impl<'a> Session<'a> {
                 if let Ok(value) = HeaderValue::try_from(self.set(cookie, &token)) {
                     headers.append(SET_COOKIE, value);
                 }
+            }
+        }
+    }
+
+    fn has_to_be_told(&self, by: &Endpoint, headers: &HeaderMap) -> bool {
+        let kept = self.stay(by) == Stay::Kept;
+        match &self.persistence.carrier {
+            // What the application says in its place would take the session from the client.
+            Carrier::Header(name) => !kept || headers.contains_key(name),
+            Carrier::Cookie(cookie) => {
+                let all = headers.get_all(SET_COOKIE).iter();
+                let own = all.filter_map(|line| line.as_bytes().split(|byte| *byte == b';').next());
+                !kept && !own.filter_map(|pair| value_of(&cookie.name, pair)).any(|_| true)
             }
         }
     }

@@ -225,7 +225,7 @@ impl<'a> Route<'a> {
     /// The place of its endpoint, if that is still one.
     pub fn place_of(&self, session: &Session<'_>) -> Option<usize> {
         let (_, port) = self.of?;
-        port.place_of(session.endpoint()?, &self.endpoints)
+        session.endpoints().find_map(|alias| port.place_of(alias, &self.endpoints))
     }
 
     /// For the whole request.

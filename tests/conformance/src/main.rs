@@ -32,7 +32,7 @@ fn run() -> Result<ExitCode> {
     let stage = Arc::new(Mutex::new(stage));
     // Shares and copies are counted on one mesh.
     arguments.test_threads = Some(1);
-    let trials = rows.into_iter().filter(|row| !row.asks.is_empty());
+    let trials = rows.into_iter().filter(|row| !row.asks.is_empty() || !row.steps.is_empty());
     let trials = trials.map(|row| trial(row, Arc::clone(&stage))).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let slowest = stage.lock().unwrap_or_else(PoisonError::into_inner).slowest;

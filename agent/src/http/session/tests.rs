@@ -64,7 +64,7 @@ fn a_token_is_the_same_for_every_agent_and_every_release() {
     let rule = by_header("x-session");
     let (token, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), &endpoint(1));
     assert_eq!(token.as_deref(), Some(KNOWN), "sessions of agents before this one end");
-    assert_eq!(at(&rule, "shop/web", &shown, now()).endpoint(), Some(Alias::of(&endpoint(1))));
+    assert_eq!(at(&rule, "shop/web", &shown, now()).endpoints().next(), Some(Alias::of(&endpoint(1))));
     // Whose address it is now is not in it.
     let moved = Endpoint { address: "[fd00::1]:80".parse().unwrap(), ..endpoint(1) };
     assert_eq!(Alias::of(&moved), Alias::of(&endpoint(1)));
@@ -76,7 +76,7 @@ const KNOWN: &str = "AQGiAyCiABitFiMUpG0m3KPnkQ";
 fn a_session_begins_stays_and_moves() {
     for rule in [by_cookie(cookie(), None), by_header("x-session")] {
         let first = at(&rule, "shop/web", &HeaderMap::new(), now());
-        assert_eq!((first.endpoint(), first.stay(&endpoint(1))), (None, Stay::Begun));
+        assert_eq!((first.endpoints().next(), first.stay(&endpoint(1))), (None, Stay::Begun));
         let (_, shown) = told(&first, &endpoint(1));
         let second = at(&rule, "shop/web", &shown, now() + MINUTE);
         assert_eq!(second.stay(&endpoint(1)), Stay::Kept);
@@ -159,16 +159,42 @@ fn a_cookie_says_what_browsers_have_to_keep_to() {
 
 #[test]
 fn an_answers_own_cookies_and_headers_stay() {
-    let (rule, own) = (by_cookie(cookie(), None), HeaderValue::from_static("sid=own; Path=/x"));
-    let mut headers = HeaderMap::from_iter([(SET_COOKIE, own.clone())]);
-    at(&rule, "shop/web", &HeaderMap::new(), now()).tell(&endpoint(1), &mut headers);
-    let all: Vec<_> = headers.get_all(SET_COOKIE).iter().collect();
-    assert_eq!((all.len(), all[0]), (2, &own));
-    // A header has one value: two would be none to its client.
+    let rule = by_cookie(cookie(), None);
+    // Of two cookies with one name a browser keeps the last.
+    for (own, cookies) in [("other=own; Path=/x", 2), ("sid=own; Path=/x", 1)] {
+        let own = HeaderValue::from_static(own);
+        let mut headers = HeaderMap::from_iter([(SET_COOKIE, own.clone())]);
+        at(&rule, "shop/web", &HeaderMap::new(), now()).tell(&endpoint(1), &mut headers);
+        let all: Vec<_> = headers.get_all(SET_COOKIE).iter().collect();
+        assert_eq!((all.len(), all[0]), (cookies, &own));
+    }
+    // A header has one value: two would be none to its client, and another one would end the session.
     let rule = by_header("x-session");
-    let mut headers = showing("x-session", &["own"]);
-    at(&rule, "shop/web", &HeaderMap::new(), now()).tell(&endpoint(1), &mut headers);
-    assert_eq!(headers.get_all("x-session").iter().count(), 1);
+    let (_, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), &endpoint(1));
+    for shown in [HeaderMap::new(), shown] {
+        let mut headers = showing("x-session", &["own"]);
+        at(&rule, "shop/web", &shown, now()).tell(&endpoint(1), &mut headers);
+        assert_eq!(headers.get_all("x-session").iter().count(), 1);
+        assert_eq!(at(&rule, "shop/web", &headers, now()).stay(&endpoint(1)), Stay::Kept);
+    }
+}
+
+/// A rule's path has changed, or two rules share a name: the browser shows both, the one of the longer path first.
+#[test]
+fn of_several_tokens_the_one_that_still_leads_somewhere_counts() {
+    let rule = by_cookie(cookie(), None);
+    let pair = |number| {
+        let (_, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), &endpoint(number));
+        shown["cookie"].to_str().unwrap().to_owned()
+    };
+    let shown = showing("cookie", &[&format!("{}; {}", pair(1), pair(2))]);
+    let session = at(&rule, "shop/web", &shown, now());
+    let all = vec![endpoint(2), endpoint(3)];
+    assert_eq!(session.endpoints().find_map(|alias| port(all.clone()).place_of(alias, &all)), Some(0));
+    assert_eq!(session.stay(&endpoint(2)), Stay::Kept);
+    let many: Vec<String> = (1..).take(limits::SESSION_TOKENS + 1).map(pair).collect();
+    let session = at(&rule, "shop/web", &showing("cookie", &[&many.join("; ")]), now());
+    assert_eq!(session.endpoints().count(), limits::SESSION_TOKENS);
 }
 
 #[test]
@@ -245,7 +271,7 @@ proptest! {
         let headers = showing("x-session", &[&TEXT.encode(&bytes)]);
         let session = at(&rule, "shop/web", &headers, now());
         let all: Vec<_> = (1..=9).map(endpoint).collect();
-        let place = session.endpoint().and_then(|alias| port(all.clone()).place_of(alias, &all));
+        let place = session.endpoints().find_map(|alias| port(all.clone()).place_of(alias, &all));
         prop_assert_eq!(place, None);
         let (text, _) = told(&session, &endpoint(1));
         prop_assert!(text.is_some_and(|text| text.len() <= 266));

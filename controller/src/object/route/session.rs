@@ -11,8 +11,23 @@ use crate::object::field::duration;
 
 /// Browsers take such cookies over HTTPS alone, and in the mesh requests are plaintext to their clients (RFC 6265bis, section 4.1.3).
 const HTTPS_ONLY: [&str; 2] = ["__secure-", "__host-"];
-/// Header fields that have a meaning of their own beside a token.
-const TAKEN: [&str; 4] = ["cookie", "set-cookie", "weft-request-id", "weft-reason"];
+/// Header fields of requests or answers that have a meaning of their own, which a token would take away.
+const TAKEN: [&str; 12] = [
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "cookie",
+    "date",
+    "etag",
+    "location",
+    "set-cookie",
+    "vary",
+    "weft-reason",
+    "weft-request-id",
+];
+/// gRPC's own, such as grpc-status.
+const OF_GRPC: &str = "grpc-";
 
 /// None, with a refusal, for what Weft cannot keep. A cookie without a name gets one where the route is known
 /// (`translate/routes/session.rs`).
@@ -101,7 +116,8 @@ fn cookie(path: &str, raw: RawSessionCookie, refusals: &mut Vec<Refusal>) -> Res
 fn header_name(path: &str, name: &str, refusals: &mut Vec<Refusal>) -> Result<String, FieldError> {
     matching::token(path, name)?;
     let name = name.to_ascii_lowercase();
-    if FRAMING.contains(&name.as_str()) || TAKEN.contains(&name.as_str()) {
+    let taken = FRAMING.contains(&name.as_str()) || TAKEN.contains(&name.as_str());
+    if taken || name.starts_with(OF_GRPC) {
         refusals.push(Refusal::unsupported(path, &format!("the header {name} is not a session's to take")));
     }
     Ok(name)

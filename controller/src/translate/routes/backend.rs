@@ -125,7 +125,7 @@ fn usable(
 
 /// A mesh route may name a backend of any namespace (GEP-1294), unless the operator demands that namespace's word. Asked
 /// before the Service is looked for: without a grant nobody learns what there is.
-fn is_permitted(world: &World<'_>, route: &Route, namespace: &str, service: &str) -> bool {
+pub fn is_permitted(world: &World<'_>, route: &Route, namespace: &str, service: &str) -> bool {
     let own = &route.metadata.namespace;
     if namespace == own || !world.mesh.requires_grants() {
         return true;

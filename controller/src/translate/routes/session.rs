@@ -4,6 +4,7 @@ use sha2::{Digest as _, Sha256};
 use weft_proto::v1::{self, session_persistence::Carrier};
 
 use super::super::world::World;
+use super::backend;
 use crate::hexadecimal::hexadecimal;
 use crate::object::{Route, Rule};
 use crate::status::Reason;
@@ -22,13 +23,16 @@ pub fn of(route: &Route, index: usize, rule: &Rule) -> Option<v1::SessionPersist
     Some(session)
 }
 
-/// GEP-1619 has the whole route rejected where Kubernetes keeps clients at their endpoints as well.
+/// GEP-1619 has the whole route rejected where Kubernetes keeps clients at their endpoints as well. A Service that the route
+/// may not name says nothing, and decides nothing.
 pub fn conflict(world: &World<'_>, route: &Route) -> Option<(Reason, String)> {
     let keep = route.rules.iter().filter(|rule| rule.session.is_some());
     let references = keep.flat_map(|rule| &rule.backends).map(|backend| &backend.reference);
     let mut services = references.filter(|reference| reference.is_service()).filter_map(|reference| {
         let namespace = reference.namespace.as_ref().unwrap_or(&route.metadata.namespace);
-        world.service(namespace, &reference.name).map(|service| (namespace, service, &reference.path))
+        let permitted = backend::is_permitted(world, route, namespace, &reference.name);
+        let service = permitted.then(|| world.service(namespace, &reference.name)).flatten()?;
+        Some((namespace, service, &reference.path))
     });
     let (namespace, service, path) = services.find(|(_, service, _)| service.affinity_seconds.is_some())?;
     let name = &service.metadata.name;

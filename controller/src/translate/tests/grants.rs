@@ -54,6 +54,19 @@ fn routes_of_every_kind_need_a_grant_only_where_the_operator_demands_one() {
     }
 }
 
+/// What a Service of which nothing may be told says of its clients neither is told nor decides.
+#[test]
+fn a_backend_that_is_not_permitted_excludes_no_session() {
+    let sticky = "apiVersion: v1\nkind: Service\nmetadata: {name: sticky, namespace: other}\nspec:\n  \
+        clusterIP: 10.96.0.9\n  sessionAffinity: ClientIP\n  ports: [{port: 8080}]\n";
+    let rule = "[{sessionPersistence: {cookie: {}}, backendRefs: [{name: sticky, namespace: other, port: 8080}]}]";
+    let (route, demand) = (http("web", rule), mesh(DEMAND));
+    assert_eq!(with(&[sticky, &route]).verdict("web")[0], "Accepted/UnsupportedValue");
+    let out = with(&[sticky, &route, &demand]);
+    assert_eq!(out.verdict("web"), ["Accepted/Accepted", REFUSED]);
+    assert!(!out.message("web", Aspect::ResolvedRefs).contains("ClientIP"));
+}
+
 #[test]
 fn only_a_grant_of_the_backends_namespace_that_means_the_route_permits_it() {
     let (route, demand) = (of_kind("HTTPRoute", ""), mesh(DEMAND));
