@@ -157,7 +157,7 @@ impl Version {
     }
 }
 
-/// A change under way, and what has to be true within a second.
+/// A change under way, and what has to be true at once.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
