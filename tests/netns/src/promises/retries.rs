@@ -78,7 +78,7 @@ fn constrained(scene: &Scene) -> Result<()> {
 /// Its call is answered UNAVAILABLE by the application.
 const CALL: [&str; 5] = ["--grpc", "--path", "/shop.Cart/Get", "--header", "want-grpc-status: 14"];
 
-/// Calls have their statuses in trailers, which only a TrafficPolicy can name.
+/// Calls have their statuses in trailers, which only a `TrafficPolicy` can name.
 fn expect_calls_constrained(mesh: &mut Mesh) -> Result<()> {
     mesh.directory().apply(http::route(&json!([{"backendRefs": [backend("web-v1", 1)]}])))?;
     mesh.directory().apply(json!({
