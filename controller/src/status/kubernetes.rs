@@ -128,7 +128,11 @@ impl Writer {
             past.forget(now);
             let mut due = None;
             if standing.borrow_and_update().leads {
-                let (ready, next) = self.answers.compare(|said, changed| wishes.choose(said, changed, &past));
+                let (ready, next) = self.answers.compare(|said, changed| {
+                    // Of what was gone and has a word again, it is back: it does not wait.
+                    past.gone.retain(|key, _| !changed.contains(key));
+                    wishes.choose(said, changed, &past)
+                });
                 due = next;
                 for Turn { key, reports, compared } in ready {
                     past.writing.insert(key.clone());
