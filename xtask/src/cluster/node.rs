@@ -185,8 +185,6 @@ fn kubelet(place: &Place, node: Node, options: Options) -> Value {
         "maxPods": 200,
         "serializeImagePulls": false,
         "nodeStatusUpdateFrequency": "5s",
-        // Tests read the end of a log again and again; where it is turned over between two looks, lines are in neither.
-        "containerLogMaxSize": "200Mi",
         // The disk is the machine's: nothing is removed from the node because others fill it.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
