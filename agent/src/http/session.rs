@@ -21,7 +21,7 @@ use serde::Serialize;
 use weft_proto::names::NamespacedName;
 
 use crate::limits;
-use crate::model::{Alias, Carrier, Cookie, Endpoint, SessionPersistence, backend_alias};
+use crate::model::{Alias, Carrier, Cookie, SessionPersistence, backend_alias};
 
 /// What kind of token it is: others are somebody else's, or of another time.
 const VERSION: u8 = 1;
@@ -128,8 +128,8 @@ impl<'a> Session<'a> {
 
     /// What it means that this endpoint has answered.
     #[must_use]
-    pub fn stay(&self, by: &Endpoint) -> Stay {
-        if self.endpoints().any(|own| own == Alias::of(by)) {
+    pub fn stay(&self, by: Alias) -> Stay {
+        if self.endpoints().any(|own| own == by) {
             Stay::Kept
         } else if self.endpoints().next().is_some() {
             Stay::Moved
@@ -140,13 +140,13 @@ impl<'a> Session<'a> {
 
     /// Writes into the head of this endpoint's answer what the client has to show from now on, if it does not show that already.
     /// Where the application itself sets the cookie, that is the client's: of two with one name it would keep the last.
-    pub fn tell(&self, by: &Endpoint, headers: &mut HeaderMap) {
+    pub fn tell(&self, by: Alias, headers: &mut HeaderMap) {
         if !self.has_to_be_told(by, headers) {
             return;
         }
         let fresh = || Token { began: self.now, pins: Vec::new() };
         let mut token = self.shown.first().cloned().unwrap_or_else(fresh);
-        token.pin(Pin { backend: self.backend, endpoint: Alias::of(by) });
+        token.pin(Pin { backend: self.backend, endpoint: by });
         match &self.persistence.carrier {
             Carrier::Header(name) => {
                 if let Ok(value) = HeaderValue::try_from(token.write()) {
@@ -162,7 +162,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn has_to_be_told(&self, by: &Endpoint, headers: &HeaderMap) -> bool {
+    fn has_to_be_told(&self, by: Alias, headers: &HeaderMap) -> bool {
         let kept = self.stay(by) == Stay::Kept;
         match &self.persistence.carrier {
             // What the application says in its place would take the session from the client.

@@ -22,7 +22,7 @@ use crate::http::session::{Session, Stay};
 use crate::http::upgrade::Upgrade;
 use crate::http::{Body, Request, Response, filter};
 use crate::limits;
-use crate::model::{Endpoint, Snapshot};
+use crate::model::{Alias, Endpoint, Snapshot};
 use crate::telemetry::Account;
 
 use super::conversation::Conversation;
@@ -158,11 +158,12 @@ fn filter_answer(route: &Route<'_>, response: Response) -> Response {
 /// The client learns who has its session now. After the filters: they speak of what the application says.
 fn tell_session(session: Option<(Session<'_>, Endpoint)>, headers: &mut HeaderMap, account: &mut Account) {
     let Some((session, by)) = session else { return };
+    let by = Alias::of(&by);
     account.note(|record| {
-        record.session = Some(session.stay(&by));
+        record.session = Some(session.stay(by));
         // An agent that answers for its application has no session to keep.
         if record.told.is_none() {
-            session.tell(&by, headers);
+            session.tell(by, headers);
         }
     });
 }

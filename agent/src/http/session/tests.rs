@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Aliases, ServicePort};
+use crate::model::{Aliases, Endpoint, ServicePort};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -12,6 +12,10 @@ fn now() -> Timestamp {
 fn endpoint(number: u8) -> Endpoint {
     let workload = format!("3b7c1c4e-0000-4000-8000-{number:012}").parse().unwrap();
     Endpoint { address: ([10, 1, 0, number], 8080).into(), workload: Some(workload) }
+}
+
+fn alias(number: u8) -> Alias {
+    Alias::of(&endpoint(number))
 }
 
 fn port(endpoints: Vec<Endpoint>) -> ServicePort {
@@ -47,7 +51,7 @@ fn at<'a>(rule: &'a SessionPersistence, service: &str, headers: &HeaderMap, now:
 }
 
 /// What the answer of an endpoint says of the session, and a request that shows it then.
-fn told(session: &Session<'_>, by: &Endpoint) -> (Option<String>, HeaderMap) {
+fn told(session: &Session<'_>, by: Alias) -> (Option<String>, HeaderMap) {
     let mut headers = HeaderMap::new();
     session.tell(by, &mut headers);
     let (name, carried) = match &session.persistence.carrier {
@@ -62,12 +66,12 @@ fn told(session: &Session<'_>, by: &Endpoint) -> (Option<String>, HeaderMap) {
 #[test]
 fn a_token_is_the_same_for_every_agent_and_every_release() {
     let rule = by_header("x-session");
-    let (token, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), &endpoint(1));
+    let (token, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), alias(1));
     assert_eq!(token.as_deref(), Some(KNOWN), "sessions of agents before this one end");
-    assert_eq!(at(&rule, "shop/web", &shown, now()).endpoints().next(), Some(Alias::of(&endpoint(1))));
+    assert_eq!(at(&rule, "shop/web", &shown, now()).endpoints().next(), Some(alias(1)));
     // Whose address it is now is not in it.
     let moved = Endpoint { address: "[fd00::1]:80".parse().unwrap(), ..endpoint(1) };
-    assert_eq!(Alias::of(&moved), Alias::of(&endpoint(1)));
+    assert_eq!(Alias::of(&moved), alias(1));
 }
 
 const KNOWN: &str = "AQGiAyCiABitFiMUpG0m3KPnkQ";
@@ -76,14 +80,14 @@ const KNOWN: &str = "AQGiAyCiABitFiMUpG0m3KPnkQ";
 fn a_session_begins_stays_and_moves() {
     for rule in [by_cookie(cookie(), None), by_header("x-session")] {
         let first = at(&rule, "shop/web", &HeaderMap::new(), now());
-        assert_eq!((first.endpoints().next(), first.stay(&endpoint(1))), (None, Stay::Begun));
-        let (_, shown) = told(&first, &endpoint(1));
+        assert_eq!((first.endpoints().next(), first.stay(alias(1))), (None, Stay::Begun));
+        let (_, shown) = told(&first, alias(1));
         let second = at(&rule, "shop/web", &shown, now() + MINUTE);
-        assert_eq!(second.stay(&endpoint(1)), Stay::Kept);
-        assert_eq!(told(&second, &endpoint(1)).0, None, "what the client has shown already is not said again");
-        assert_eq!(second.stay(&endpoint(2)), Stay::Moved);
-        let (_, shown) = told(&second, &endpoint(2));
-        assert_eq!(at(&rule, "shop/web", &shown, now()).stay(&endpoint(2)), Stay::Kept);
+        assert_eq!(second.stay(alias(1)), Stay::Kept);
+        assert_eq!(told(&second, alias(1)).0, None, "what the client has shown already is not said again");
+        assert_eq!(second.stay(alias(2)), Stay::Moved);
+        let (_, shown) = told(&second, alias(2));
+        assert_eq!(at(&rule, "shop/web", &shown, now()).stay(alias(2)), Stay::Kept);
     }
 }
 
@@ -94,26 +98,26 @@ fn each_backend_has_an_endpoint_of_its_own_in_one_token() {
     let backends = u8::try_from(limits::SESSION_BACKENDS).unwrap();
     let mut shown = HeaderMap::new();
     for number in 1..=backends {
-        shown = told(&at(&rule, &service(number), &shown, now()), &endpoint(number)).1;
+        shown = told(&at(&rule, &service(number), &shown, now()), alias(number)).1;
     }
-    let kept = |shown: &HeaderMap, number| at(&rule, &service(number), shown, now()).stay(&endpoint(number));
+    let kept = |shown: &HeaderMap, number| at(&rule, &service(number), shown, now()).stay(alias(number));
     assert!((1..=backends).all(|number| kept(&shown, number) == Stay::Kept));
     // Another port of one is another backend, and one too many: the first one has to begin again.
     let other = Session::of(&rule, (&service(2).parse().unwrap(), 81), &shown, now());
-    let (_, shown) = told(&other, &endpoint(99));
+    let (_, shown) = told(&other, alias(99));
     assert_eq!(kept(&shown, 1), Stay::Begun);
     assert!((2..=backends).all(|number| kept(&shown, number) == Stay::Kept));
-    let (_, moved) = told(&at(&rule, &service(3), &shown, now()), &endpoint(50));
+    let (_, moved) = told(&at(&rule, &service(3), &shown, now()), alias(50));
     assert_eq!((kept(&moved, 2), kept(&moved, 3), kept(&moved, 4)), (Stay::Kept, Stay::Moved, Stay::Kept));
 }
 
 #[test]
 fn a_session_ends_at_its_timeout_whoever_asks() {
     let rule = by_cookie(cookie(), Some(MINUTE));
-    let (_, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), &endpoint(1));
+    let (_, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), alias(1));
     // A move does not make it begin anew.
     let half = now() + MINUTE / 2;
-    let (_, moved) = told(&at(&rule, "shop/web", &shown, half), &endpoint(2));
+    let (_, moved) = told(&at(&rule, "shop/web", &shown, half), alias(2));
     let tick = Duration::from_millis(1);
     for (at_what, expected) in [
         (now(), Stay::Kept),
@@ -123,11 +127,11 @@ fn a_session_ends_at_its_timeout_whoever_asks() {
         (now() - limits::SESSION_CLOCK_AHEAD, Stay::Kept),
         (now() - limits::SESSION_CLOCK_AHEAD - tick, Stay::Begun),
     ] {
-        assert_eq!(at(&rule, "shop/web", &shown, at_what).stay(&endpoint(1)), expected, "{at_what}");
-        assert_eq!(at(&rule, "shop/web", &moved, at_what).stay(&endpoint(2)), expected, "{at_what}");
+        assert_eq!(at(&rule, "shop/web", &shown, at_what).stay(alias(1)), expected, "{at_what}");
+        assert_eq!(at(&rule, "shop/web", &moved, at_what).stay(alias(2)), expected, "{at_what}");
     }
     let endless = by_cookie(cookie(), None);
-    assert_eq!(at(&endless, "shop/web", &shown, now() + 1000 * MINUTE).stay(&endpoint(1)), Stay::Kept);
+    assert_eq!(at(&endless, "shop/web", &shown, now() + 1000 * MINUTE).stay(alias(1)), Stay::Kept);
 }
 
 #[test]
@@ -144,7 +148,7 @@ fn a_cookie_says_what_browsers_have_to_keep_to() {
         (by_cookie(cookie(), None), &["http"], "; Path=/; HttpOnly; SameSite=Strict"),
     ] {
         let headers = showing("x-forwarded-proto", proxy);
-        let (text, _) = told(&at(&rule, "shop/web", &headers, now()), &endpoint(1));
+        let (text, _) = told(&at(&rule, "shop/web", &headers, now()), alias(1));
         let text = text.expect("a cookie");
         let (pair, attributes) = text.split_at(text.find(';').expect("attributes"));
         assert!(pair.starts_with("sid="), "{text}");
@@ -152,8 +156,8 @@ fn a_cookie_says_what_browsers_have_to_keep_to() {
     }
     // What is left of it, where the session only moves.
     let rule = by_cookie(permanent, timeout);
-    let (_, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), &endpoint(1));
-    let (text, _) = told(&at(&rule, "shop/web", &shown, now() + MINUTE), &endpoint(2));
+    let (_, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), alias(1));
+    let (text, _) = told(&at(&rule, "shop/web", &shown, now() + MINUTE), alias(2));
     assert!(text.is_some_and(|text| text.ends_with("; Max-Age=31")));
 }
 
@@ -164,18 +168,18 @@ fn an_answers_own_cookies_and_headers_stay() {
     for (own, cookies) in [("other=own; Path=/x", 2), ("sid=own; Path=/x", 1)] {
         let own = HeaderValue::from_static(own);
         let mut headers = HeaderMap::from_iter([(SET_COOKIE, own.clone())]);
-        at(&rule, "shop/web", &HeaderMap::new(), now()).tell(&endpoint(1), &mut headers);
+        at(&rule, "shop/web", &HeaderMap::new(), now()).tell(alias(1), &mut headers);
         let all: Vec<_> = headers.get_all(SET_COOKIE).iter().collect();
         assert_eq!((all.len(), all[0]), (cookies, &own));
     }
     // A header has one value: two would be none to its client, and another one would end the session.
     let rule = by_header("x-session");
-    let (_, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), &endpoint(1));
+    let (_, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), alias(1));
     for shown in [HeaderMap::new(), shown] {
         let mut headers = showing("x-session", &["own"]);
-        at(&rule, "shop/web", &shown, now()).tell(&endpoint(1), &mut headers);
+        at(&rule, "shop/web", &shown, now()).tell(alias(1), &mut headers);
         assert_eq!(headers.get_all("x-session").iter().count(), 1);
-        assert_eq!(at(&rule, "shop/web", &headers, now()).stay(&endpoint(1)), Stay::Kept);
+        assert_eq!(at(&rule, "shop/web", &headers, now()).stay(alias(1)), Stay::Kept);
     }
 }
 
@@ -184,14 +188,14 @@ fn an_answers_own_cookies_and_headers_stay() {
 fn of_several_tokens_the_one_that_still_leads_somewhere_counts() {
     let rule = by_cookie(cookie(), None);
     let pair = |number| {
-        let (_, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), &endpoint(number));
+        let (_, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), alias(number));
         shown["cookie"].to_str().unwrap().to_owned()
     };
     let shown = showing("cookie", &[&format!("{}; {}", pair(1), pair(2))]);
     let session = at(&rule, "shop/web", &shown, now());
     let all = vec![endpoint(2), endpoint(3)];
     assert_eq!(session.endpoints().find_map(|alias| port(all.clone()).place_of(alias, &all)), Some(0));
-    assert_eq!(session.stay(&endpoint(2)), Stay::Kept);
+    assert_eq!(session.stay(alias(2)), Stay::Kept);
     let many: Vec<String> = (1..).take(limits::SESSION_TOKENS + 1).map(pair).collect();
     let session = at(&rule, "shop/web", &showing("cookie", &[&many.join("; ")]), now());
     assert_eq!(session.endpoints().count(), limits::SESSION_TOKENS);
@@ -200,7 +204,7 @@ fn of_several_tokens_the_one_that_still_leads_somewhere_counts() {
 #[test]
 fn a_cookie_is_found_among_whatever_else_clients_send() {
     let rule = by_cookie(cookie(), None);
-    let (_, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), &endpoint(1));
+    let (_, shown) = told(&at(&rule, "shop/web", &HeaderMap::new(), now()), alias(1));
     let pair = shown["cookie"].to_str().unwrap();
     let token = pair.strip_prefix("sid=").unwrap();
     let many: Vec<_> = (0..900).map(|number| format!("sid{number}={token}; sid=x{number}; ")).collect();
@@ -223,7 +227,7 @@ fn a_cookie_is_found_among_whatever_else_clients_send() {
         (vec![format!("sid={}", token.repeat(100))], Stay::Begun),
     ] {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        assert_eq!(at(&rule, "shop/web", &showing("cookie", &lines), now()).stay(&endpoint(1)), expected, "{lines:?}");
+        assert_eq!(at(&rule, "shop/web", &showing("cookie", &lines), now()).stay(alias(1)), expected, "{lines:?}");
     }
 }
 
@@ -236,7 +240,7 @@ fn an_alias_leads_to_an_endpoint_that_is_offered_or_to_none() {
     assert_eq!(row.place_of(Alias::of(&outside), &all), Some(3));
     assert_eq!(row.place_of(Alias::of(&all[2]), &all[1..]), Some(1));
     assert_eq!(row.place_of(Alias::of(&all[2]), &all[..2]), None, "it is not for this client");
-    assert_eq!(row.place_of(Alias::of(&endpoint(9)), &all), None);
+    assert_eq!(row.place_of(alias(9), &all), None);
     // A copy with other endpoints has other aliases.
     let fewer = ServicePort { endpoints: all[1..].to_vec(), ..row.clone() };
     assert_eq!(fewer.place_of(Alias::of(&all[0]), &all[1..]), None);
@@ -273,7 +277,7 @@ proptest! {
         let all: Vec<_> = (1..=9).map(endpoint).collect();
         let place = session.endpoints().find_map(|alias| port(all.clone()).place_of(alias, &all));
         prop_assert_eq!(place, None);
-        let (text, _) = told(&session, &endpoint(1));
+        let (text, _) = told(&session, alias(1));
         prop_assert!(text.is_some_and(|text| text.len() <= 266));
     }
 
