@@ -79,6 +79,8 @@ fn what_no_session_can_be_kept_by_is_told_and_its_requests_are_refused() {
         ("{type: Header, header: {name: Connection}}", "header.name"),
         ("{type: Header, header: {name: Set-Cookie}}", "header.name"),
         ("{type: Header, header: {name: weft-reason}}", "header.name"),
+        ("{type: Header, header: {name: Content-Type}}", "header.name"),
+        ("{type: Header, header: {name: grpc-status}}", "header.name"),
     ] {
         let out = with(&[&http("web", &format!("[{}]", keeping(written)))]);
         assert_eq!(out.verdict("web")[0], "Accepted/UnsupportedValue", "{written}");
