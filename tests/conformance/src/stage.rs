@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use weft_conformance_tier::cast::{self, CLIENTS, NAMESPACES, SERVERS, ServiceSpec, TARGET};
 use weft_conformance_tier::row::{Ask, Change, HOME, Row};
-use weft_rig::binaries::folder_of_this_program;
+use weft_rig::binaries::testapp;
 use weft_rig::{Binaries, Mesh, PodPlan, Sandbox, ServicePlan, wait};
 
 use crate::judge::{self, Report};
@@ -135,8 +135,7 @@ impl Stage {
         words.extend(ask.host.iter().flat_map(|host| ["--host".to_owned(), host.clone()]));
         words.extend(ask.version.flag().map(str::to_owned));
         let outcome = pod.command(testapp()?).args(&words).within(ASK_LIMIT).run()?;
-        let last = outcome.stdout.lines().last().unwrap_or_default();
-        Ok(Report(serde_json::from_str(last).with_context(|| format!("no report: {outcome:?}"))?))
+        outcome.report().map(Report)
     }
 
     /// `pod:NAME` is the pod's own address.
@@ -179,8 +178,4 @@ fn overwrite(spec: &mut Value, fields: &Value) {
     for (name, value) in fields.as_object().into_iter().flatten() {
         spec[name] = value.clone();
     }
-}
-
-fn testapp() -> Result<PathBuf> {
-    Ok(folder_of_this_program()?.join("weft-testapp"))
 }

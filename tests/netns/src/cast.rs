@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use weft_rig::process::Process;
 use weft_rig::{Mesh, MeshPlan, PodPlan, ServicePlan, wait};
 
+pub use weft_rig::binaries::testapp;
+
 use crate::scene::Scene;
 
 pub const ECHO: u16 = 7000;
@@ -84,16 +86,10 @@ pub fn start_servers(mesh: &mut Mesh, name: &str) -> Result<()> {
     servers.iter().map(|(_, port)| *port).chain([IDENTIFY]).try_for_each(|port| pod.await_listener(port, EFFECT_LIMIT))
 }
 
-pub fn testapp() -> Result<PathBuf> {
-    Ok(weft_rig::binaries::folder_of_this_program()?.join("weft-testapp"))
-}
-
 /// Runs a client of the test application in a pod; returns its report, whether it succeeded or not.
 pub fn client(mesh: &Mesh, pod: &str, arguments: &[&str], limit: Duration) -> Result<(bool, Value)> {
     let outcome = mesh.pod(pod)?.command(testapp()?).args(arguments).within(limit).run()?;
-    let last = outcome.stdout.lines().last().unwrap_or_default();
-    let report = serde_json::from_str(last).with_context(|| format!("no report: {outcome:?}"))?;
-    Ok((outcome.success(), report))
+    Ok((outcome.success(), outcome.report()?))
 }
 
 /// The same for a client that must succeed.

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use weft_rig::binaries::folder_of_this_program;
+use weft_rig::binaries::testapp;
 use weft_rig::process::Signal;
 use weft_rig::{Mesh, PodPlan, ServicePlan, wait};
 
@@ -36,9 +36,8 @@ fn pods_and_service() -> weft_rig::MeshPlan {
 }
 
 fn serve(mesh: &mut Mesh, name: &str) -> Result<()> {
-    let testapp = folder_of_this_program()?.join("weft-testapp");
     let pod = mesh.pod_mut(name)?;
-    let launch = pod.command(testapp).args(["identify", "--port", "8080", "--name", name]);
+    let launch = pod.command(testapp()?).args(["identify", "--port", "8080", "--name", name]);
     pod.serve("web", launch)?;
     pod.await_listener(8080, Duration::from_secs(5))
 }

@@ -42,6 +42,11 @@ impl Binaries {
     }
 }
 
+/// `weft-testapp`, built together with the running program.
+pub fn testapp() -> Result<PathBuf> {
+    Ok(folder_of_this_program()?.join("weft-testapp"))
+}
+
 /// The folder of the running program, without the `deps` of test programs.
 pub fn folder_of_this_program() -> Result<PathBuf> {
     let program = std::env::current_exe().context("cannot find the running program")?;

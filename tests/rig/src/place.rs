@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::LinkNameSpaceType;
+use serde_json::Value;
 
 use crate::netns::{Namespace, open_members};
 use crate::process::Process;
@@ -119,6 +120,12 @@ impl Outcome {
             return Ok(self.stdout);
         }
         bail!("`{}` ended with {}\n{}{}", self.line, self.status, self.stdout, self.stderr)
+    }
+
+    /// What the command's last line says, which is JSON: so clients of the test application report, also of failures.
+    pub fn report(&self) -> Result<Value> {
+        let last = self.stdout.lines().last().unwrap_or_default();
+        serde_json::from_str(last).with_context(|| format!("no report: {self:?}"))
     }
 
     /// Fails if the command succeeded: for what must be refused.

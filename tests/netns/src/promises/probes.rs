@@ -140,7 +140,7 @@ fn expect_all_ok(kubelet: &mut Process, to: &str, seen: usize) -> Result<()> {
 fn attempt(place: &Place, to: &str) -> Result<String> {
     let outcome =
         place.command(cast::testapp()?).args(["attempt", "--to", to]).within(Duration::from_secs(20)).run()?;
-    let report: Value = serde_json::from_str(outcome.stdout.lines().last().unwrap_or_default())?;
+    let report = outcome.report()?;
     Ok(report["outcome"].as_str().context("no outcome")?.to_owned())
 }
 
