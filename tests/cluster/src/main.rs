@@ -80,7 +80,6 @@ fn main() -> ExitCode {
         kinds::promises,
         stolen::promises,
         policy_engine::promises,
-        // Reads the agents' logs, which heavy loads would have turned over.
         reuse::promises,
         enforced::promises,
         faults::promises,

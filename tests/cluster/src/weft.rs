@@ -13,7 +13,7 @@ use weft_rig::place::Launch;
 use weft_rig::wait;
 
 use crate::namespace::{Namespace, kubectl};
-use crate::nodes::{NODES, xtask};
+use crate::nodes::{NODES, said, xtask};
 
 /// Where it lives.
 pub const NAMESPACE: &str = "weft-system";
@@ -164,9 +164,15 @@ pub fn record(node: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Result
     })
 }
 
-/// The end of the access log of a node's agent.
+/// The end of the access log of a node's agent, from where the node keeps it. A kubelet begins another file after 10 MiB, and
+/// `kubectl logs` knows the newest one alone: what was written just before is not in it. Older ones than two are compressed.
 pub fn records(node: &str) -> Result<Vec<Value>> {
-    let tail = format!("--tail={LOG_TAIL}");
-    let log = kubectl(["--namespace", NAMESPACE, "logs", &agent(node)?, &tail]).run()?.expect_success()?;
-    Ok(log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    let agent = agent(node)?;
+    let name = agent.strip_prefix("pod/").unwrap_or(&agent);
+    let files = format!("/var/log/pods/{NAMESPACE}_{name}_*/agent/*.log*");
+    let newest = format!("ls -tr {files} | grep --invert-match -e '[.]gz$' -e '[.]tmp$' | tail --lines=2");
+    let log = said(node, &["bash", "-c", &format!("{newest} | xargs cat | tail --lines={LOG_TAIL}")])?;
+    // As the container runtime has it: the time, the stream, whether the line is whole, and the line.
+    let line = |written: &str| written.splitn(4, ' ').nth(3).and_then(|line| serde_json::from_str(line).ok());
+    Ok(log.lines().filter_map(line).collect())
 }
