@@ -191,6 +191,12 @@ pub const MIRRORS: usize = 256;
 pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of a mirror's answer, what is read so that its connection can serve again.
 pub const MIRROR_ANSWER_MAXIMUM: usize = 1024 * 1024;
+/// Answers that one worker reads to their end for nobody; the connections of others are closed.
+pub const UNREAD_ANSWERS: usize = 64;
+/// Of an answer that nobody reads, what is read so that its connection can serve again: the page of an error.
+pub const UNREAD_ANSWER_MAXIMUM: usize = 64 * 1024;
+/// It has this long to come: about what a new connection would take at its worst.
+pub const UNREAD_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Retries of one request, whatever its policy says: the most that the controller lets through.
 pub const REQUEST_RETRIES: u32 = 10;
 /// Endpoints beyond the first that one request is offered to, outside of any budget, when nobody has worked on it.

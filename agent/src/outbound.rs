@@ -19,6 +19,7 @@ mod protocol;
 mod request;
 mod route;
 mod send;
+mod unread;
 
 use std::net::SocketAddr;
 use std::rc::Rc;

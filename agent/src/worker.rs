@@ -61,6 +61,8 @@ pub struct Worker {
     pub budgets: RefCell<Budgets>,
     /// Room for copies of requests.
     pub mirrors: Arc<Semaphore>,
+    /// Room for answers that are read to their end for nobody.
+    pub unread: Arc<Semaphore>,
     /// The tasks that drive HTTP connections. They end when nobody sends or answers on them any more.
     pub lines: TaskTracker,
     connections: TaskTracker,
@@ -97,6 +99,7 @@ pub fn start(index: u32, shared: Shared, heartbeat: Heartbeat, load: Arc<Load>) 
             pool: RefCell::default(),
             budgets: RefCell::default(),
             mirrors: Arc::new(Semaphore::new(limits::MIRRORS)),
+            unread: Arc::new(Semaphore::new(limits::UNREAD_ANSWERS)),
             lines: TaskTracker::new(),
             connections: TaskTracker::new(),
             accepting: TaskTracker::new(),

@@ -89,8 +89,8 @@ async fn carry(
     let answered = Box::pin(send::send(conversation, &plan, copy, account)).await?;
     account.note(|record| record.status = Some(answered.response.status().as_u16()));
     let send::Rest { key, line, outstanding } = answered.rest;
-    match answered.response.into_body().collected(limits::MIRROR_ANSWER_MAXIMUM).await {
-        Ok(_) => line::keep(&conversation.worker, key, line),
+    match answered.response.into_body().discarded(limits::MIRROR_ANSWER_MAXIMUM).await {
+        Ok(()) => line::keep(&conversation.worker, key, line),
         Err(BodyError::TooLong(_)) => {}
         Err(error @ (BodyError::Stream(_) | BodyError::Broken(_) | BodyError::Superseded)) => {
             return Err(ConnectionError::upstream_reset(&error));

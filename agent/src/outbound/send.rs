@@ -25,7 +25,7 @@ use crate::telemetry::{Account, Ejected, FailedAttempt, Security};
 use super::conversation::{Conversation, Seed};
 use super::destination::Target;
 use super::dial::{self, Next};
-use super::line;
+use super::{line, unread};
 
 /// Where a request may go, and how often.
 pub struct Plan<'a> {
@@ -87,6 +87,13 @@ struct Reached {
     outstanding: Outstanding,
     key: LineKey,
     line: OpenLine,
+}
+
+impl Reached {
+    fn split(self) -> (Endpoint, Rest) {
+        let Self { endpoint, outstanding, key, line } = self;
+        (endpoint, Rest { outstanding, key, line })
+    }
 }
 
 /// What the attempts of one request have come to so far.
@@ -166,9 +173,12 @@ pub async fn send(
             request.body().claim();
             Some((request, next))
         }) else {
-            return progress.end(plan, result, reached, account);
+            return progress.end(conversation, plan, (result, reached), account);
         };
-        drop(result);
+        if let Ok(response) = result {
+            let (_, rest) = reached.split();
+            unread::leave(&conversation.worker, response, rest);
+        }
         request = another;
         if next == After::Retry {
             pause(plan, progress.retries).await;
@@ -306,23 +316,23 @@ impl Progress {
 
     fn end(
         &self,
+        conversation: &Conversation,
         plan: &Plan<'_>,
-        result: Result<Response, ConnectionError>,
-        reached: Reached,
+        (result, reached): (Result<Response, ConnectionError>, Reached),
         account: &mut Account,
     ) -> Result<Answered, ConnectionError> {
         let response = result.map_err(|error| self.unpaid_or(error))?;
+        account.note(|record| record.told = told(&reached.line, &response));
+        let (by, rest) = reached.split();
         if self.unpaid && plan.retry_budget.refuses {
-            return Err(unpaid(format!("it was answered {}", response.status())));
+            let error = unpaid(format!("it was answered {}", response.status()));
+            unread::leave(&conversation.worker, response, rest);
+            return Err(error);
         }
-        account.note(|record| {
-            record.told = told(&reached.line, &response);
-            if self.unpaid {
-                record.fail(&unpaid("its answer asked for a retry"));
-            }
-        });
-        let Reached { endpoint: by, outstanding, key, line } = reached;
-        Ok(Answered { response, by, rest: Rest { outstanding, key, line } })
+        if self.unpaid {
+            account.note(|record| record.fail(&unpaid("its answer asked for a retry")));
+        }
+        Ok(Answered { response, by, rest })
     }
 
     fn unpaid_or(&self, error: ConnectionError) -> ConnectionError {

@@ -205,6 +205,18 @@ impl Body {
         Ok(bytes.freeze())
     }
 
+    /// Reads it to its end, at most `maximum` bytes, and keeps nothing of it.
+    pub async fn discarded(mut self, maximum: usize) -> Result<(), BodyError> {
+        let mut length = 0;
+        while let Some(frame) = std::future::poll_fn(|task| self.poll_piece(task)).await {
+            length += frame?.data_ref().map_or(0, Bytes::len);
+            if length > maximum {
+                return Err(BodyError::TooLong(maximum));
+            }
+        }
+        Ok(())
+    }
+
     fn end(&mut self, how: BodyEnd) {
         if let Some(ended) = self.ended.take() {
             ended(Finished { how, bytes: self.moved, trailers: self.trailers.take() });

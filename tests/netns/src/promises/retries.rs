@@ -10,11 +10,22 @@ use crate::scene::{Promise, Scene};
 
 const CLIENT: &str = "shop/client";
 const REQUESTS: u64 = 200;
+/// One, and some that ended as they do on a busy machine.
+const CONNECTIONS: u64 = 5;
 /// What the application answers 500.
 const PATH: &str = "/status/500";
 
 pub fn promises() -> Vec<Promise> {
     vec![Promise::new("retries_stay_within_the_backends_constraint_and_what_is_beyond_is_answered_503", constrained)]
+}
+
+/// What the application's agent has taken so far.
+fn connections(mesh: &mut Mesh) -> Result<u64> {
+    let metrics = mesh.node(2)?.metrics()?;
+    let counts =
+        metrics.lines().filter(|line| line.starts_with(r#"weft_connections_opened_total{direction="inbound""#));
+    let counts = counts.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<u64>()?));
+    counts.sum()
 }
 
 /// For the Service that the route leads to; nothing else counts within this test's hour.
@@ -33,8 +44,13 @@ fn constraint(percent: u64, minimum: u64) -> Value {
 
 /// Requests on one connection: their statuses, and how many retries all of them took together.
 fn retries(mesh: &mut Mesh, known: &mut u64) -> Result<(Value, u64)> {
+    let before = connections(mesh)?;
     let (_, report) = ask(mesh, &["--path", PATH, "--count", &REQUESTS.to_string()])?;
     *known += REQUESTS;
+    // Neither an answer that is asked for again nor one that nobody is given costs a connection.
+    let opened = connections(mesh)? - before;
+    ensure!(opened <= CONNECTIONS, "{opened} connections for {REQUESTS} requests, one after another");
+    ensure!(before + opened > 0, "nobody has counted connections");
     let log = mesh.node(1)?.access_log();
     let last = wait::until("a record of each request", EFFECT_LIMIT, || {
         let text = std::fs::read_to_string(&log)?;
