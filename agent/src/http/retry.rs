@@ -15,7 +15,7 @@ use super::Request;
 use super::answer::{self, is_grpc};
 use crate::error::Reason;
 use crate::limits;
-use crate::model::{RetryBudget, RetryPolicy};
+use crate::model::{RetryBudget, RetryPolicy, RetryWindows};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,6 +188,12 @@ struct Part {
     retries: u64,
 }
 
+impl Part {
+    const fn is_used(self) -> bool {
+        self.earned > 0 || self.retries > 0
+    }
+}
+
 /// A window goes on by so many parts: what counts, counts for its whole length or a tenth less.
 const PARTS_OF_A_WINDOW: u32 = 10;
 const PARTS: usize = PARTS_OF_A_WINDOW as usize;
@@ -214,6 +220,19 @@ impl Budget {
             self.part(terms, now).retries += 1;
         }
         paid
+    }
+
+    /// Whether anything of it is within its windows.
+    pub fn still_counts(&mut self, windows: RetryWindows, now: Instant) -> bool {
+        let current = self.count(windows.share / PARTS_OF_A_WINDOW, now);
+        self.parts.iter().any(|part| part.is_used() && part.number + PARTS as u64 > current)
+            || self.least.is_used() && self.least.number == self.count(windows.minimum, now)
+    }
+
+    /// Whether it has paid for a retry lately.
+    #[must_use]
+    pub fn has_paid(&self) -> bool {
+        self.parts.iter().any(|part| part.retries > 0)
     }
 
     fn part(&mut self, terms: RetryBudget, now: Instant) -> &mut Part {
