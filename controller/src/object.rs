@@ -33,7 +33,7 @@ pub use node::Node;
 pub use pod::{Exclusions, MIRROR_ANNOTATION, Pod, PodPort, RawPod};
 pub use policy::{
     Authentication, AuthenticationPolicy, AuthorizationPolicy, BackendTrafficPolicy, Exemption, MeshConfig, Target,
-    TrafficPolicy, TrafficSettings,
+    TrafficPolicy, TrafficSettings, names_a_service,
 };
 pub use route::{
     Backend, BackendReference, Filter, Match, Mirror, Parent, Refusal, RefusalReason, Route, RouteKind, Rule,

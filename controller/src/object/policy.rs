@@ -12,7 +12,7 @@ mod traffic;
 
 pub use authentication::{Authentication, AuthenticationPolicy, Exemption};
 pub use authorization::AuthorizationPolicy;
-pub use backend_traffic::{BackendTrafficPolicy, RawBackendTrafficPolicy};
+pub use backend_traffic::{BackendTrafficPolicy, RawBackendTrafficPolicy, names_a_service};
 pub use mesh_config::MeshConfig;
 pub use target::Target;
 pub use traffic::{TrafficPolicy, TrafficSettings};

@@ -74,7 +74,7 @@ const HOUR_MS: u32 = 3_600_000;
 
 impl BackendTrafficPolicy {
     pub fn parse(metadata: Metadata, raw: RawBackendTrafficPolicy) -> Result<Self, FieldError> {
-        let targets = targets(raw.target_refs)?;
+        let targets = targets(&raw.target_refs)?;
         let asks_for_sessions = raw.session_persistence.is_some();
         let Some(RawConstraint { budget, min_retry_rate }) = raw.retry_constraint else {
             return Err(if asks_for_sessions {
@@ -106,19 +106,34 @@ impl BackendTrafficPolicy {
     }
 }
 
-fn targets(raw: Vec<RawTarget>) -> Result<Vec<Target>, FieldError> {
+/// Its Services. Targets of other kinds are those of who serves them: the policy may be for several implementations.
+fn targets(raw: &[RawTarget]) -> Result<Vec<Target>, FieldError> {
     if raw.is_empty() || raw.len() > limits::TARGETS {
         let fix = format!("write 1 to {}", limits::TARGETS);
         return Err(FieldError::new("spec.targetRefs", format!("it has {} entries", raw.len()), fix));
     }
-    let target = |(index, RawTarget { group, kind, name }): (usize, RawTarget)| {
-        if is_of_core_group(&group) && kind == Kind::Service.as_str() {
-            return Ok(Target::Service { name, section: None });
-        }
-        let problem = format!("Weft constrains no retries towards a {kind}");
-        Err(FieldError::new(format!("spec.targetRefs[{index}].kind"), problem, "name a Service"))
-    };
-    raw.into_iter().enumerate().map(target).collect()
+    let services = raw.iter().filter(|target| is_service(&target.group, &target.kind));
+    let targets: Vec<Target> =
+        services.map(|target| Target::Service { name: target.name.clone(), section: None }).collect();
+    if targets.is_empty() {
+        let problem = format!("Weft constrains no retries towards a {}", raw[0].kind);
+        return Err(FieldError::new("spec.targetRefs[0].kind", problem, "name a Service"));
+    }
+    Ok(targets)
+}
+
+fn is_service(group: &str, kind: &str) -> bool {
+    is_of_core_group(group) && kind == Kind::Service.as_str()
+}
+
+/// Whether anything of this `spec` is for Weft, whatever else is in it.
+#[must_use]
+pub fn names_a_service(spec: &Json) -> bool {
+    let mut targets = spec["targetRefs"].as_array().into_iter().flatten();
+    targets.any(|target| {
+        let named = target["group"].as_str().zip(target["kind"].as_str());
+        named.is_some_and(|(group, kind)| is_service(group, kind))
+    })
 }
 
 /// In milliseconds, an hour at most.
@@ -167,6 +182,17 @@ mod tests {
             let found = parse(&json!({"retryConstraint": constraint})).unwrap();
             assert_eq!((found.constraint, found.asks_for_sessions), (expected, false), "{constraint}");
         }
+    }
+
+    #[test]
+    fn of_several_targets_the_services_count() {
+        let targets = json!([
+            {"group": "a", "kind": "XBackend", "name": "out"}, {"group": "", "kind": "Service", "name": "web"},
+        ]);
+        let spec = json!({"retryConstraint": {}, "targetRefs": targets});
+        assert_eq!(parse(&spec).unwrap().targets, [Target::Service { name: "web".to_owned(), section: None }]);
+        assert!(names_a_service(&spec) && !names_a_service(&json!({"targetRefs": [targets[0]]})));
+        assert!(!names_a_service(&json!({})));
     }
 
     #[test]

@@ -7,7 +7,9 @@ use serde_json::{Map, Value as Json, json};
 
 use super::answer::{self, Digest};
 use crate::limits;
-use crate::object::{FieldError, Key, Kind, MIRROR_ANNOTATION, Object, Origin, Parent, is_of_core_group};
+use crate::object::{
+    FieldError, Key, Kind, MIRROR_ANNOTATION, Object, Origin, Parent, is_of_core_group, names_a_service,
+};
 use crate::source::reading::Broken;
 use crate::source::{Defect, decode, yaml};
 
@@ -62,6 +64,7 @@ fn custom(kind: Kind, metadata: Json, mut data: Json, found: &mut Found) -> Vec<
     let route = kind.is_route();
     let parents = if route { service_parents(&data["spec"]) } else { Vec::new() };
     let is_foreign = (route && parents.is_empty())
+        || (kind == Kind::BackendTrafficPolicy && !names_a_service(&data["spec"]))
         || (kind == Kind::XMesh && data["spec"]["controllerName"] != weft_crd::CONTROLLER_NAME);
     let mut json = Map::from_iter([("metadata".to_owned(), metadata)]);
     let fields = data.as_object_mut().into_iter().flatten().filter(|(name, _)| *name != "status");
