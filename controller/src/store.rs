@@ -188,6 +188,12 @@ impl Objects {
         Arc::make_mut(all.entry(Arc::from(namespace)).or_default())
     }
 
+    /// One of a kind that namespaces have.
+    #[must_use]
+    pub fn namespaced(&self, key: &Key) -> Option<Object> {
+        self.of(&key.namespace)?.object(key.kind, &(key.namespace.clone(), key.name.clone()))
+    }
+
     /// True if it was there.
     pub fn remove(&mut self, key: &Key) -> bool {
         match Room::of(key.kind) {

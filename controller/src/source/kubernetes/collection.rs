@@ -111,13 +111,14 @@ impl Collection {
                 }
                 self.earlier.retain(|key, _| key.kind != kind);
                 self.orphans.retain(|key| key.kind != kind);
-                self.orphans.extend(stay);
-                changed
+                self.orphans.extend(stay.into_iter().filter(|key| self.objects.namespaced(key).is_some()));
+                changed | self.bury()
             }
             Change::Absent(kind) => self.settled.insert(kind),
             Change::Lost(kind) => {
                 let before = self.orphans.len();
                 self.orphans.append(&mut self.objects.keys(kind));
+                self.bury();
                 self.orphans.len() != before
             }
         }
@@ -158,7 +159,32 @@ impl Collection {
             self.answers.note(key, None);
         }
         let broken = self.broken.remove(key).is_some();
-        self.objects.remove(key) || broken
+        let removed = self.objects.remove(key) || broken;
+        removed | (key.kind == Kind::Namespace && self.bury())
+    }
+
+    /// With a namespace goes all that was in it, also what nobody is told of any more: a grant above all.
+    fn bury(&mut self) -> bool {
+        // Before they are listed nobody knows which ones are there.
+        if !self.settled.contains(&Kind::Namespace) {
+            return false;
+        }
+        let homeless: Vec<Key> = self.orphans.iter().filter(|key| !self.has_home(key)).cloned().collect();
+        homeless.iter().fold(false, |changed, key| self.remove(key) | changed)
+    }
+
+    /// Whether the object's namespace is there, and not a later one of the same name.
+    fn has_home(&self, key: &Key) -> bool {
+        if !key.kind.is_namespaced() {
+            return true;
+        }
+        let Some(namespace) = self.objects.namespace(&key.namespace) else {
+            let broken = Key { kind: Kind::Namespace, namespace: String::new(), name: key.namespace.clone() };
+            return self.broken.contains_key(&broken);
+        };
+        let object = self.objects.namespaced(key);
+        let created = object.as_ref().and_then(|object| object.metadata().created);
+        created.zip(namespace.metadata.created).is_none_or(|(object, namespace)| object >= namespace)
     }
 
     pub fn reading(&mut self) -> Reading {

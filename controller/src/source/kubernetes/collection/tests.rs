@@ -275,6 +275,10 @@ fn without_a_readable_mesh_nothing_follows() {
     assert!(reading.objects.mesh_config.is_none() && !reading.withheld);
 }
 
+fn space() -> serde_json::Value {
+    json!({"metadata": {"name": "shop"}})
+}
+
 /// Where the route leads, which is all that tells one version from another.
 fn route(name: &str, port: u16) -> serde_json::Value {
     json!({
@@ -287,12 +291,50 @@ fn route(name: &str, port: u16) -> serde_json::Value {
 }
 
 #[test]
+fn what_a_lost_definition_had_goes_with_its_namespace() {
+    let gone = Key::checked(Kind::Namespace, "", "shop").unwrap();
+    let mut api = Api::new();
+    api.list(&[(Kind::Namespace, space()), (Kind::HttpRoute, route("a", 80))]);
+    api.collection.apply(Change::Lost(Kind::HttpRoute));
+    assert_eq!(api.collection.orphans(Kind::HttpRoute).len(), 1);
+    assert!(api.collection.apply(Change::Removed(gone)));
+    assert!(api.collection.reading().objects.keys(Kind::HttpRoute).is_empty());
+
+    // Or while no controller was there.
+    api.list(&[(Kind::Namespace, space()), (Kind::HttpRoute, route("a", 80))]);
+    api.collection.apply(Change::Lost(Kind::HttpRoute));
+    api.restart();
+    api.collection.apply(Change::Listed(Kind::Namespace, vec![read(Kind::Namespace, &space())], BTreeSet::new()));
+    assert_eq!(api.collection.orphans(Kind::HttpRoute).len(), 1);
+    api.collection.apply(Change::Listed(Kind::Namespace, vec![], BTreeSet::new()));
+    assert!(api.collection.orphans(Kind::HttpRoute).is_empty());
+
+    // Or just before the definition.
+    api.list(&[(Kind::HttpRoute, route("a", 80))]);
+    assert!(!api.collection.apply(Change::Lost(Kind::HttpRoute)));
+    assert!(api.collection.reading().objects.keys(Kind::HttpRoute).is_empty());
+
+    // Or has had a successor since.
+    let made = |mut object: serde_json::Value, hour: u32| {
+        object["metadata"]["creationTimestamp"] = json!(format!("2026-01-01T0{hour}:00:00Z"));
+        object
+    };
+    api.list(&[(Kind::Namespace, made(space(), 1)), (Kind::HttpRoute, made(route("a", 80), 2))]);
+    api.collection.apply(Change::Lost(Kind::HttpRoute));
+    assert_eq!(api.collection.orphans(Kind::HttpRoute).len(), 1);
+    let successor = read(Kind::Namespace, &made(space(), 3));
+    assert!(api.collection.apply(Change::Listed(Kind::Namespace, vec![successor], BTreeSet::new())));
+    assert!(api.collection.orphans(Kind::HttpRoute).is_empty());
+}
+
+#[test]
 fn what_a_lost_definition_had_outlives_the_controller_until_somebody_speaks_of_it() {
     let routes = |reading: &Reading| -> Vec<String> {
         reading.objects.keys(Kind::HttpRoute).into_iter().map(|key| key.name).collect()
     };
     let mut api = Api::new();
-    let before = api.list(&[(Kind::HttpRoute, route("a", 80)), (Kind::HttpRoute, route("b", 80))]);
+    let shop = (Kind::Namespace, space());
+    let before = api.list(&[shop, (Kind::HttpRoute, route("a", 80)), (Kind::HttpRoute, route("b", 80))]);
     assert!(api.collection.apply(Change::Lost(Kind::HttpRoute)));
     assert_eq!(api.collection.reading().objects, before.objects);
 
@@ -300,8 +342,9 @@ fn what_a_lost_definition_had_outlives_the_controller_until_somebody_speaks_of_i
     api.restart();
     let orphans = api.collection.orphans(Kind::HttpRoute);
     assert_eq!(orphans.len(), 2);
+    let others = |kind| if kind == Kind::Namespace { vec![read(kind, &space())] } else { vec![] };
     for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_of_gateway_api()) {
-        api.collection.apply(Change::Listed(kind, vec![], BTreeSet::new()));
+        api.collection.apply(Change::Listed(kind, others(kind), BTreeSet::new()));
     }
     for kind in
         [Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::ReferenceGrant, Kind::BackendTrafficPolicy, Kind::XMesh]
@@ -320,7 +363,7 @@ fn what_a_lost_definition_had_outlives_the_controller_until_somebody_speaks_of_i
     let list = |api: &mut Api, stay: &BTreeSet<Key>| {
         for kind in Kind::ALL {
             let is_route = kind == Kind::HttpRoute;
-            let all = if is_route { vec![read(kind, &route("a", 81))] } else { vec![] };
+            let all = if is_route { vec![read(kind, &route("a", 81))] } else { others(kind) };
             let stay = if is_route { stay.clone() } else { BTreeSet::new() };
             api.collection.apply(Change::Listed(kind, all, stay));
         }
