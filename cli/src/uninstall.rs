@@ -15,6 +15,9 @@ use crate::paint::print;
 /// What the controller makes by itself, beside what the chart has.
 const MADE_BY_THE_CONTROLLER: [&str; 3] = ["secret/weft-ca", "configmap/weft-trust", "lease/weft-controller"];
 
+/// The kind of what the controller says of the whole cluster, if it is there. One that a person wrote stays.
+const INTRODUCTION: &str = "xmeshes.gateway.networking.x-k8s.io";
+
 /// How long all agents together may take to let their pods go.
 const LEAVING_TIMEOUT: &str = "--timeout=60s";
 
@@ -33,9 +36,10 @@ pub fn uninstall(arguments: &UninstallArguments) -> anyhow::Result<Outcome> {
         kinds.push(name);
     }
     let agents = is_there(&[AGENT, "--namespace", &installation.namespace], context)?;
+    let introduced = is_there(&["crd", INTRODUCTION], context)?;
     let kinds_to_delete = if arguments.delete_policies { kinds } else { Vec::new() };
     let mut plan = if agents { leave(installation)? } else { Vec::new() };
-    plan.extend(delete(installation, &kinds_to_delete)?);
+    plan.extend(delete(installation, introduced, &kinds_to_delete)?);
     kubectl::run(&plan, context)?;
     Ok(Outcome::Fine)
 }
@@ -67,7 +71,7 @@ fn leave(installation: &Installation) -> anyhow::Result<Vec<Step>> {
 }
 
 /// What is in the cluster alone. The namespace comes last of Weft's objects.
-fn delete(installation: &Installation, kinds: &[String]) -> anyhow::Result<Vec<Step>> {
+fn delete(installation: &Installation, introduced: bool, kinds: &[String]) -> anyhow::Result<Vec<Step>> {
     let mut made = vec!["delete", "--ignore-not-found", "--namespace", &installation.namespace];
     made.extend(MADE_BY_THE_CONTROLLER);
     let mut all = objects(installation, &[])?;
@@ -76,11 +80,17 @@ fn delete(installation: &Installation, kinds: &[String]) -> anyhow::Result<Vec<S
     all.reverse();
     let delete = ["delete", "--ignore-not-found", "--filename=-"];
     let mut plan = vec![
-        Step::new("delete the MeshConfig", &["delete", "--ignore-not-found", "meshconfig.weft.dev/default"])
-            .or_else("The kind is not there: going on."),
         Step::new("delete what the controller made", &made),
         Step::new("delete Weft's objects", &delete).reading(stream(&all)),
+        // After the controller, which would take the mesh for one that is there again, and make and accept this anew.
+        Step::new("delete the MeshConfig", &["delete", "--ignore-not-found", "meshconfig.weft.dev/default"])
+            .or_else("The kind is not there: going on."),
     ];
+    if introduced {
+        let own = "--selector=app.kubernetes.io/part-of=weft";
+        let words = ["delete", "--ignore-not-found", own, INTRODUCTION];
+        plan.push(Step::new("delete the XMesh that the controller made", &words));
+    }
     if !kinds.is_empty() {
         let words = ["delete", "--ignore-not-found", "crd"].into_iter().chain(kinds.iter().map(String::as_str));
         let words: Vec<&str> = words.collect();
@@ -111,9 +121,14 @@ mod tests {
     fn policies_stay_unless_it_is_said() {
         let deletes_kinds = |plan: &[Step]| plan.iter().any(|step| step.arguments.iter().any(|word| word == "crd"));
         let kinds = ["meshconfigs.weft.dev".to_owned()];
-        let (less, more) = (delete(&installation(), &[]).unwrap(), delete(&installation(), &kinds).unwrap());
+        let (less, more) =
+            (delete(&installation(), false, &[]).unwrap(), delete(&installation(), true, &kinds).unwrap());
         assert!(!deletes_kinds(&less) && deletes_kinds(&more));
         let everything = more.iter().filter_map(|step| step.input.clone()).collect::<String>();
+        let place =
+            |word: &str| more.iter().position(|step| step.arguments.iter().any(|own| own.contains(word))).unwrap();
+        let objects = more.iter().position(|step| step.input.is_some()).unwrap();
+        assert!(objects < place("meshconfig.weft.dev/default") && objects < place("xmeshes"), "the controller is gone");
         assert!(everything.contains("kind: Deployment") && everything.contains("kind: Namespace"));
         assert!(!everything.contains("kind: CustomResourceDefinition"));
     }

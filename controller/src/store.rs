@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use weft_crd::MeshState;
 use weft_proto::names::WorkloadUid;
 
 use crate::object::{
@@ -126,6 +127,12 @@ shelves! {
 }
 
 impl Objects {
+    /// The last step before an uninstall.
+    #[must_use]
+    pub fn is_removing(&self) -> bool {
+        self.mesh_config.as_ref().is_some_and(|config| config.state == MeshState::Removing)
+    }
+
     /// Holds exactly these from now on. What was there already stays the same allocation.
     pub fn become_these(&mut self, objects: impl IntoIterator<Item = Object>) {
         let mut gone: BTreeSet<Key> = Kind::ALL.iter().flat_map(|kind| self.keys(*kind)).collect();

@@ -1,12 +1,13 @@
 //! Makes the `XMesh` of Weft's default name where the kind is installed and there is none (GEP-3949): by the leader, and
-//! with nothing in it but whose it is. One that is there is never touched, whoever wrote it; its status is the writer's.
+//! with nothing in it but whose it is and who made it. One that is there is never touched, whoever wrote it; its status is
+//! the writer's. None is made while Weft is being removed: `weft uninstall` deletes what was made here.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kube::api::PostParams;
 use kube::core::{ApiResource, DynamicObject};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,9 @@ use crate::trouble::Troubles;
 
 /// Of the `XMesh` that is Weft's own.
 pub const DEFAULT_NAME: &str = "weft";
+
+/// The label by which `weft uninstall` knows what was made here, as everything of the charts has it.
+const PART_OF: &str = "app.kubernetes.io/part-of";
 
 const TOPIC: &str = "introduction";
 
@@ -43,14 +47,18 @@ impl Introduction {
         let mut rest: Option<Instant> = None;
         loop {
             let (leads, reading) = (standing.borrow_and_update().leads, readings.borrow_and_update().clone());
-            let missing = leads && reading.listed && !reading.objects.meshes.contains_key(DEFAULT_NAME);
+            let objects = &reading.objects;
+            let missing =
+                leads && reading.listed && !objects.is_removing() && !objects.meshes.contains_key(DEFAULT_NAME);
             drop(reading);
+            if !missing {
+                // It is there, or not to be made here.
+                self.troubles.clear(TOPIC);
+            }
             let now = Instant::now();
             let version = self.answers.version(Kind::XMesh).filter(|_| missing);
             if let Some(version) = version.filter(|_| rest.is_none_or(|end| end <= now)) {
-                // What was made is read soon; and what cannot be made now may be later.
-                let made = self.make(&resource(Kind::XMesh, version)).await;
-                rest = Some(now + if made { limits::DISCOVERY_INTERVAL } else { limits::STATUS_RETRY });
+                rest = Some(now + self.make(&resource(Kind::XMesh, version)).await);
             }
             // That the kind is served by now is no reading's news.
             let again = missing.then(|| Instant::now() + limits::DISCOVERY_INTERVAL);
@@ -63,21 +71,25 @@ impl Introduction {
         }
     }
 
-    /// True if one is there now, as far as can be.
-    async fn make(&self, resource: &ApiResource) -> bool {
+    /// When it is worth another try.
+    async fn make(&self, resource: &ApiResource) -> Duration {
         let spec = json!({"spec": {"controllerName": weft_crd::CONTROLLER_NAME}});
-        let object = DynamicObject::new(DEFAULT_NAME, resource).data(spec);
+        let mut object = DynamicObject::new(DEFAULT_NAME, resource).data(spec);
+        object.labels_mut().insert(PART_OF.to_owned(), "weft".to_owned());
         let meshes: Api<DynamicObject> = Api::all_with(self.client.clone(), resource);
         match meshes.create(&PostParams::default(), &object).await {
-            // Somebody was faster, or the kind is gone again.
-            Err(error) if !is(&error, 409) && !is(&error, 404) => {
+            // It is there, and yet not read: it is another controller's, and Weft has no word for what it says.
+            Err(error) if is(&error, 409) => limits::STATUS_RETRY,
+            // The kind is gone again.
+            Err(error) if is(&error, 404) => limits::DISCOVERY_INTERVAL,
+            Err(error) => {
                 let access = Access { verb: "create", group: Kind::XMesh.group(), resource: Kind::XMesh.plural() };
                 self.troubles.raise(TOPIC, fault(access, &error));
-                false
+                limits::STATUS_RETRY
             }
-            _ => {
+            Ok(_) => {
                 self.troubles.clear(TOPIC);
-                true
+                limits::DISCOVERY_INTERVAL
             }
         }
     }

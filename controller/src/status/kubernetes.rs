@@ -208,10 +208,9 @@ impl Writer {
         if digest(&entries) == digest(&known) {
             return Ok(Outcome::Nothing);
         }
-        let all = [others, entries].concat();
         let patch = json!({
             "metadata": {"resourceVersion": object.metadata.resource_version},
-            "status": united(key.kind, all),
+            "status": united(key.kind, others, entries),
         });
         let patched = api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await;
         match patched {

@@ -27,6 +27,7 @@ pub enum Reason {
     InvalidParameters,
     UnsupportedProtocol,
     RefusedByAgent,
+    Removing,
 }
 
 impl Reason {
@@ -47,6 +48,7 @@ impl Reason {
             Self::InvalidParameters => "InvalidParameters",
             Self::UnsupportedProtocol => "UnsupportedProtocol",
             Self::RefusedByAgent => "RefusedByAgent",
+            Self::Removing => "Removing",
         }
     }
 }

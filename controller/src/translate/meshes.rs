@@ -11,7 +11,7 @@ pub fn answer(objects: &Objects, facts: &Facts, out: &mut Draft) {
     for mesh in objects.meshes.values() {
         let key = target::key(Kind::XMesh, &mesh.metadata);
         if mesh.is_ours() {
-            let (reason, message) = judge(mesh, facts);
+            let (reason, message) = if objects.is_removing() { leaving() } else { judge(mesh, facts) };
             let (aspect, generation) = (Aspect::Accepted, mesh.metadata.generation);
             let condition = PolicyCondition { subject: Subject::Itself, aspect, reason, message, generation };
             out.conditions.insert(key, vec![condition]);
@@ -20,6 +20,11 @@ pub fn answer(objects: &Objects, facts: &Facts, out: &mut Draft) {
             out.find(&key, format!("it is of {whose}, so nothing says what Weft can do; give that one another name"));
         }
     }
+}
+
+/// Nobody should build on it any more.
+fn leaving() -> (Reason, String) {
+    (Reason::Removing, "Weft is being removed: the MeshConfig default says spec.state: Removing".to_owned())
 }
 
 fn judge(mesh: &XMesh, facts: &Facts) -> (Reason, String) {

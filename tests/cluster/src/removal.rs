@@ -43,6 +43,7 @@ fn an_uninstalled_weft_leaves_nothing(namespace: &Namespace) -> Result<()> {
         "metadata": {"name": "of-a-user"},
         "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "server", "port": 80}]},
     }))?;
+    introduce()?;
     namespace.capture()?;
     weft::await_captured(namespace, &["client", "server"])?;
     ensure!(settings(namespace)? != before, "capture has changed no setting of its pods");
@@ -72,6 +73,19 @@ fn an_uninstalled_weft_leaves_nothing(namespace: &Namespace) -> Result<()> {
     let answer = namespace.ask("client", &format!("http://{}:{PORT}/", namespace.address("server")?))?;
     ensure!(answer["request"].is_null(), "Weft carried {answer}");
     Ok(())
+}
+
+/// With the kind there, the controller says that Weft is.
+fn introduce() -> Result<()> {
+    let folder = env::var("WEFT_GATEWAY_API_EXPERIMENTS").context("WEFT_GATEWAY_API_EXPERIMENTS is not set")?;
+    let file = format!("--filename={folder}/gateway.networking.x-k8s.io_xmeshes.yaml");
+    kubectl(["apply", "--server-side", &file]).run()?.expect_success()?;
+    wait::until("Weft to say on its XMesh that it is there", EFFECT_LIMIT, || {
+        let accepted = "--output=jsonpath={.status.conditions[?(@.type=='Accepted')].status}";
+        let told = kubectl(["get", "xmesh", "weft", accepted]).run()?.expect_success()?;
+        ensure!(told == "True", "it says {told:?}");
+        Ok(())
+    })
 }
 
 /// What an agent changes in the namespace of a captured pod: two settings, and who listens there.

@@ -31,6 +31,7 @@ fn in_cluster(tier: Tier, words: &[&str]) -> Result<Counts> {
     let images = std::env::join_paths(images::of_tests()?.into_iter().chain(images::of_next()?))?;
     let mut program: Command = cluster.command(&workspace::program(tier.program()))?;
     program.env("WEFT_IMAGES", images).env("WEFT_GATEWAY_API", cluster::GATEWAY_API.place()?);
+    program.env("WEFT_GATEWAY_API_EXPERIMENTS", cluster::GATEWAY_API_EXPERIMENTS.place()?);
     program.env("WEFT_PROMETHEUS_OPERATOR", cluster::PROMETHEUS_OPERATOR.place()?);
     let counts = count(program.args(words), Some(TIER_LIMIT));
     if !counts.as_ref().is_ok_and(|counts| counts.objection().is_none()) {

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use crate::object::{Key, Kind};
+use crate::status::Aspect;
 
 /// Of our entries of one status, whatever their order and times.
 pub type Digest = [u8; 32];
@@ -73,23 +74,38 @@ fn list(kind: Kind) -> &'static str {
     if kind.is_route() { "parents" } else { "ancestors" }
 }
 
-/// Our entries of an object's status, and everybody else's. That of an `XMesh` is one entry, and its controller's.
+/// Our entries of an object's status, and everybody else's. That of an `XMesh` is one entry, its controller's: conditions
+/// of other types are others'.
 #[must_use]
 pub fn divide(kind: Kind, object: &Json) -> (Vec<Json>, Vec<Json>) {
     let (spec, status) = (&object["spec"], &object["status"]);
     let is_ours = |of: &Json| of["controllerName"] == weft_crd::CONTROLLER_NAME;
     if kind == Kind::XMesh {
-        let ours = is_ours(spec) && status.is_object();
-        return (ours.then(|| status.clone()).into_iter().collect(), Vec::new());
+        if !is_ours(spec) || !status.is_object() {
+            return (Vec::new(), Vec::new());
+        }
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        let (said, others): (Vec<Json>, Vec<Json>) =
+            conditions.into_iter().partition(|one| one["type"] == Aspect::Accepted.as_str());
+        let features = status["supportedFeatures"].as_array().cloned().unwrap_or_default();
+        let ours = json!({"conditions": said, "supportedFeatures": features});
+        return (vec![ours], others);
     }
     let entries = status[list(kind)].as_array().cloned().unwrap_or_default();
     entries.into_iter().partition(is_ours)
 }
 
-/// All entries as a status has them.
+/// A status of others' entries and ours.
 #[must_use]
-pub fn united(kind: Kind, entries: Vec<Json>) -> Json {
-    if kind == Kind::XMesh { entries.into_iter().next().unwrap_or_default() } else { json!({ list(kind): entries }) }
+pub fn united(kind: Kind, mut others: Vec<Json>, ours: Vec<Json>) -> Json {
+    if kind != Kind::XMesh {
+        others.extend(ours);
+        return json!({ list(kind): others });
+    }
+    let mut status = ours.into_iter().next().unwrap_or_default();
+    let said = status["conditions"].as_array().cloned().unwrap_or_default();
+    status["conditions"] = said.into_iter().chain(others).collect();
+    status
 }
 
 /// None: there are none.
@@ -156,11 +172,13 @@ mod tests {
         let object = json!({"status": {"parents": [theirs, ours]}});
         assert_eq!(divide(Kind::HttpRoute, &object), (vec![ours.clone()], vec![theirs.clone()]));
         assert_eq!(divide(Kind::HttpRoute, &Json::Null), (vec![], vec![]));
-        assert_eq!(united(Kind::HttpRoute, vec![theirs, ours]), object["status"]);
-        let mesh = |controller: &str| json!({"spec": {"controllerName": controller}, "status": {"conditions": []}});
-        let whole = mesh("weft.dev/controller");
-        let (ours, others) = divide(Kind::XMesh, &whole);
-        assert_eq!((united(Kind::XMesh, ours), others), (whole["status"].clone(), vec![]));
+        assert_eq!(united(Kind::HttpRoute, vec![theirs], vec![ours]), object["status"]);
+        let told = json!({"conditions": [{"type": "Accepted"}, {"type": "Audited"}], "supportedFeatures": []});
+        let mesh = |controller: &str| json!({"spec": {"controllerName": controller}, "status": told});
+        let (ours, others) = divide(Kind::XMesh, &mesh("weft.dev/controller"));
+        assert_eq!(ours, [json!({"conditions": [{"type": "Accepted"}], "supportedFeatures": []})]);
+        assert_eq!(others, [json!({"type": "Audited"})]);
+        assert_eq!(united(Kind::XMesh, others, ours), told);
         assert_eq!(divide(Kind::XMesh, &mesh("example.com/mesh")), (vec![], vec![]));
     }
 }

@@ -48,6 +48,8 @@ fn introduced(cluster: &mut Cluster) -> Result<()> {
     controller.await_generation()?;
     cluster.define(&cluster.gateway_experiment("xmeshes")?)?;
     let made = await_accepted(cluster, "weft")?;
+    let owner = &made["metadata"]["labels"]["app.kubernetes.io/part-of"];
+    ensure!(owner == "weft", "nobody knows who made it: {owner}");
     ensure!(made["spec"] == json!({"controllerName": "weft.dev/controller"}), "{}", made["spec"]);
     let message = made["status"]["conditions"][0]["message"].as_str().context("no message")?;
     ensure!(message.starts_with("accepted by Weft ") && message.ends_with(" in namespace weft-system"), "{message}");
@@ -68,6 +70,25 @@ fn introduced(cluster: &mut Cluster) -> Result<()> {
     let refused = await_answer(cluster, "more", "False/InvalidParameters")?;
     ensure!(refused["status"]["supportedFeatures"] == json!([]), "{}", refused["status"]);
     await_answer(cluster, "theirs", PENDING)?;
+
+    // What another writer says of it stays.
+    let status = cluster.get("XMesh", "", "weft")?["status"].clone();
+    let audited = json!({
+        "type": "Audited", "status": "True", "reason": "Fine", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let mut more = status["conditions"].as_array().context("no conditions")?.clone();
+    more.push(audited.clone());
+    cluster.put_status("XMesh", "", "weft", &json!({"conditions": more}))?;
+    cluster.put(&mesh("weft", &json!({"controllerName": "weft.dev/controller", "description": "audited"})))?;
+    let kept = await_accepted(cluster, "weft")?;
+    ensure!(kept["status"]["conditions"].as_array().is_some_and(|all| all.contains(&audited)), "{}", kept["status"]);
+
+    // Whoever builds on it learns that Weft goes.
+    cluster.merge("MeshConfig", "", "default", &json!({"spec": {"state": "Removing"}}))?;
+    let leaving = await_answer(cluster, "weft", "False/Removing")?;
+    ensure!(leaving["status"]["supportedFeatures"] == json!([]), "{}", leaving["status"]);
+    cluster.merge("MeshConfig", "", "default", &json!({"spec": {"state": "Active"}}))?;
+    await_accepted(cluster, "weft")?;
 
     // It is there again, whoever takes it away, with its definition or alone.
     cluster.delete("XMesh", "", "weft")?;
