@@ -1,6 +1,7 @@
 //! `cargo xtask conformance`: Gateway API's own suite for meshes, unmodified, on a cluster of its own.
 //!
-//! All extended features are claimed, and the tests that no profile counts run too. A test that is skipped has failed.
+//! All extended features are claimed, and the tests that no profile counts run too. A test that is skipped has failed. On
+//! the experimental channel nothing is claimed: what the mesh says of itself in its `XMesh` is what the suite tests.
 //! Absent: what the suite does not look at, which `tests/conformance` does.
 
 mod results;
@@ -17,7 +18,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use self::results::Results;
-use super::cluster::{Borrowed, Choice, GATEWAY_API};
+use super::cluster::{Borrowed, Choice, GATEWAY_API, GATEWAY_API_EXPERIMENTS};
 use super::test::Tier;
 use super::{build, images, run, setup, step, workspace};
 
@@ -49,6 +50,9 @@ pub struct Arguments {
     /// Show that all tests but the first fail without a mesh, each with 20 answers in a row.
     #[arg(long, conflicts_with_all = ["test", "successes"])]
     without_weft: bool,
+    /// With the definitions of the experimental channel; the suite reads in its mesh object what Weft can do.
+    #[arg(long, conflicts_with = "without_weft")]
+    experimental: bool,
 }
 
 /// Runs the suite as often as asked for, and fails unless every test of every run ended as it should.
@@ -76,7 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Gateway API's definitions, what the suite tests with, and Weft where it is asked for.
 fn prepare(cluster: &Borrowed, arguments: &Arguments) -> Result<()> {
-    let definitions = GATEWAY_API.place()?;
+    let definitions = if arguments.experimental { GATEWAY_API_EXPERIMENTS } else { GATEWAY_API }.place()?;
     step::quiet("apply the definitions of Gateway API", || {
         let mut kubectl = cluster.command(Path::new("kubectl"))?;
         run::captured(kubectl.args(["apply", "--server-side", "--filename"]).arg(&definitions)).map(drop)
@@ -89,7 +93,19 @@ fn prepare(cluster: &Borrowed, arguments: &Arguments) -> Result<()> {
     step::quiet("install Weft", || {
         let mut install = cluster.command(&workspace::program("weft"))?;
         run::captured(install.args(["install", "--apply"]).args(Borrowed::values())).map(drop)
-    })
+    })?;
+    if arguments.experimental {
+        step::quiet("wait until Weft says what it can do", || {
+            let introduction = format!("xmesh/{}", suite::MESH);
+            [["--for=create", "--timeout=60s"], ["--for=condition=Accepted", "--timeout=60s"]].iter().try_for_each(
+                |until| {
+                    let mut kubectl = cluster.command(Path::new("kubectl"))?;
+                    run::captured(kubectl.arg("wait").args(until).arg(&introduction)).map(drop)
+                },
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// Whether it ended as it should.
@@ -135,7 +151,7 @@ fn command(cluster: &Borrowed, arguments: &Arguments, options: &Path) -> Result<
 }
 
 fn options_of(arguments: &Arguments) -> Result<Value> {
-    let mut options = suite::options();
+    let mut options = if arguments.experimental { suite::as_introduced() } else { suite::as_claimed() };
     if arguments.without_weft {
         // Waiting longer would not help it.
         options["timeoutConfig"] = json!({"requiredConsecutiveSuccesses": BEYOND_CHANCE, "maxTimeToConsistency": "4s"});

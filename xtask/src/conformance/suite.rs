@@ -36,6 +36,9 @@ const ECHO: Module = Module {
 /// tests for meshes need: what the controller writes into an `XMesh`, one on each line.
 const FEATURES: &str = include_str!("../../../controller/supported-features.txt");
 
+/// The `XMesh` that the controller makes.
+pub const MESH: &str = "weft";
+
 /// The application's archive.
 const IMAGE: &str = "echo.tar";
 
@@ -56,13 +59,25 @@ pub fn program() -> Result<PathBuf> {
     Ok(SUITE.programs()?.join(PROGRAM))
 }
 
-/// What is claimed, and of whom.
-pub fn options() -> Value {
+/// With what is claimed of Weft.
+pub fn as_claimed() -> Value {
+    let mut options = options();
+    options["supportedFeatures"] = FEATURES.lines().collect();
+    options
+}
+
+/// With what Weft says of itself.
+pub fn as_introduced() -> Value {
+    let mut options = options();
+    options["meshName"] = MESH.into();
+    options
+}
+
+fn options() -> Value {
     json!({
         // No Gateway is tested.
         "gatewayClassName": "",
         "conformanceProfiles": ["MESH-HTTP", "MESH-GRPC"],
-        "supportedFeatures": FEATURES.lines().collect::<Vec<_>>(),
         "cleanupBaseResources": true,
         "cleanupTestResources": true,
         "mode": "default",
