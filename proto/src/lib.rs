@@ -24,6 +24,7 @@ pub const FEATURES: &[&str] = &[
     "routes.http",
     "routes.l4",
     "routes.sessions",
+    "routes.sessions.backend",
     "traffic",
     "traffic.constraint",
 ];

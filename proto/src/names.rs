@@ -103,9 +103,26 @@ pub struct NamespacedName {
     pub name: Arc<str>,
 }
 
+/// What an `XBackend` is called where it stands among Services, none of which has a dot in its name (Kubernetes: "Service").
+#[must_use]
+pub fn x_backend(name: &str) -> String {
+    format!("{X_BACKEND}{name}")
+}
+
+const X_BACKEND: &str = "xbackend.";
+
 impl NamespacedName {
     pub fn new(namespace: &str, name: &str) -> Result<Self, NameError> {
         Ok(Self { namespace: namespace.parse()?, name: checked("name", name)? })
+    }
+
+    /// The object of a name among Services, as its owner knows it: `Service shop/web` or `XBackend shop/cart`.
+    #[must_use]
+    pub fn backend_title(&self) -> String {
+        match self.name.strip_prefix(X_BACKEND) {
+            Some(name) => format!("XBackend {}/{name}", self.namespace),
+            None => format!("Service {self}"),
+        }
     }
 }
 
@@ -237,6 +254,13 @@ mod tests {
             assert!(name.parse::<Namespace>().is_err(), "{name} was read as a namespace");
         }
         assert!(NamespacedName::new("shop", "web.v1").is_ok());
+    }
+
+    #[test]
+    fn an_x_backend_is_told_from_a_service_of_its_name() {
+        for (name, title) in [("cart", "Service shop/cart"), (x_backend("cart").as_str(), "XBackend shop/cart")] {
+            assert_eq!(NamespacedName::new("shop", name).map(|name| name.backend_title()), Ok(title.to_owned()));
+        }
     }
 
     #[test]

@@ -101,14 +101,27 @@ pub(super) fn percent(rule: &RouteRule, backend: &Backend) -> Option<u64> {
     (u64::from(backend.weight) * 100).checked_div(sum)
 }
 
-/// How a rule's requests stay with their endpoint.
-pub(super) fn sessions(session: &SessionPersistence) -> String {
+/// How a rule's requests stay with their endpoint: a backend's own word comes before the rule's.
+pub(super) fn sessions(rule: &RouteRule) -> Vec<String> {
+    let kept = |place: &str, session: &SessionPersistence| {
+        format!("{place} a session has one endpoint, {}.", kept_by(session))
+    };
+    let all = if rule.backends.iter().all(|backend| backend.session.is_none()) { "each" } else { "each other" };
+    let of_rule = rule.session.as_ref().map(|session| kept(&format!("At {all} backend"), session));
+    let own = rule.backends.iter().filter_map(|backend| {
+        let BackendTarget::Service { service, .. } = &backend.target else { return None };
+        Some(kept(&format!("At {}", service.backend_title()), backend.session.as_ref()?))
+    });
+    of_rule.into_iter().chain(own).collect()
+}
+
+fn kept_by(session: &SessionPersistence) -> String {
     let by = match &session.carrier {
         Carrier::Cookie(cookie) => format!("the cookie {}", cookie.name),
         Carrier::Header(name) => format!("the header {name}"),
     };
     let ends = session.absolute_timeout.map(|timeout| format!(", for {timeout:?}")).unwrap_or_default();
-    format!("At each backend a session has one endpoint, by {by}{ends}.")
+    format!("by {by}{ends}")
 }
 
 /// How long requests may take and how often they are sent again.

@@ -59,7 +59,7 @@ mod tests {
         } else {
             BackendTarget::Service { service, port: 80 }
         };
-        Backend { weight, target, filters: Vec::new() }
+        Backend { weight, target, filters: Vec::new(), session: None }
     }
 
     #[test]

@@ -156,6 +156,8 @@ pub struct Backend {
     pub target: BackendTarget,
     /// For requests to this backend alone, after the rule's.
     pub filters: Vec<Filter>,
+    /// In place of the rule's.
+    pub session: Option<SessionPersistence>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -108,7 +108,7 @@ pub fn declared(app_protocol: &str) -> Protocol {
 
 pub fn no_endpoint(service: &NamespacedName, port: u16) -> ConnectionError {
     ConnectionError::new(Side::Local, Reason::NoEndpoint)
-        .with_detail(format!("no endpoint of Service {service} is ready for port {port}"))
+        .with_detail(format!("no endpoint of {} is ready for port {port}", service.backend_title()))
 }
 
 /// The Service port that a route's backend means. `who` leads there.
@@ -121,9 +121,8 @@ pub fn backend_port<'a>(
         BackendTarget::Invalid(why) => Err(broken(&**why)),
         BackendTarget::Service { service, port } => {
             let row = snapshot.service_port(service, *port);
-            let row =
-                row.ok_or_else(|| broken(format!("{who} leads to Service {service}, which has no port {port}")))?;
-            Ok((service, row))
+            let missing = || broken(format!("{who} leads to {}, which has no port {port}", service.backend_title()));
+            Ok((service, row.ok_or_else(missing)?))
         }
     }
 }

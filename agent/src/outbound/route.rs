@@ -215,9 +215,10 @@ impl<'a> Route<'a> {
         self.rule().and_then(|rule| rule.retry.as_ref()).or(self.traffic.retry.as_ref())
     }
 
-    /// What the request's client has shown of its session, if the rule keeps any.
+    /// What the request's client has shown of its session, if its backend or the rule keeps any.
     pub fn session(&self, headers: &HeaderMap, now: impl FnOnce() -> Timestamp) -> Option<Session<'a>> {
-        let persistence = self.rule()?.session.as_ref()?;
+        let own = self.backend.and_then(|backend| backend.session.as_ref());
+        let persistence = own.or(self.rule()?.session.as_ref())?;
         let (service, port) = self.of?;
         Some(Session::of(persistence, (service, port.port), headers, now()))
     }

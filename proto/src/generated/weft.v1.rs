@@ -137,6 +137,7 @@ pub struct RouteBackend {
     pub invalid: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub namespace: ::prost::alloc::string::String,
+    /// "xbackend." and its name of an XBackend.
     #[prost(string, tag = "4")]
     pub service: ::prost::alloc::string::String,
     #[prost(uint32, tag = "5")]
@@ -144,6 +145,9 @@ pub struct RouteBackend {
     /// For requests to this backend alone, after the rule's.
     #[prost(message, repeated, tag = "6")]
     pub filters: ::prost::alloc::vec::Vec<RouteFilter>,
+    /// In place of the rule's. Requires the feature "routes.sessions.backend".
+    #[prost(message, optional, tag = "7")]
+    pub session_persistence: ::core::option::Option<SessionPersistence>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RouteFilter {
@@ -712,6 +716,7 @@ pub struct Exemption {
 pub struct Service {
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,
+    /// Of an XBackend, which is a Service without addresses to agents: "xbackend." and its name, which no Service can have.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// ClusterIPs; empty when headless.

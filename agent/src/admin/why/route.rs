@@ -195,8 +195,8 @@ impl<'a> Way<'a> {
             ));
             return;
         }
-        if let Some(session) = &rule.session {
-            told.fact(End::Path, describe::sessions(session));
+        for sentence in describe::sessions(rule) {
+            told.fact(End::Path, sentence);
         }
         if let Some(traffic) = self.traffic {
             let request = rule.request_timeout.or(traffic.request_timeout);
@@ -322,10 +322,10 @@ fn broken_route(summary: String, weight: Weight) -> Finding {
 
 /// A backend that nobody serves.
 pub(in crate::admin) fn no_endpoint(service: &NamespacedName, port: u16, why: &str, weight: Weight) -> Finding {
-    let summary = format!("Service {service} has no ready endpoint for port {port}, and {why}.");
-    Finding::new(Cause::Reason(Reason::NoEndpoint), weight, End::Path, summary).fix(format!(
-        "Compare the selector of Service {service} with its pods' labels, and look whether the pods are ready."
-    ))
+    let title = service.backend_title();
+    let summary = format!("{title} has no ready endpoint for port {port}, and {why}.");
+    Finding::new(Cause::Reason(Reason::NoEndpoint), weight, End::Path, summary)
+        .fix(format!("Compare the selector of {title} with its pods' labels, and look whether the pods are ready."))
 }
 
 fn named(known: &Known<'_>, endpoint: &Endpoint) -> String {

@@ -19,7 +19,8 @@ use crate::http::canonical::canonical_path;
 use crate::limits;
 use crate::model::{
     Backend, BackendTarget, ConnectionRoutes, ConnectionRules, HeaderMatch, Matches, PathMatch, PathPrefix, Pattern,
-    PortRoutes, QueryMatch, RetryPolicy, RouteKind, RouteMatch, RouteRule, Routes, ServerNames, ValueMatch,
+    PortRoutes, QueryMatch, RetryPolicy, RouteKind, RouteMatch, RouteRule, Routes, ServerNames, SessionPersistence,
+    ValueMatch,
 };
 
 /// The Service port that a resource speaks of, and the clients that are meant.
@@ -186,15 +187,22 @@ pub fn read_backend(field: &str, written: &v1::RouteBackend) -> Result<Backend, 
     } else {
         BackendTarget::Invalid(Arc::from(text(field, &written.invalid)?))
     };
-    Ok(Backend { weight: written.weight, target, filters: written.filters.iter().map(filter::read).collect() })
+    let session = read_session(field, written.session_persistence.as_ref())?;
+    let filters = written.filters.iter().map(filter::read).collect();
+    Ok(Backend { weight: written.weight, target, filters, session })
+}
+
+fn read_session(
+    field: &str,
+    written: Option<&v1::SessionPersistence>,
+) -> Result<Option<SessionPersistence>, ReadError> {
+    written.map(|written| session::read(&format!("{field}.session_persistence"), written)).transpose()
 }
 
 fn read_rule(field: &str, written: &v1::RouteRule) -> Result<RouteRule, ReadError> {
     bounded(&format!("{field}.filters"), written.filters.len(), limits::ROUTE_LIST)?;
     bounded(&format!("{field}.backends"), written.backends.len(), limits::ROUTE_LIST)?;
     let retry = written.retry.as_ref().map(|retry| read_retry(&format!("{field}.retry"), retry)).transpose()?;
-    let session = written.session_persistence.as_ref();
-    let session = session.map(|session| session::read(&format!("{field}.session_persistence"), session));
     Ok(RouteRule {
         route: Arc::from(text(field, &written.route)?),
         index: written.index,
@@ -204,7 +212,7 @@ fn read_rule(field: &str, written: &v1::RouteRule) -> Result<RouteRule, ReadErro
         request_timeout: milliseconds(written.request_timeout_ms),
         backend_timeout: milliseconds(written.backend_timeout_ms),
         retry,
-        session: session.transpose()?,
+        session: read_session(field, written.session_persistence.as_ref())?,
     })
 }
 

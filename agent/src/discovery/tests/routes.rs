@@ -301,8 +301,21 @@ fn a_session_is_read_whole_or_refuses_every_request() {
         (session(cookie(v1::SessionCookie { path: "cart".to_owned(), ..found.clone() }), 0), ".cookie.path"),
         (session(cookie(v1::SessionCookie { permanent: true, ..found }), 0), ".absolute_timeout_ms"),
     ] {
-        check_spoilt(&format!("rules[0].session_persistence{field}"), with(bad));
+        check_spoilt(&format!("rules[0].session_persistence{field}"), with(bad.clone()));
+        let backend = v1::RouteBackend { session_persistence: Some(bad), ..backend("web") };
+        let rule = v1::RouteRule { backends: vec![backend], ..rule("web") };
+        check_spoilt(&format!("rules[0].backends[0].session_persistence{field}"), with_rule(rule));
     }
+}
+
+#[test]
+fn a_backend_has_a_session_of_its_own() {
+    let carrier = Some(Carried::Header("x-session".to_owned()));
+    let own = v1::SessionPersistence { carrier, absolute_timeout_ms: 0 };
+    let backends = vec![v1::RouteBackend { session_persistence: Some(own), ..backend("web") }, backend("web")];
+    let read = as_written(with_rule(v1::RouteRule { backends, ..rule("web") }));
+    let kept: Vec<bool> = read.matches.all()[0].rule.backends.iter().map(|one| one.session.is_some()).collect();
+    assert_eq!(kept, [true, false]);
 }
 
 #[test]

@@ -215,7 +215,10 @@ fn a_filter_that_cannot_be_applied_refuses_with_its_sentence() {
 fn a_mirror_takes_its_share() {
     let mirror = |per_million| {
         let target = BackendTarget::Service { service: "shop/copy".parse().unwrap(), port: 80 };
-        Filter::Mirror(Box::new(Mirror { backend: Backend { weight: 1, target, filters: Vec::new() }, per_million }))
+        Filter::Mirror(Box::new(Mirror {
+            backend: Backend { weight: 1, target, filters: Vec::new(), session: None },
+            per_million,
+        }))
     };
     let mut random = rand::rng();
     let taken = |filters: &[Filter], random: &mut rand::rngs::ThreadRng| {

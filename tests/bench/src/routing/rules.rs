@@ -111,6 +111,7 @@ fn one(kind: Kind, number: usize) -> Result<RouteMatch> {
         weight: 1,
         target: BackendTarget::Service { service: "shop/web".parse()?, port: 80 },
         filters: Vec::new(),
+        session: None,
     };
     let rule = RouteRule {
         route: format!("HTTPRoute shop/{}-{number:05}", kind.name()).into(),

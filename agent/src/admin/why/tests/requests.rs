@@ -19,8 +19,10 @@ fn routes() -> Routes {
         weight,
         target: BackendTarget::Service { service: service.parse().unwrap(), port: 80 },
         filters: vec![],
+        session: None,
     };
-    let invalid = Backend { weight: 1, target: BackendTarget::Invalid("no such Service".into()), filters: vec![] };
+    let invalid =
+        Backend { weight: 1, target: BackendTarget::Invalid("no such Service".into()), filters: vec![], session: None };
     let rule = |index, path: &str, backends| RouteMatch {
         rule: Arc::new(RouteRule {
             index,
@@ -147,8 +149,12 @@ fn ask_of_connections(rules: ConnectionRules) -> Answer {
 }
 
 fn rule_of_connections(route: &str, backends: &[(u32, BackendTarget)]) -> Arc<RouteRule> {
-    let backend =
-        |(weight, target): &(u32, BackendTarget)| Backend { weight: *weight, target: target.clone(), filters: vec![] };
+    let backend = |(weight, target): &(u32, BackendTarget)| Backend {
+        weight: *weight,
+        target: target.clone(),
+        filters: vec![],
+        session: None,
+    };
     Arc::new(RouteRule { backends: backends.iter().map(backend).collect(), ..RouteRule::silent(route) })
 }
 
