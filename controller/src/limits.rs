@@ -58,6 +58,8 @@ pub const RETRY_ATTEMPTS: u32 = 10;
 /// Retries that a policy may permit in an interval in any case, and targets of a policy: by their schemas as well.
 pub const RETRIES_PER_INTERVAL: u32 = 1_000_000;
 pub const TARGETS: usize = 16;
+/// Labels by which an `XBackend` selects, by its schema as well.
+pub const BACKEND_LABELS: usize = 64;
 /// A compiled regular expression of a route, and its nested groups: the agents' own bounds. An agent that could not compile
 /// one would refuse every request to the port.
 pub const EXPRESSION_BYTES: usize = 64 << 10;

@@ -15,6 +15,7 @@ mod pod;
 mod policy;
 mod route;
 mod service;
+mod x_backend;
 mod x_mesh;
 
 use std::fmt;
@@ -40,6 +41,7 @@ pub use route::{
     Specificity, is_of_core_group,
 };
 pub use service::{ClusterAddress, Nearness, Service, ServicePort, TargetPort};
+pub use x_backend::{BackendProtocol, Unsupported, XBackend};
 pub use x_mesh::XMesh;
 
 pub use caller::RawCaller;
@@ -50,6 +52,7 @@ pub use node::RawNode;
 pub use policy::RawBackendTrafficPolicy;
 pub use route::{RawConnectionRoute, RawGrpcRoute, RawHttpRoute};
 pub use service::RawService;
+pub use x_backend::RawXBackend;
 pub use x_mesh::RawXMesh;
 
 /// One object of all. Written `Kind namespace/name`, or `Kind name` where there is no namespace.
@@ -108,6 +111,7 @@ pub enum Object {
     Route(Arc<Route>),
     ReferenceGrant(Arc<ReferenceGrant>),
     BackendTrafficPolicy(Arc<BackendTrafficPolicy>),
+    XBackend(Arc<XBackend>),
     XMesh(Arc<XMesh>),
     Caller(Arc<Caller>),
 }
@@ -128,6 +132,7 @@ impl Object {
             Self::Route(object) => object.kind.object(),
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::BackendTrafficPolicy(_) => Kind::BackendTrafficPolicy,
+            Self::XBackend(_) => Kind::XBackend,
             Self::XMesh(_) => Kind::XMesh,
             Self::Caller(object) => object.kind,
         }
@@ -148,6 +153,7 @@ impl Object {
             Self::Route(object) => &object.metadata,
             Self::ReferenceGrant(object) => &object.metadata,
             Self::BackendTrafficPolicy(object) => &object.metadata,
+            Self::XBackend(object) => &object.metadata,
             Self::XMesh(object) => &object.metadata,
             Self::Caller(object) => &object.metadata,
         }

@@ -11,7 +11,7 @@ use weft_proto::names::WorkloadUid;
 
 use crate::object::{
     AuthenticationPolicy, AuthorizationPolicy, BackendTrafficPolicy, Caller, EndpointSlice, Key, Kind, MeshConfig,
-    Namespace, Node, Object, Pod, ReferenceGrant, Route, Service, TrafficPolicy, XMesh,
+    Namespace, Node, Object, Pod, ReferenceGrant, Route, Service, TrafficPolicy, XBackend, XMesh,
 };
 
 /// `(namespace, name)`.
@@ -124,6 +124,7 @@ shelves! {
     tcp_routes: Kind::TcpRoute, Object::Route(Route);
     grants: Kind::ReferenceGrant, Object::ReferenceGrant(ReferenceGrant);
     backend_traffic: Kind::BackendTrafficPolicy, Object::BackendTrafficPolicy(BackendTrafficPolicy);
+    backends: Kind::XBackend, Object::XBackend(XBackend);
 }
 
 impl Objects {

@@ -18,6 +18,7 @@ pub enum Kind {
     TcpRoute,
     ReferenceGrant,
     BackendTrafficPolicy,
+    XBackend,
     XMesh,
     ValidatingWebhooks,
     MutatingWebhooks,
@@ -100,6 +101,8 @@ const BACKEND_TRAFFIC: Facts = Facts {
     status: "xbackendtrafficpolicies/status",
     ..EXPERIMENT
 };
+const X_BACKEND: Facts =
+    Facts { name: "XBackend", plural: "xbackends", versions: &["v1alpha1"], status: "xbackends/status", ..EXPERIMENT };
 const X_MESH: Facts = Facts {
     name: "XMesh",
     plural: "xmeshes",
@@ -124,7 +127,7 @@ const DEFINITION: Facts = Facts {
 };
 
 impl Kind {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::MeshConfig,
         Self::Namespace,
         Self::Node,
@@ -140,6 +143,7 @@ impl Kind {
         Self::TcpRoute,
         Self::ReferenceGrant,
         Self::BackendTrafficPolicy,
+        Self::XBackend,
         Self::XMesh,
         Self::ValidatingWebhooks,
         Self::MutatingWebhooks,
@@ -164,6 +168,7 @@ impl Kind {
             Self::TcpRoute => &TCP_ROUTE,
             Self::ReferenceGrant => &REFERENCE_GRANT,
             Self::BackendTrafficPolicy => &BACKEND_TRAFFIC,
+            Self::XBackend => &X_BACKEND,
             Self::XMesh => &X_MESH,
             Self::ValidatingWebhooks => &VALIDATING_WEBHOOKS,
             Self::MutatingWebhooks => &MUTATING_WEBHOOKS,
@@ -264,6 +269,7 @@ mod tests {
             (Kind::GrpcRoute, "gateway.networking.k8s.io/v1"),
             (Kind::TcpRoute, "gateway.networking.k8s.io/v1"),
             (Kind::ReferenceGrant, "gateway.networking.k8s.io/v1"),
+            (Kind::XBackend, "gateway.networking.x-k8s.io/v1alpha1"),
             (Kind::XMesh, "gateway.networking.x-k8s.io/v1alpha1"),
         ] {
             assert!(kind.api_version() == written && kind.is_written_as(written), "{written}");

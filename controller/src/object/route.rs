@@ -22,8 +22,11 @@ use super::{FieldError, Kind, Metadata};
 use crate::limits;
 
 pub use filter::{Filter, Mirror};
+pub(super) use matching::unknown;
+pub(super) use raw::RawSessionPersistence;
 pub use raw::{RawConnectionRoute, RawGrpcRoute, RawHttpRoute};
 pub use reference::{Backend, BackendReference, Parent, is_of_core_group};
+pub(super) use session::session;
 pub use specificity::Specificity;
 
 /// The stronger one goes first, where several speak of one Service port (GEP-1294).
@@ -121,7 +124,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn unsupported(path: impl Into<String>, problem: &str) -> Self {
+    pub(super) fn unsupported(path: impl Into<String>, problem: &str) -> Self {
         Self::new(RefusalReason::UnsupportedValue, path, problem)
     }
 

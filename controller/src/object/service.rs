@@ -152,6 +152,10 @@ pub struct Service {
 impl Service {
     pub fn parse(raw: RawService) -> Result<Self, FieldError> {
         let metadata = Metadata::parse(Kind::Service, raw.metadata)?;
+        if metadata.name.contains('.') {
+            let problem = format!("{:?} has a dot, which no Service's name has", metadata.name);
+            return Err(FieldError::new("metadata.name", problem, "use lower-case letters, digits and '-'"));
+        }
         let external_name = raw.spec.kind.as_deref() == Some("ExternalName");
         let (addresses, addresses_left_out) =
             if external_name { Default::default() } else { addresses(&raw.spec, &raw.status)? };

@@ -11,7 +11,7 @@ use super::{schema, yaml};
 use crate::object::{
     AuthenticationPolicy, AuthorizationPolicy, BackendTrafficPolicy, Caller, EndpointSlice, FieldError, Kind,
     MeshConfig, Metadata, Namespace, Node, Object, Pod, RawMetadata, ReferenceGrant, Route, Service, TrafficPolicy,
-    XMesh,
+    XBackend, XMesh,
 };
 
 pub fn object(kind: Kind, node: &yaml::Node) -> Result<Object, Vec<FieldError>> {
@@ -64,6 +64,10 @@ fn typed(kind: Kind, json: Json) -> Result<Object, FieldError> {
         Kind::BackendTrafficPolicy => {
             let (metadata, spec) = parts(kind, json)?;
             Object::BackendTrafficPolicy(Arc::new(BackendTrafficPolicy::parse(metadata, parse("spec", spec)?)?))
+        }
+        Kind::XBackend => {
+            let (metadata, spec) = parts(kind, json)?;
+            Object::XBackend(Arc::new(XBackend::parse(metadata, parse("spec", spec)?)?))
         }
         Kind::XMesh => {
             let (metadata, spec) = parts(kind, json)?;

@@ -1,4 +1,5 @@
-//! Conditions of policies (GEP-713), per target, of routes (Gateway API), per parent, and of an `XMesh`.
+//! Conditions of policies (GEP-713), per target, of routes (Gateway API), per parent, of an `XBackend`, per Service by which
+//! requests come, and of an `XMesh`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +10,7 @@ use super::route::ParentReference;
 use crate::object::{Key, Kind, Parent, Target};
 use crate::source::defect::Defect;
 use crate::source::reading::Broken;
+use crate::store::Name;
 
 /// Why an object is or is not in force for one target or parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -84,6 +86,8 @@ pub enum Subject {
     Target(Target),
     /// Of a route.
     Parent(Parent),
+    /// Of an `XBackend`: the Service by which requests come to it.
+    Ancestor(Name),
     /// Of an `XMesh`.
     Itself,
 }
@@ -230,6 +234,7 @@ fn itself(key: &Key) -> Reference {
 fn reference(namespace: &str, subject: &Subject) -> Reference {
     let target = match subject {
         Subject::Target(target) => target,
+        Subject::Ancestor((namespace, name)) => return ancestor(namespace, "Service", name.clone(), None),
         Subject::Parent(parent) => return Reference::Parent(ParentReference::of(parent)),
         Subject::Itself => return Reference::Itself,
     };
@@ -238,14 +243,13 @@ fn reference(namespace: &str, subject: &Subject) -> Reference {
         Target::Pods(labels) => ("Pod", written(labels), None),
         Target::Service { name, section } => ("Service", name.clone(), section.clone()),
     };
-    let name = name.chars().take(253).collect();
-    Reference::Ancestor(AncestorReference {
-        group: String::new(),
-        kind: kind.to_owned(),
-        namespace: Some(namespace.to_owned()),
-        name,
-        section_name,
-    })
+    ancestor(namespace, kind, name.chars().take(253).collect(), section_name)
+}
+
+/// Of the core group.
+fn ancestor(namespace: &str, kind: &str, name: String, section_name: Option<String>) -> Reference {
+    let (group, kind, namespace) = (String::new(), kind.to_owned(), Some(namespace.to_owned()));
+    Reference::Ancestor(AncestorReference { group, kind, namespace, name, section_name })
 }
 
 fn written(labels: &BTreeMap<String, String>) -> String {
@@ -258,6 +262,7 @@ fn describe(namespace: &str, subject: &Subject) -> String {
         Subject::Target(Target::Pods(labels)) => return format!("Pods of {namespace} with {}", written(labels)),
         Subject::Target(Target::Service { name, section }) => (namespace, name, None, section),
         Subject::Itself => return "itself".to_owned(),
+        Subject::Ancestor((namespace, name)) => return format!("Service {namespace}/{name}"),
         Subject::Parent(parent) => {
             let namespace = parent.namespace.as_deref().unwrap_or(namespace);
             (namespace, &parent.name, parent.port, &parent.section)

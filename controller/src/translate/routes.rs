@@ -1,13 +1,14 @@
 //! Routes and the Services that they are attached to become one resource for each Service port and audience.
 //!
 //! A route of the Service's own namespace is for everybody (producer), one of another namespace for the clients of that
-//! namespace alone (consumer). What is said to the routes' owners is `verdict`'s business.
+//! namespace alone (consumer). What is said to the routes' owners is `verdict`'s business, and to those of `XBackend`s `x_backend`'s.
 
 mod backend;
 mod bind;
 mod merge;
 mod session;
 mod verdict;
+mod x_backend;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +28,10 @@ use merge::{Age, Resolved, Shadow, Silent};
 fn features(body: &v1::Routes, kind: RouteKind) -> Vec<String> {
     let kind = if kind.is_of_requests() { "routes.http" } else { "routes.l4" };
     let keeps = body.rules.iter().any(|rule| rule.session_persistence.is_some());
-    [kind].into_iter().chain(keeps.then_some("routes.sessions")).map(str::to_owned).collect()
+    let mut backends = body.rules.iter().flat_map(|rule| &rule.backends);
+    let own = backends.any(|backend| backend.session_persistence.is_some());
+    let of_sessions = [keeps.then_some("routes.sessions"), own.then_some("routes.sessions.backend")];
+    [kind].into_iter().chain(of_sessions.into_iter().flatten()).map(str::to_owned).collect()
 }
 
 /// What one resource is about.
@@ -90,6 +94,7 @@ pub fn share(world: &World<'_>, own: Elected<'_, TrafficPolicy>, out: &mut Draft
             out.conditions.insert(key(one.resolved.route), conditions);
         }
     }
+    x_backend::answer(world, &attached, out);
 }
 
 /// Who is attached where.

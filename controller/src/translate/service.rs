@@ -14,7 +14,7 @@ use super::Finding;
 use super::protocol::Protocol;
 use super::world::World;
 use crate::limits;
-use crate::object::{EndpointSlice, Service, ServicePort};
+use crate::object::{EndpointSlice, Metadata, Service, ServicePort};
 use crate::store::Name;
 
 pub use addresses::{Addresses, Own};
@@ -29,7 +29,7 @@ struct Room {
     hint_bytes: usize,
 }
 
-/// Resource name and body of every Service that has endpoints of its own.
+/// Resource name and body of every Service that has endpoints of its own, and of every `XBackend` as one.
 pub fn rows(world: &World<'_>, findings: &mut BTreeSet<Finding>) -> Vec<(String, v1::Service)> {
     let slices = slices_by_service(world);
     let mut rows = Vec::new();
@@ -37,14 +37,7 @@ pub fn rows(world: &World<'_>, findings: &mut BTreeSet<Finding>) -> Vec<(String,
         let mut tell = |message: String| {
             findings.insert(Finding { object: format!("Service {}/{}", name.0, name.1), message });
         };
-        let own_slices = slices.get(name).map_or(&[][..], Vec::as_slice);
-        let mut room = Room { endpoints: limits::ENDPOINTS_PER_SERVICE, hint_bytes: limits::HINT_BYTES_PER_SERVICE };
-        let ports = service.ports.iter().take(limits::PORTS_PER_SERVICE);
-        let ports = ports.map(|port| {
-            let candidates = candidates(world, service, port, own_slices);
-            port_row(service, port, &candidates, &mut room, &mut tell)
-        });
-        let ports = ports.collect();
+        rows.push(row(world, service, slices.get(name).map_or(&[][..], Vec::as_slice), &mut tell));
         if service.ports.len() > limits::PORTS_PER_SERVICE {
             tell(format!("it has more than {} ports; those after them are left out", limits::PORTS_PER_SERVICE));
         }
@@ -52,19 +45,41 @@ pub fn rows(world: &World<'_>, findings: &mut BTreeSet<Finding>) -> Vec<(String,
             let (limit, more) = (limits::EXTERNAL_ADDRESSES_PER_SERVICE, service.addresses_left_out);
             tell(format!("it names more than {limit} external addresses; {more} are left out, and lead past the mesh"));
         }
-        let own = world.service_addresses(name);
-        own.refused.iter().cloned().for_each(&mut tell);
-        let body = v1::Service {
-            namespace: name.0.clone(),
-            name: name.1.clone(),
-            addresses: own.cluster.clone(),
-            external_addresses: own.external.clone(),
-            affinity_seconds: service.affinity_seconds.unwrap_or(0),
-            ports,
+        world.service_addresses(name).refused.iter().cloned().for_each(&mut tell);
+    }
+    for backend in world.own.backends.values().filter(|backend| backend.refusals.is_empty()) {
+        let mut tell = |message: String| {
+            findings.insert(Finding { object: backend.title(), message });
         };
-        rows.push((resource::service(&name.0, &name.1), body));
+        rows.push(row(world, &backend.as_service(), &[], &mut tell));
     }
     rows
+}
+
+fn row<'a>(
+    world: &World<'a>,
+    service: &Service,
+    slices: &[&'a EndpointSlice],
+    tell: &mut impl FnMut(String),
+) -> (String, v1::Service) {
+    let Metadata { namespace, name, .. } = &service.metadata;
+    let mut room = Room { endpoints: limits::ENDPOINTS_PER_SERVICE, hint_bytes: limits::HINT_BYTES_PER_SERVICE };
+    let ports = service.ports.iter().take(limits::PORTS_PER_SERVICE);
+    let ports = ports.map(|port| {
+        let candidates = candidates(world, service, port, slices);
+        port_row(service, port, &candidates, &mut room, tell)
+    });
+    let ports = ports.collect();
+    let own = world.service_addresses(&(namespace.clone(), name.clone()));
+    let body = v1::Service {
+        namespace: namespace.clone(),
+        name: name.clone(),
+        addresses: own.cluster.clone(),
+        external_addresses: own.external.clone(),
+        affinity_seconds: service.affinity_seconds.unwrap_or(0),
+        ports,
+    };
+    (resource::service(namespace, name), body)
 }
 
 fn slices_by_service<'a>(world: &World<'a>) -> BTreeMap<Name, Vec<&'a EndpointSlice>> {

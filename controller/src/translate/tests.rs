@@ -11,6 +11,7 @@ mod routes;
 mod services;
 mod sessions;
 mod traffic;
+mod x_backends;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -4,8 +4,8 @@ use super::filter::{self, Filter, Place};
 use super::raw::{RawBackend, RawBackendObject, RawParent};
 use super::{Refusal, at_most};
 use crate::limits;
-use crate::object::FieldError;
 use crate::object::field::port;
+use crate::object::{FieldError, Kind};
 
 /// A parentRef of kind Service, as written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,12 +48,21 @@ impl BackendReference {
     pub fn is_service(&self) -> bool {
         is_of_core_group(&self.group) && self.kind == "Service"
     }
+
+    #[must_use]
+    pub fn is_x_backend(&self) -> bool {
+        is_x_backend(&self.group, &self.kind)
+    }
 }
 
 /// The group of kind Service; documentation writes both.
 #[must_use]
 pub fn is_of_core_group(group: &str) -> bool {
     group.is_empty() || group == "core"
+}
+
+fn is_x_backend(group: &str, kind: &str) -> bool {
+    group == Kind::XBackend.group() && kind == Kind::XBackend.as_str()
 }
 
 pub fn parents(raw: Vec<RawParent>) -> Result<Vec<Parent>, FieldError> {
@@ -113,14 +122,12 @@ pub fn backend(path: String, raw: RawBackendObject) -> Result<BackendReference, 
             return Err(FieldError::new(format!("{path}.{field}"), format!("it has {} bytes", text.len()), fix));
         }
     }
-    Ok(BackendReference {
-        path,
-        group: raw.group.unwrap_or_default(),
-        kind: raw.kind.unwrap_or_else(|| "Service".to_owned()),
-        namespace: raw.namespace,
-        name: raw.name,
-        port: number,
-    })
+    let (group, kind) = (raw.group.unwrap_or_default(), raw.kind.unwrap_or_else(|| "Service".to_owned()));
+    if number.is_some() && is_x_backend(&group, &kind) {
+        let problem = "an XBackend says its port itself";
+        return Err(FieldError::new(format!("{path}.port"), problem, "remove it"));
+    }
+    Ok(BackendReference { path, group, kind, namespace: raw.namespace, name: raw.name, port: number })
 }
 
 fn named(path: &str, name: &str) -> Result<(), FieldError> {

@@ -1,4 +1,4 @@
-//! How a rule keeps the requests of a session together (GEP-1619, as Gateway API 1.7 has it).
+//! How a rule, or an `XBackend`, keeps the requests of a session together (GEP-1619, as Gateway API 1.7 has it).
 
 use weft_proto::v1::{self, session_persistence::Carrier};
 
@@ -30,14 +30,14 @@ const TAKEN: [&str; 12] = [
 const OF_GRPC: &str = "grpc-";
 
 /// None, with a refusal, for what Weft cannot keep. A cookie without a name gets one where the route is known
-/// (`translate/routes/session.rs`).
+/// (`translate/routes/session.rs`). `parent` is the path of what it is written in.
 pub fn session(
-    rule: &str,
+    parent: &str,
     raw: Option<RawSessionPersistence>,
     refusals: &mut Vec<Refusal>,
 ) -> Result<Option<v1::SessionPersistence>, FieldError> {
     let Some(raw) = raw else { return Ok(None) };
-    let path = format!("{rule}.sessionPersistence");
+    let path = format!("{parent}.sessionPersistence");
     let known = refusals.len();
     let old = [
         ("sessionName", "cookie.name or header.name says it", raw.session_name),

@@ -53,6 +53,7 @@ async fn answer(mood: Mood, core_is_there: Arc<AtomicBool>, uri: String) -> Answ
             "referencegrants",
             "xmeshes",
             "xbackendtrafficpolicies",
+            "xbackends",
         ];
         let served: &[&str] = if now == Routes::NotEstablished { &[] } else { &all };
         let ours = ["meshconfigs", "authenticationpolicies", "authorizationpolicies", "trafficpolicies"];

@@ -1,12 +1,13 @@
 //! A route's rules with their backends looked up. A backend that cannot be used keeps its share, which is answered with
 //! an error: its siblings never get it.
 
+use weft_proto::names;
 use weft_proto::v1::{self, route_filter};
 
 use super::super::protocol::Protocol;
 use super::super::world::World;
-use super::session;
 use super::verdict::told;
+use super::{session, x_backend};
 use crate::limits;
 use crate::object::{Backend, BackendReference, Filter, Refusal, Route, Rule};
 use crate::status::Reason;
@@ -58,7 +59,9 @@ fn filters(
         let kind = match filter {
             Filter::Own(kind) => kind.clone(),
             Filter::Mirror(mirror) => {
-                let backend = v1::RouteBackend { weight: 1, ..found(world, route, &mirror.backend, problems) };
+                let found = found(world, route, &mirror.backend, problems);
+                // A copy's answer is thrown away, and its session with it.
+                let backend = v1::RouteBackend { weight: 1, session_persistence: None, ..found };
                 let (backend, per_million) = (Some(backend), mirror.per_million);
                 route_filter::Kind::Mirror(v1::Mirror { backend, per_million })
             }
@@ -73,11 +76,19 @@ fn found(world: &World<'_>, route: &Route, reference: &BackendReference, problem
     let namespace = reference.namespace.as_ref().unwrap_or(&route.metadata.namespace);
     let mut backend = v1::RouteBackend {
         namespace: namespace.clone(),
-        service: reference.name.clone(),
+        service: if reference.is_x_backend() { names::x_backend(&reference.name) } else { reference.name.clone() },
         port: reference.port.map_or(0, u32::from),
         ..v1::RouteBackend::default()
     };
-    if let Err((reason, problem)) = usable(world, route, namespace, reference) {
+    let usable = if reference.is_x_backend() {
+        x_backend::usable(world, route, namespace, &reference.name).map(|own| {
+            backend.port = own.port.into();
+            backend.session_persistence = session::of_backend(own);
+        })
+    } else {
+        usable(world, route, namespace, reference)
+    };
+    if let Err((reason, problem)) = usable {
         problems.push((reason, format!("{}: {problem}", reference.path)));
         backend.invalid = problem;
     }

@@ -1,4 +1,4 @@
-//! Sessions of a route's rules: the names of cookies that have none, and what they cannot go together with.
+//! Sessions of a route's rules and backends: the names of cookies that have none, and what they cannot go together with.
 
 use sha2::{Digest as _, Sha256};
 use weft_proto::v1::{self, session_persistence::Carrier};
@@ -6,21 +6,29 @@ use weft_proto::v1::{self, session_persistence::Carrier};
 use super::super::world::World;
 use super::backend;
 use crate::hexadecimal::hexadecimal;
-use crate::object::{Route, Rule};
+use crate::object::{Route, Rule, XBackend};
 use crate::status::Reason;
 
 /// As agents read it. A cookie's name is made of the names of route and rule, or of the rule's place where it has none: it
 /// stays when the route is made anew.
 pub fn of(route: &Route, index: usize, rule: &Rule) -> Option<v1::SessionPersistence> {
-    let mut session = rule.session.clone()?;
+    let place = if rule.name.is_empty() { index.to_string() } else { format!("/{}", rule.name) };
+    Some(named(rule.session.clone()?, || format!("{} {place}", route.title())))
+}
+
+/// One for all routes that lead there: they share the session.
+pub fn of_backend(backend: &XBackend) -> Option<v1::SessionPersistence> {
+    Some(named(backend.session.clone()?, || backend.title()))
+}
+
+fn named(mut session: v1::SessionPersistence, owner: impl Fn() -> String) -> v1::SessionPersistence {
     if let Some(Carrier::Cookie(cookie)) = &mut session.carrier
         && cookie.name.is_empty()
     {
-        let place = if rule.name.is_empty() { index.to_string() } else { format!("/{}", rule.name) };
-        let digest = Sha256::digest(format!("{} {place}", route.title()));
+        let digest = Sha256::digest(owner());
         cookie.name = format!("weft-session-{}", hexadecimal(&digest[..6]));
     }
-    Some(session)
+    session
 }
 
 /// GEP-1619 has the whole route rejected where Kubernetes keeps clients at their endpoints as well. A Service that the route

@@ -24,6 +24,7 @@ pub fn only(text: &str) -> Object {
         within.authorization.values().next().cloned().map(Object::AuthorizationPolicy),
         within.traffic.values().next().cloned().map(Object::TrafficPolicy),
         within.backend_traffic.values().next().cloned().map(Object::BackendTrafficPolicy),
+        within.backends.values().next().cloned().map(Object::XBackend),
         within.grants.values().next().cloned().map(Object::ReferenceGrant),
     ];
     kinds.into_iter().flatten().next().expect("the text is of one object")
@@ -156,6 +157,13 @@ fn policies() -> Vec<Vec<String>> {
         vec![in_bank(&route("TCPRoute", "lines", "name: till", "name: web, namespace: shop"))],
         vec![grants::grant("shop", "TCPRoute", "bank", ""), grants::grant("shop", "HTTPRoute", "bank", "name: web")],
         vec![grants::grant("bank", "HTTPRoute", "shop", "name: till")],
+        vec![
+            x_backends::x_backend("cart", "app: web", ""),
+            x_backends::x_backend("cart", "app: api", ", protocol: TCP"),
+        ],
+        vec![
+            route("HTTPRoute", "cart", "name: web", "name: web").replace("{name: web, port: 80}", x_backends::TO_CART),
+        ],
     ]
 }
 

@@ -54,7 +54,9 @@ impl Translation {
                 let of_requests = matches!(routes.kind(), v1::RouteKind::Http | v1::RouteKind::Grpc);
                 let kind = if of_requests { "routes.http" } else { "routes.l4" };
                 let keeps = routes.rules.iter().any(|rule| rule.session_persistence.is_some());
-                let features = [kind].into_iter().chain(keeps.then_some("routes.sessions"));
+                let own = |rule: &v1::RouteRule| rule.backends.iter().any(|one| one.session_persistence.is_some());
+                let own = routes.rules.iter().any(own).then_some("routes.sessions.backend");
+                let features = [kind].into_iter().chain(keeps.then_some("routes.sessions")).chain(own);
                 assert!(found.requires.iter().eq(features), "{:?}", found.requires);
                 routes
             }

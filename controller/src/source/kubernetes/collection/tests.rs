@@ -346,9 +346,7 @@ fn what_a_lost_definition_had_outlives_the_controller_until_somebody_speaks_of_i
     for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_of_gateway_api()) {
         api.collection.apply(Change::Listed(kind, others(kind), BTreeSet::new()));
     }
-    for kind in
-        [Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::ReferenceGrant, Kind::BackendTrafficPolicy, Kind::XMesh]
-    {
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_of_gateway_api() && *kind != Kind::HttpRoute) {
         assert!(api.collection.awaited().contains(&kind));
         api.collection.apply(Change::Absent(kind));
     }
