@@ -28,6 +28,7 @@ mod services;
 mod sessions;
 mod upgrade;
 mod upheaval;
+mod x_backends;
 
 use crate::scene::Promise;
 
@@ -60,6 +61,7 @@ pub fn all() -> Vec<Promise> {
         seeing::promises(),
         services::promises(),
         sessions::promises(),
+        x_backends::promises(),
         requests_seen::promises(),
         load::promises(),
     ]

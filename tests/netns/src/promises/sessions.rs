@@ -12,9 +12,9 @@ use crate::cast::{self, EFFECT_LIMIT};
 use crate::scene::{Promise, Scene};
 
 /// Requests of one session: without it, all of them would go to one of two endpoints once in a million of millions.
-const MANY: usize = 40;
+pub const MANY: usize = 40;
 /// Its requests are this one session's.
-const COOKIE: &str = "sid";
+pub const COOKIE: &str = "sid";
 
 pub fn promises() -> Vec<Promise> {
     vec![
@@ -34,7 +34,7 @@ fn web(number: usize) -> PodPlan {
 }
 
 /// Four web applications on two nodes, a Service before all and one before each version; a client on each node.
-fn start(scene: &Scene, objects: &[Value]) -> Result<Mesh> {
+pub fn start(scene: &Scene, objects: &[Value]) -> Result<Mesh> {
     let mut plan = cast::shop(scene)?.pod(PodPlan::named("shop/far").on(2).account("client"));
     plan = (1..=4).fold(plan, |plan, number| plan.pod(web(number)));
     for (name, label, value) in [("web", "app", "web"), ("web-v1", "version", "v1"), ("web-v2", "version", "v2")] {
@@ -61,17 +61,17 @@ fn keeping(session: &Value) -> Value {
 }
 
 #[derive(Debug)]
-struct Answer {
+pub struct Answer {
     /// The pod's.
-    name: String,
+    pub name: String,
     /// Cookies that it sets.
-    set: Vec<String>,
+    pub set: Vec<String>,
     id: String,
     /// What the application saw.
-    body: String,
+    pub body: String,
 }
 
-fn ask(mesh: &Mesh, pod: &str, arguments: &[&str]) -> Result<Answer> {
+pub fn ask(mesh: &Mesh, pod: &str, arguments: &[&str]) -> Result<Answer> {
     let curl = mesh.pod(pod)?.command("curl").args(["-sSi", "--fail", "--max-time", "5"]).args(arguments);
     let answer = curl.arg(format!("http://web.shop:{WEB}/")).run()?.expect_success()?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no head")?;
@@ -85,7 +85,7 @@ fn ask(mesh: &Mesh, pod: &str, arguments: &[&str]) -> Result<Answer> {
 }
 
 /// Who answers many requests of one client, and the cookie that it sets; "" where it sets none.
-fn ask_often(mesh: &Mesh, pod: &str, arguments: &[&str], count: usize) -> Result<Vec<(String, String)>> {
+pub fn ask_often(mesh: &Mesh, pod: &str, arguments: &[&str], count: usize) -> Result<Vec<(String, String)>> {
     let told = ["-w", "%header{server-name} %header{set-cookie}\n", "-o", "/dev/null"];
     let curl = mesh.pod(pod)?.command("curl").args(["-sS", "--fail", "--max-time", "20"]).args(told).args(arguments);
     let answers = curl.arg(format!("http://web.shop:{WEB}/?number=[1-{count}]")).run()?.expect_success()?;
@@ -96,19 +96,19 @@ fn ask_often(mesh: &Mesh, pod: &str, arguments: &[&str], count: usize) -> Result
 }
 
 /// The answers to many requests of one session: all are from there, and none gives another token.
-fn stays(mesh: &Mesh, pod: &str, arguments: &[&str], with: &str) -> Result<()> {
+pub fn stays(mesh: &Mesh, pod: &str, arguments: &[&str], with: &str) -> Result<()> {
     let answers = ask_often(mesh, pod, arguments, MANY)?;
     let strange = answers.iter().find(|(name, set)| name != with || !set.is_empty());
     ensure!(strange.is_none(), "{pod} has a session with {with}: {strange:?}");
     Ok(())
 }
 
-fn names(answers: &[(String, String)]) -> BTreeSet<&str> {
+pub fn names(answers: &[(String, String)]) -> BTreeSet<&str> {
     answers.iter().map(|(name, _)| name.as_str()).collect()
 }
 
 /// Waits until the route keeps sessions, and begins one; the cookie's pair is given as curl shows it.
-fn begin(mesh: &Mesh, pod: &str, arguments: &[&str]) -> Result<(Answer, String)> {
+pub fn begin(mesh: &Mesh, pod: &str, arguments: &[&str]) -> Result<(Answer, String)> {
     wait::until("a session to begin", EFFECT_LIMIT, || {
         let answer = ask(mesh, pod, arguments)?;
         let pair = answer.set.first().and_then(|set| set.split(';').next()).context("no cookie")?.to_owned();
@@ -164,7 +164,7 @@ fn by_cookie(scene: &Scene) -> Result<()> {
     stays(&mesh, "shop/client", &jar, &second)
 }
 
-fn path(path: &Path) -> Result<&str> {
+pub fn path(path: &Path) -> Result<&str> {
     path.to_str().context("a path that is no text")
 }
 
