@@ -38,6 +38,7 @@ pub fn resource(kind: &str) -> Result<ApiResource> {
         "TCPRoute" => ("gateway.networking.k8s.io/v1", "tcproutes"),
         "ReferenceGrant" => ("gateway.networking.k8s.io/v1", "referencegrants"),
         "XBackendTrafficPolicy" => ("gateway.networking.x-k8s.io/v1alpha1", "xbackendtrafficpolicies"),
+        "XBackend" => ("gateway.networking.x-k8s.io/v1alpha1", "xbackends"),
         "XMesh" => ("gateway.networking.x-k8s.io/v1alpha1", "xmeshes"),
         "MeshConfig" => (weft_crd::API_VERSION, "meshconfigs"),
         "AuthenticationPolicy" => (weft_crd::API_VERSION, "authenticationpolicies"),
@@ -133,7 +134,7 @@ pub fn route(namespace: &str, name: &str, service: &str) -> Value {
 }
 
 /// Each is answered, because the Service is there or because what it asks for is not.
-pub fn of_each_answered_kind(namespace: &str, service: &str) -> [Value; 8] {
+pub fn of_each_answered_kind(namespace: &str, service: &str) -> [Value; 9] {
     let weft = |kind: &str, spec: Value| {
         json!({
             "apiVersion": weft_crd::API_VERSION, "kind": kind, "metadata": {"namespace": namespace, "name": "answered"},
@@ -146,18 +147,36 @@ pub fn of_each_answered_kind(namespace: &str, service: &str) -> [Value; 8] {
         route["kind"] = json!(kind);
         route
     };
+    let mut http = of_kind("HTTPRoute");
+    http["spec"]["rules"][0]["backendRefs"] = json!([to_x_backend("answered")]);
     let mut tls = of_kind("TLSRoute");
     tls["spec"]["hostnames"] = json!(["cart.example"]);
     [
         weft("AuthenticationPolicy", json!({"targetRefs": [{"kind": "Pod"}], "server": {"mtls": "Strict"}})),
         weft("AuthorizationPolicy", json!({"targetRefs": target, "action": "Deny", "rules": []})),
         weft("TrafficPolicy", json!({"targetRefs": target, "requestTimeout": "1s"})),
-        of_kind("HTTPRoute"),
+        http,
         of_kind("GRPCRoute"),
         tls,
         of_kind("TCPRoute"),
         constraint(namespace, "answered", service),
+        x_backend(namespace, "answered"),
     ]
+}
+
+/// Pods with the label `app: web`, at port 8080.
+pub fn x_backend(namespace: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.x-k8s.io/v1alpha1", "kind": "XBackend",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {
+            "type": "EndpointSelector", "port": {"number": 8080}, "endpointSelector": {"matchLabels": {"app": "web"}},
+        },
+    })
+}
+
+pub fn to_x_backend(name: &str) -> Value {
+    json!({"group": "gateway.networking.x-k8s.io", "kind": "XBackend", "name": name})
 }
 
 /// Retries towards a Service are a tenth of the requests at most.

@@ -89,7 +89,7 @@ fn every_permission_is_needed_and_named(cluster: &mut Cluster) -> Result<()> {
     for plural in ["httproutes", "grpcroutes", "tlsroutes", "tcproutes", "referencegrants"] {
         cluster.define(&cluster.gateway_definition(plural)?)?;
     }
-    for plural in ["xbackendtrafficpolicies", "xmeshes"] {
+    for plural in ["xbackendtrafficpolicies", "xbackends", "xmeshes"] {
         cluster.define(&cluster.gateway_experiment(plural)?)?;
     }
     cluster.put(&objects::mesh(&["10.1.0.0/16"]))?;

@@ -22,6 +22,7 @@ pub fn promises() -> Vec<Promise> {
         ),
         promise("backends_of_another_namespace_are_answered_by_its_grants", backends_are_answered_by_grants),
         promise("constraints_of_retries_are_answered", constraints_are_answered),
+        promise("x_backends_are_answered_to_whom_they_serve", x_backends_are_answered),
         promise("a_mesh_at_rest_writes_nothing", a_mesh_at_rest_writes_nothing),
         promise("one_leads_and_another_takes_over", one_leads_and_another_takes_over),
     ]
@@ -178,6 +179,62 @@ fn constraints_are_answered(cluster: &mut Cluster) -> Result<()> {
     await_conditions(cluster, kind, "a-younger", &["Accepted=False/Conflicted"])?;
     cluster.delete(kind, "shop", "older")?;
     await_conditions(cluster, kind, "a-younger", &["Accepted=True/Accepted"])?;
+    controller.await_no_error()?;
+    controller.stop()
+}
+
+fn x_backends_are_answered(cluster: &mut Cluster) -> Result<()> {
+    furnish(cluster)?;
+    let mut route = objects::route("shop", "web", "web");
+    route["spec"]["rules"][0]["backendRefs"] = json!([objects::to_x_backend("cart")]);
+    cluster.put(&route)?;
+    let mut controller = Controller::launch(cluster, "controller", 15010)?;
+    controller.await_generation()?;
+    let answered = |reason: &str| {
+        let status = if reason == "ResolvedRefs" { "True" } else { "False" };
+        let wanted = ["Accepted=True/Accepted".to_owned(), format!("ResolvedRefs={status}/{reason}")];
+        await_conditions(cluster, "HTTPRoute", "web", &wanted.each_ref().map(String::as_str))
+    };
+    answered("BackendNotFound")?;
+    // The kind comes late, as definitions may.
+    cluster.define(&cluster.gateway_experiment("xbackends")?)?;
+    let cart = objects::x_backend("shop", "cart");
+    cluster.put(&cart)?;
+    let of_another = json!({
+        "controllerName": "example.com/gateway", "ancestorRef": {"kind": "Gateway", "name": "public"}, "conditions": [],
+    });
+    cluster.put_status("XBackend", "shop", "cart", &json!({"ancestors": [of_another]}))?;
+    answered("ResolvedRefs")?;
+    let found = await_conditions(cluster, "XBackend", "cart", &["Accepted=True/Accepted"])?;
+    let entries = found["status"]["ancestors"].as_array().context("no ancestors")?;
+    let web = json!({"group": "", "kind": "Service", "namespace": "shop", "name": "web"});
+    ensure!(entries.len() == 2 && entries[0]["controllerName"] == "example.com/gateway", "{entries:?}");
+    ensure!(entries[1]["ancestorRef"] == web, "{}", entries[1]);
+    ensure!(entries[1]["conditions"][0]["observedGeneration"] == found["metadata"]["generation"], "{}", entries[1]);
+
+    // What Weft cannot do is told to both owners, and what the API server takes to nobody as in force.
+    let mut outside = cart.clone();
+    outside["spec"] = json!({
+        "type": "ExternalHostname", "externalHostname": {"hostname": "api.example.com"}, "port": {"number": 443},
+    });
+    cluster.put(&outside)?;
+    answered("InvalidKind")?;
+    let found = await_conditions(cluster, "XBackend", "cart", &["Accepted=False/UnsupportedValue"])?;
+    let message = our_conditions(&found)[0]["message"].to_string();
+    ensure!(message.contains("spec.type: ") && message.contains("EndpointSelector"), "{message}");
+    let mut opaque = cart.clone();
+    opaque["spec"]["protocol"] = json!("TCP");
+    cluster.put(&opaque)?;
+    answered("UnsupportedProtocol")?;
+    await_conditions(cluster, "XBackend", "cart", &["Accepted=False/UnsupportedProtocol"])?;
+    cluster.put(&cart)?;
+    answered("ResolvedRefs")?;
+
+    // Nobody is served by it any more, and the other controller's word stays.
+    cluster.delete("HTTPRoute", "shop", "web")?;
+    let found = await_conditions(cluster, "XBackend", "cart", &[])?;
+    let entries = found["status"]["ancestors"].as_array().context("no ancestors")?;
+    ensure!(entries.len() == 1 && entries[0]["controllerName"] == "example.com/gateway", "{entries:?}");
     controller.await_no_error()?;
     controller.stop()
 }
