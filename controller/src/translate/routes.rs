@@ -24,6 +24,8 @@ use crate::store::Name;
 use backend::Problems;
 use merge::{Age, Resolved, Shadow, Silent};
 
+pub use x_backend::x_backends;
+
 /// Agents without them refuse every request, or every connection, to the port.
 fn features(body: &v1::Routes, kind: RouteKind) -> Vec<String> {
     let kind = if kind.is_of_requests() { "routes.http" } else { "routes.l4" };
@@ -94,7 +96,7 @@ pub fn share(world: &World<'_>, own: Elected<'_, TrafficPolicy>, out: &mut Draft
             out.conditions.insert(key(one.resolved.route), conditions);
         }
     }
-    x_backend::answer(world, &attached, out);
+    x_backend::answer(world, &attached, &losses, out);
 }
 
 /// Who is attached where.

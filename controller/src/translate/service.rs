@@ -12,6 +12,7 @@ use weft_proto::{resource, v1};
 
 use super::Finding;
 use super::protocol::Protocol;
+use super::routes::x_backends;
 use super::world::World;
 use crate::limits;
 use crate::object::{EndpointSlice, Metadata, Service, ServicePort};
@@ -29,7 +30,7 @@ struct Room {
     hint_bytes: usize,
 }
 
-/// Resource name and body of every Service that has endpoints of its own, and of every `XBackend` as one.
+/// Resource name and body of every Service that has endpoints of its own, and of every `XBackend` that a route names, as one.
 pub fn rows(world: &World<'_>, findings: &mut BTreeSet<Finding>) -> Vec<(String, v1::Service)> {
     let slices = slices_by_service(world);
     let mut rows = Vec::new();
@@ -47,7 +48,10 @@ pub fn rows(world: &World<'_>, findings: &mut BTreeSet<Finding>) -> Vec<(String,
         }
         world.service_addresses(name).refused.iter().cloned().for_each(&mut tell);
     }
-    for backend in world.own.backends.values().filter(|backend| backend.refusals.is_empty()) {
+    // Each is a walk over all pods of the namespace.
+    let named: BTreeSet<&str> = world.own.routes().flat_map(|route| x_backends(route)).collect();
+    let backends = world.own.backends.values().filter(|backend| named.contains(backend.metadata.name.as_str()));
+    for backend in backends.filter(|backend| backend.refusals.is_empty()) {
         let mut tell = |message: String| {
             findings.insert(Finding { object: backend.title(), message });
         };

@@ -51,7 +51,7 @@ impl BackendReference {
 
     #[must_use]
     pub fn is_x_backend(&self) -> bool {
-        is_x_backend(&self.group, &self.kind)
+        self.group == Kind::XBackend.group() && self.kind == Kind::XBackend.as_str()
     }
 }
 
@@ -59,10 +59,6 @@ impl BackendReference {
 #[must_use]
 pub fn is_of_core_group(group: &str) -> bool {
     group.is_empty() || group == "core"
-}
-
-fn is_x_backend(group: &str, kind: &str) -> bool {
-    group == Kind::XBackend.group() && kind == Kind::XBackend.as_str()
 }
 
 pub fn parents(raw: Vec<RawParent>) -> Result<Vec<Parent>, FieldError> {
@@ -122,12 +118,14 @@ pub fn backend(path: String, raw: RawBackendObject) -> Result<BackendReference, 
             return Err(FieldError::new(format!("{path}.{field}"), format!("it has {} bytes", text.len()), fix));
         }
     }
-    let (group, kind) = (raw.group.unwrap_or_default(), raw.kind.unwrap_or_else(|| "Service".to_owned()));
-    if number.is_some() && is_x_backend(&group, &kind) {
-        let problem = "an XBackend says its port itself";
-        return Err(FieldError::new(format!("{path}.port"), problem, "remove it"));
-    }
-    Ok(BackendReference { path, group, kind, namespace: raw.namespace, name: raw.name, port: number })
+    Ok(BackendReference {
+        path,
+        group: raw.group.unwrap_or_default(),
+        kind: raw.kind.unwrap_or_else(|| "Service".to_owned()),
+        namespace: raw.namespace,
+        name: raw.name,
+        port: number,
+    })
 }
 
 fn named(path: &str, name: &str) -> Result<(), FieldError> {

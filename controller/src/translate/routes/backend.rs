@@ -81,7 +81,7 @@ fn found(world: &World<'_>, route: &Route, reference: &BackendReference, problem
         ..v1::RouteBackend::default()
     };
     let usable = if reference.is_x_backend() {
-        x_backend::usable(world, route, namespace, &reference.name).map(|own| {
+        x_backend::usable(world, route, namespace, reference).map(|own| {
             backend.port = own.port.into();
             backend.session_persistence = session::of_backend(own);
         })

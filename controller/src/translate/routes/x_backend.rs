@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::part::Draft;
 use super::super::target;
 use super::super::world::World;
-use super::Attached;
 use super::verdict::told;
+use super::{Attached, Losses, Place};
 use crate::object::{BackendProtocol, BackendReference, Filter, Kind, Route, RouteKind, Rule, Unsupported, XBackend};
 use crate::status::{Aspect, PolicyCondition, Reason, Subject};
 use crate::store::Name;
@@ -16,9 +16,9 @@ pub fn usable<'a>(
     world: &World<'a>,
     route: &Route,
     namespace: &str,
-    name: &str,
+    reference: &BackendReference,
 ) -> Result<&'a XBackend, (Reason, String)> {
-    let kind = route.kind.object().as_str();
+    let (kind, name) = (route.kind.object().as_str(), &reference.name);
     let title = format!("{} {namespace}/{name}", Kind::XBackend.as_str());
     if !route.kind.is_of_requests() {
         return Err((Reason::InvalidKind, format!("a {kind} leads to Services alone, not to {title}")));
@@ -29,8 +29,12 @@ pub fn usable<'a>(
         return Err((Reason::RefNotPermitted, message));
     }
     let Some(backend) = own(world, name) else {
-        return Err((Reason::BackendNotFound, format!("there is no {title}")));
+        return Err((Reason::BackendNotFound, format!("there is no {title}, or none that can be read")));
     };
+    // Definitions of the standard channel let it pass.
+    if reference.port.is_some() {
+        return Err((Reason::UnsupportedValue, format!("{title} says its port itself; remove `port` here")));
+    }
     if let Some((unsupported, _)) = backend.refusals.first() {
         let reason = match unsupported {
             Unsupported::Type => Reason::InvalidKind,
@@ -47,14 +51,15 @@ pub fn usable<'a>(
 }
 
 /// Nobody is told of one that no route leads to: GEP-4894 has an empty list then.
-pub fn answer(world: &World<'_>, attached: &[Attached<'_>], out: &mut Draft) {
+pub fn answer(world: &World<'_>, attached: &[Attached<'_>], losses: &Losses, out: &mut Draft) {
     let mut ancestors: BTreeMap<&str, BTreeSet<&Name>> = BTreeMap::new();
-    for one in attached.iter().filter(|one| one.resolved.route.kind.is_of_requests()) {
-        let services = || one.bound.iter().flatten().flatten().map(|place| &place.service);
-        for reference in references(one.resolved.route).filter(|reference| reference.is_x_backend()) {
-            if reference.namespace.as_ref().is_none_or(|namespace| namespace == world.namespace) {
-                ancestors.entry(&reference.name).or_default().extend(services());
-            }
+    for one in attached {
+        let route = one.resolved.route;
+        // One that an older route overtakes for some names is in force for others.
+        let in_force = |place: &&Place| losses.of(route, place).is_none_or(|(reason, _)| *reason == Reason::Accepted);
+        let services = || one.bound.iter().flatten().flatten().filter(in_force).map(|place| &place.service);
+        for name in x_backends(route) {
+            ancestors.entry(name).or_default().extend(services());
         }
     }
     for (name, services) in ancestors {
@@ -64,9 +69,18 @@ pub fn answer(world: &World<'_>, attached: &[Attached<'_>], out: &mut Draft) {
     }
 }
 
-/// Of all rules that are not dropped: what requests are sent to, and copies.
+/// The `XBackend`s of its own namespace that a route sends requests to, or copies of them.
+pub fn x_backends(route: &Route) -> impl Iterator<Item = &str> {
+    let own = |reference: &&BackendReference| {
+        let is_near = reference.namespace.as_ref().is_none_or(|namespace| *namespace == route.metadata.namespace);
+        reference.is_x_backend() && is_near
+    };
+    references(route).filter(own).map(|reference| reference.name.as_str()).filter(|_| route.kind.is_of_requests())
+}
+
+/// Of all rules that are in force.
 fn references(route: &Route) -> impl Iterator<Item = &BackendReference> {
-    let rules = route.rules.iter().filter(|rule| !rule.is_dropped());
+    let rules = route.rules.iter().filter(|rule| !rule.is_dropped() && rule.refusals.is_empty());
     rules.flat_map(|rule: &Rule| {
         let filters = rule.filters.iter().chain(rule.backends.iter().flat_map(|backend| &backend.filters));
         let mirrors = filters.filter_map(|filter| match filter {

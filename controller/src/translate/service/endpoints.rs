@@ -42,7 +42,7 @@ pub fn candidates<'a>(
     port: &ServicePort,
     slices: &[&'a EndpointSlice],
 ) -> Vec<Candidate<'a>> {
-    // Nobody fills in slices for a directory: a Service with a selector and without slices has its pods.
+    // Nobody fills in slices for a directory, nor for an `XBackend`: what has a selector and no slices has its pods.
     if slices.is_empty() && !service.selector.is_empty() {
         from_pods(world, service, port)
     } else {
@@ -187,7 +187,10 @@ fn from_pods<'a>(world: &World<'a>, service: &Service, port: &ServicePort) -> Ve
             Some(Nearness::Zone) => (zone, None),
             Some(Nearness::Node) => (zone, node),
         };
-        let own = pod.addresses.iter().filter(|address| !world.is_lie(pod, **address) && !world.is_disputed(**address));
+        let is_another_pods = |address: &IpAddr| world.owner(*address).is_some_and(|owner| *owner != pod.uid);
+        let own = pod.addresses.iter().filter(|address| {
+            !world.is_lie(pod, **address) && !world.is_disputed(**address) && !is_another_pods(address)
+        });
         candidates.extend(own.map(|address| Candidate {
             address: *address,
             port: number,

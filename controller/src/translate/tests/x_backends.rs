@@ -120,10 +120,10 @@ fn a_reference_that_leads_to_none_says_why() {
     let absent = with(&[&to_cart()]);
     assert_eq!(
         absent.message("web", Aspect::ResolvedRefs),
-        "spec.rules[0].backendRefs[0]: there is no XBackend shop/cart"
+        "spec.rules[0].backendRefs[0]: there is no XBackend shop/cart, or none that can be read"
     );
     assert_eq!(absent.verdict("web")[1], "ResolvedRefs/BackendNotFound");
-    // Of another namespace (GEP-4894), whether it is there or not, and with a grant as well.
+    // Of another namespace (GEP-4894), whether it is there or not.
     let of_other = to_cart().replace("name: cart", "name: cart, namespace: other");
     let there = cart.replace("namespace: shop", "namespace: other");
     for more in ["", there.as_str()] {
@@ -131,6 +131,8 @@ fn a_reference_that_leads_to_none_says_why() {
         assert_eq!(out.verdict("web")[1], "ResolvedRefs/RefNotPermitted");
         assert_eq!(ancestors(&out), Vec::<String>::new());
     }
+    let out = with(&[&to_cart().replace("name: cart", "name: cart, port: 80"), &cart]);
+    assert_eq!(out.verdict("web")[1], "ResolvedRefs/UnsupportedValue");
     let calls = x_backend("cart", "app: cart", ", protocol: HTTP11");
     let grpc = to_cart().replace("HTTPRoute", "GRPCRoute");
     assert_eq!(with(&[&grpc, &calls]).verdict("web")[1], "ResolvedRefs/UnsupportedProtocol");
