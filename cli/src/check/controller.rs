@@ -6,6 +6,10 @@ use crate::paint::span;
 
 pub const GROUP: &str = "controller";
 
+/// An agent that starts, or that changes its controller, is away for moments; who misses it for this long (the controller's
+/// usual lease) takes it for gone.
+const AWAY_MS: u64 = 10_000;
+
 pub fn look(status: &ControllerStatus, checks: &mut Checks) {
     checks.fine(GROUP, "answers");
     for defect in &status.errors {
@@ -35,12 +39,18 @@ pub fn look(status: &ControllerStatus, checks: &mut Checks) {
     for agent in &status.agents {
         if !agent.live {
             let since = span(i64::try_from(agent.heard_ms_ago / 1000).unwrap_or(i64::MAX));
-            checks.problem(
-                GROUP,
-                format!("hears the agent of {}", agent.node),
-                format!("Silent for {since}."),
-                "Start the agent on that node, or delete the node if it is gone for good.",
-            );
+            let (what, cause) = (format!("hears the agent of {}", agent.node), format!("Silent for {since}."));
+            if agent.heard_ms_ago < AWAY_MS {
+                checks.warning(
+                    GROUP,
+                    what,
+                    cause,
+                    "It may be on its way to another controller: look again in a moment.",
+                );
+            } else {
+                let fix = "Start the agent on that node, or delete the node if it is gone for good.";
+                checks.problem(GROUP, what, cause, fix);
+            }
         } else if agent.generation < status.generation {
             checks.warning(
                 GROUP,
