@@ -45,15 +45,16 @@ fn its_endpoints_are_the_ready_pods_that_have_all_of_its_labels() {
         elsewhere,
         leaving.clone(),
     ];
-    let backend = x_backend("cart", "app: cart, tier: a", "");
-    let mut parts: Vec<&str> = vec![SHOP, &backend];
+    let (backend, route) = (x_backend("cart", "app: cart, tier: a", ""), to_cart());
+    let mut parts: Vec<&str> = vec![SHOP, &backend, &route];
     parts.extend(pods.iter().map(String::as_str));
     let out = all(&parts);
     assert_eq!(out.service("xbackend.cart"), ["8080: 10.1.0.2:8080=one,10.1.0.3:8080=two"]);
     assert!(out.service_row("xbackend.cart").addresses.is_empty());
     // The last one serves while it is being ended.
-    assert_eq!(all(&[SHOP, &backend, &leaving]).service("xbackend.cart"), ["8080: 10.1.0.8:8080=leaving"]);
-    assert_eq!(all(&[SHOP, &backend]).service("xbackend.cart"), ["8080: "]);
+    assert_eq!(all(&[SHOP, &backend, &route, &leaving]).service("xbackend.cart"), ["8080: 10.1.0.8:8080=leaving"]);
+    assert_eq!(all(&[SHOP, &backend, &route]).service("xbackend.cart"), ["8080: "]);
+    assert!(!all(&[SHOP, &backend]).shared.contains_key("service/shop/xbackend.cart"), "no route leads there");
 }
 
 #[test]
@@ -72,6 +73,15 @@ fn a_route_leads_there_beside_services_and_its_owner_is_told_by_whom() {
     assert!(backend.invalid.is_empty() && backend.session_persistence.is_none(), "{backend:?}");
     assert_eq!(out.service_row("xbackend.cart").ports[0].app_protocol, "http2");
     assert_eq!(ancestors(&out), ["other/far Accepted", "shop/web Accepted"]);
+    // Where another route leads the requests, none comes here.
+    let calls = route_of(
+        "GRPCRoute",
+        "namespace: shop, name: calls",
+        "{group: '', kind: Service, name: web}",
+        "[{backendRefs: [{name: v1, port: 8080}]}]",
+    );
+    let out = with(&[&http("web", &rule), &calls, &x_backend("cart", "app: cart", "")]);
+    assert_eq!((out.verdict("web")[0].as_str(), ancestors(&out).len()), ("Accepted/Conflicted", 0));
 }
 
 /// Each with its reason.
